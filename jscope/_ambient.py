@@ -1,0 +1,209 @@
+"""The only state at a distance: which program is running here, and which of JAX's cached traces it may use. Floor 3.
+
+One ContextVar holds the frame of the innermost running program. A frame answers only in the very context that opened it,
+so neither another thread, nor a copied context, nor code that runs after the program's end can use it.
+
+**Why JAX's trace caches need a guard.** JAX caches traces by function object. A function that outlives one call and reads
+ambient state (a module-level `jax.jit` block that calls `get_variable`) would be traced once and silently replayed in
+another scope, program or tree. `jax.make_user_context` makes a value of ours part of the key of those caches. That value
+is a *token*: an integer, never given out twice.
+
+**The argument.** Call a trace *ambient* if, while it is made, an ambient call (any call through `current`) runs in it.
+
+1. Every open frame owns its token alone: tokens come out of a pool of unused ones, so no frame of another thread, and no
+   frame around this one, has the same token in force. A trace is keyed by the token in force when it starts, and tokens
+   change only inside `Frame`, so a trace that is started in a frame is keyed by one of that frame's own tokens.
+2. The first ambient call in a trace not seen before *spends* the token in force: it is never set again, and does not go
+   back to the pool. If the trace started under an earlier token, then what changed the token since was the first
+   ambient call of a trace inside it, which spent that earlier one. So the key of every ambient trace is spent, and no
+   later call can hit it.
+3. Traces without ambient calls spend nothing: under an unspent token they are shared by all programs that ever get that
+   token, JAX's own among them, and that is right because they do not depend on ambient state.
+
+So that JAX's own cached traces are found again inside the blocks, what runs in them runs under one token of the frame's
+own (`_inner_token`) until that one is spent; the entry trace leaves it at its next ambient call, for a fresh one, so that
+the next block spends the fresh one instead.
+
+A program that has spent a token starts with a token of its own from then on (`Hint`), so that it does not use up the
+pooled one, with which JAX's own cached traces are found again.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import itertools
+from typing import Any
+
+import jax
+
+from ._compat import trace_state
+from ._errors import JscopeError, OutsideProgramError, ScopeExitError, TransformError, user_line
+from ._store import Store
+
+_current: contextvars.ContextVar[Frame | None] = contextvars.ContextVar("jscope_frame", default=None)
+_in_force = jax.make_user_context(None)
+_fresh = itertools.count(1)
+_unspent: list[int] = []
+
+
+class Hint:
+    """Whether a program makes ambient calls inside transforms, as far as is known. Only speed depends on it."""
+
+    __slots__ = ("spends",)
+
+    def __init__(self) -> None:
+        self.spends = False
+
+
+class Frame:
+    """One run of one program. Use as a context manager.
+
+    Args:
+      store: the run's variables and scopes.
+      hint: kept between runs of one program.
+      refuses_inner_calls: the name of the call that opened the frame, if it allows no ambient calls inside transforms.
+    """
+
+    __slots__ = (
+        "_context",
+        "_entry_trace",
+        "_hint",
+        "_inner_calls",
+        "_inner_token",
+        "_open",
+        "_outer",
+        "_pooled",
+        "_seen",
+        "_token",
+        "_token_context",
+        "store",
+    )
+
+    def __init__(self, store: Store, hint: Hint, refuses_inner_calls: str = "") -> None:
+        self.store = store
+        self._hint = hint
+        self._inner_calls = refuses_inner_calls
+        self._open = False
+
+    def __enter__(self) -> Store:
+        self._outer = _current.get()
+        self._entry_trace = trace_state()
+        self._seen: list[Any] = []
+        self._inner_token = 0
+        self._pooled = not self._hint.spends
+        self._open = True
+        self._token_context: Any = None
+        self._set_token(_take_token() if self._pooled else next(_fresh))
+        self.store.observe = self._observe
+        self._context = _current.set(self)
+        return self.store
+
+    def __exit__(self, *exception: Any) -> None:
+        in_order = _current.get() is self
+        self._open = False
+        self.store.observe = lambda: 0
+        if not in_order:
+            # The programs opened later are still running: the last of them puts back what is around us all.
+            raise ScopeExitError(
+                "A program is left while one that was opened later still runs.",
+                kind="nesting",
+                where=user_line(),
+                fix="leave build() and bind() in the reverse order of entry, in the context that entered them; `with` does",
+            )
+        frame: Frame | None = self
+        while frame is not None and not frame._open:
+            frame._token_context.__exit__(None, None, None)
+            if frame._pooled:
+                _unspent.append(frame._token)
+            outer, frame._outer = frame._outer, None
+            frame = outer
+        context = _current.set(frame)
+        if frame is not None:
+            frame._context = context
+
+    def _set_token(self, token: int) -> None:
+        if self._token_context is not None:
+            self._token_context.__exit__(None, None, None)
+        self._token = token
+        self._token_context = _in_force(token)
+        self._token_context.__enter__()
+
+    def _observe(self) -> int:
+        """The level of the trace in progress: 0 for the entry trace; keeps the tokens as the module says."""
+        trace = trace_state()
+        if trace == self._entry_trace:
+            if self._token == self._inner_token:
+                self._set_token(next(_fresh))
+            return 0
+        for level in range(len(self._seen), 0, -1):
+            if self._seen[level - 1] == trace:
+                break
+        else:
+            self._seen.append(trace)
+            level = len(self._seen)
+            self._spend()
+        if self._inner_calls:
+            raise TransformError(
+                f"A jscope call inside a JAX transform, where {self._inner_calls} allows none.",
+                kind="inner_call",
+                scope=self.store.scopes.state.name,
+                where=user_line(),
+                fix=f"make the code a function and use js.transform(function) instead of {self._inner_calls}",
+            )
+        return level
+
+    def _spend(self) -> None:
+        self._pooled = False
+        self._hint.spends = True
+        if self._token == self._inner_token or not self._inner_token:
+            self._inner_token = next(_fresh)
+        self._set_token(self._inner_token)
+
+
+def _take_token() -> int:
+    try:
+        return _unspent.pop()
+    except IndexError:
+        return next(_fresh)
+
+
+def current(call: str) -> Store:
+    """The store of the program running here, its level set. Every ambient call goes through this.
+
+    Raises:
+      OutsideProgramError: where no program runs.
+    """
+    frame = _current.get()
+    if frame is None or not frame._open:
+        raise _outside(call, frame)
+    try:
+        # Only the context that set a token can reset it: the exact test for "the context that opened this frame".
+        _current.reset(frame._context)
+    except ValueError:
+        raise _outside(call, frame) from None
+    frame._context = _current.set(frame)
+    store = frame.store
+    store.level = frame._observe()
+    return store
+
+
+def is_running() -> bool:
+    """Whether a program runs here."""
+    frame = _current.get()
+    return frame is not None and frame._open
+
+
+def _outside(call: str, frame: Frame | None) -> JscopeError:
+    if frame is None:
+        what = f"{call} is called outside any program."
+    elif frame._open:
+        what = f"{call} is called from another thread or context than the one that runs the program."
+    else:
+        what = f"{call} is called after its program has ended."
+    return OutsideProgramError(
+        what,
+        kind="outside",
+        asked=call,
+        where=user_line(),
+        fix="call it in a function that js.transform wraps, or inside `with js.build(key):` or `with js.bind(params):`",
+    )

@@ -1,0 +1,171 @@
+"""The error tree, and where in the user's code a call was made. Floor 0: no jax here.
+
+    JscopeError
+    ├── ValueError    VariableExistsError, VariableNotFoundError, ShapeMismatchError, DtypeMismatchError,
+    │                 BadNameError, InitializerError, BadArgumentError, ParamsMismatchError, TemplateError
+    ├── TypeError     BadTypeError, BadInitialValueTypeError
+    ├── KeyError      UnknownNameError
+    └── RuntimeError  OutsideProgramError, ScopeExitError, TransformError, AssignError, MissingRngError
+
+Each is also the builtin that TensorFlow 1 raises for the same fault, so ported code that catches `ValueError` goes on working.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+
+
+class JscopeError(Exception):
+    """Base of everything that jscope raises on its own.
+
+    The message is built from the fields, and pickling keeps them.
+
+    Attributes:
+      what: one sentence that says what went wrong.
+      kind: a short stable word for the fault (`"exists"`, `"missing"`, `"shape_mismatch"`, ...).
+      asked: the call as jscope understood it.
+      scope: the name of the variable scope in force, `""` at the root, None where there was none.
+      where: the user's `file:line` of the failing call.
+      exists: what is there already, with its origin.
+      near: close names, best first.
+      fix: one way out.
+      faults: where one error gathers several, one line each.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        kind: str = "other",
+        asked: str = "",
+        scope: str | None = None,
+        where: str = "",
+        exists: str = "",
+        near: Iterable[str] = (),
+        fix: str = "",
+        faults: Iterable[str] = (),
+    ) -> None:
+        super().__init__(what)
+        self.what = what
+        self.kind = kind
+        self.asked = asked
+        self.scope = scope
+        self.where = where
+        self.exists = exists
+        self.near = tuple(near)
+        self.fix = fix
+        self.faults = tuple(faults)
+
+    def __str__(self) -> str:
+        lines = [self.what]
+        lines += [f"  - {fault}" for fault in self.faults]
+        place = []
+        if self.scope is not None:
+            place.append(f"in scope '{self.scope}'" if self.scope else "at the root scope")
+        if self.where:
+            place.append(f"at {self.where}")
+        if self.asked or place:
+            lines.append("  Asked:  " + " ".join([self.asked, *place]).strip())
+        if self.exists:
+            lines.append(f"  Exists: {self.exists}")
+        if self.near:
+            lines.append("  Near:   " + ", ".join(f"'{name}'" for name in self.near))
+        if self.fix:
+            lines.append(f"  Fix: {self.fix}")
+        return "\n".join(lines)
+
+
+class VariableExistsError(JscopeError, ValueError):
+    """A variable is made a second time where reuse is off (TF1: "already exists, disallowed")."""
+
+
+class VariableNotFoundError(JscopeError, ValueError):
+    """A variable is asked for under `reuse=True` that nobody made (TF1: "does not exist")."""
+
+
+class ShapeMismatchError(JscopeError, ValueError):
+    """A shared variable is asked for, or assigned, with another shape than it has."""
+
+
+class DtypeMismatchError(JscopeError, ValueError):
+    """A shared variable is asked for, or assigned, with another dtype than it has."""
+
+
+class BadNameError(JscopeError, ValueError):
+    """A variable, scope or parameter name that can't be used."""
+
+
+class InitializerError(JscopeError, ValueError):
+    """An initial value can't be made as asked: no shape, shape and constant both, a wrong result."""
+
+
+class BadArgumentError(JscopeError, ValueError):
+    """An argument has the right type but a value that means nothing here."""
+
+
+class ParamsMismatchError(JscopeError, ValueError):
+    """A tree of parameters does not fit the program: names missing, misspelt, of wrong shape or dtype.
+
+    `faults` lists all of them, one line each.
+    """
+
+
+class TemplateError(JscopeError, ValueError):
+    """A template made a trainable variable in a call after the first."""
+
+
+class BadTypeError(JscopeError, TypeError):
+    """An argument of a type that can't be meant."""
+
+
+class BadInitialValueTypeError(JscopeError, TypeError):
+    """An initial value whose type does not convert to the variable's dtype."""
+
+
+class UnknownNameError(JscopeError, KeyError):
+    """A full name given as a string is not in the tree, or not declared in the program."""
+
+
+class OutsideProgramError(JscopeError, RuntimeError):
+    """An ambient call where no program runs: outside, in another thread or context, or after its end."""
+
+
+class ScopeExitError(JscopeError, RuntimeError):
+    """A scope or a program was left out of order (TF1: "Improper nesting of variable_scope.")."""
+
+
+class TransformError(JscopeError, RuntimeError):
+    """Something that can't be done inside a JAX transform."""
+
+
+class AssignError(JscopeError, RuntimeError):
+    """`assign` where nothing can be assigned."""
+
+
+class MissingRngError(JscopeError, RuntimeError):
+    """`next_key` in a call that was given no `rng`."""
+
+
+# Frames of these packages are never the user's own line.
+_NOT_THE_USER = frozenset({"jscope", "jax", "jaxlib", "contextlib", "functools"})
+
+
+def user_location() -> tuple[str, int] | None:
+    """(file, line) of the innermost frame that belongs to neither jscope nor JAX, None if there is none."""
+    frame = sys._getframe(1)
+    while frame is not None:
+        if frame.f_globals.get("__name__", "").partition(".")[0] not in _NOT_THE_USER:
+            return frame.f_code.co_filename, frame.f_lineno
+        frame = frame.f_back
+    return None
+
+
+def user_line() -> str:
+    """The user's `file:line` of the call in progress, `""` if there is none."""
+    return format_location(user_location())
+
+
+def format_location(location: tuple[str, int] | None) -> str:
+    """`file:line`, as editors and terminals link it."""
+    return f"{location[0]}:{location[1]}" if location else ""

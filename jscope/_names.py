@@ -1,0 +1,173 @@
+"""The grammar of names: what is allowed, how names are joined, split, made unique, counted and matched. Floor 0: no jax here."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable
+
+from ._errors import BadArgumentError, BadNameError, user_line
+
+# TensorFlow's patterns for operation names, at the root and inside an op scope.
+_ROOT_NAME = re.compile(r"[A-Za-z0-9.][A-Za-z0-9_.\\/>-]*")
+_INNER_NAME = re.compile(r"[A-Za-z0-9_.\\/>-]*")
+
+
+def join(scope: str, name: str) -> str:
+    """`scope/name`, or `name` alone at the root."""
+    return f"{scope}/{name}" if scope else name
+
+
+def split(name: str) -> list[str]:
+    """The parts of a full name. Empty parts are kept (`a//v` is `a`, ``, `v`), so joining with `/` gives the name back."""
+    return name.split("/")
+
+
+def near(name: str, names: Iterable[str], count: int = 3) -> list[str]:
+    """Up to `count` of `names` that look like `name`, best first; letter case does not count."""
+    by_folded: dict[str, str] = {}
+    for candidate in names:
+        by_folded.setdefault(candidate.casefold(), candidate)
+    matches = difflib.get_close_matches(name.casefold(), by_folded, n=count, cutoff=0.6)
+    return [by_folded[match] for match in matches]
+
+
+def matcher(pattern: str) -> re.Pattern[str]:
+    """`pattern` compiled, for `re.match` on full names as TF1's `scope=` arguments do.
+
+    Raises:
+      BadArgumentError: if it is not a regular expression.
+    """
+    try:
+        return re.compile(pattern)
+    except (re.error, TypeError) as error:
+        raise BadArgumentError(
+            f"{pattern!r} is not a regular expression: {error}.",
+            kind="bad_pattern",
+            where=user_line(),
+            fix="names are matched with re.match; escape special characters with re.escape",
+        ) from None
+
+
+class OpNames:
+    """TensorFlow's op-name table: every op scope and variable takes a name here, and a second taker gets `_1`, `_2`, ...
+
+    Scopes and variables share the table, and letter case does not tell names apart.
+    """
+
+    __slots__ = ("_taken",)
+
+    def __init__(self) -> None:
+        self._taken: dict[str, int] = {}
+
+    def unique(self, name: str) -> str:
+        """Takes full name `name`, or the first free `name_k`."""
+        taken = self._taken
+        key = name.lower()
+        count = taken.get(key, 0)
+        taken[key] = count + 1
+        if not count:
+            return name
+        base = key
+        while key in taken:
+            key = f"{base}_{count}"
+            count += 1
+        taken[key] = 1
+        return f"{name}_{count - 1}"
+
+    def open(self, scope: str, name: str) -> str:
+        """The full op scope that `name` opens inside op scope `scope`; a final slash makes it absolute and not unique.
+
+        Raises:
+          BadNameError: for a name that TensorFlow refuses; nothing is taken then.
+        """
+        if not name:
+            return ""
+        pattern = _INNER_NAME if scope else _ROOT_NAME
+        if not pattern.fullmatch(name):
+            where = "inside a scope" if scope else "at the root"
+            raise BadNameError(
+                f"{name!r} is not a valid name {where}.",
+                kind="bad_name",
+                scope=scope,
+                where=user_line(),
+                fix=f"use letters, digits and any of . _ - / \\ > (TF1's pattern {where} is ^{pattern.pattern}$)",
+            )
+        if name[-1] == "/":
+            return name[:-1]
+        return self.unique(f"{scope}/{name}" if scope else name)
+
+
+class ScopeCounts:
+    """Which scope names are in use, for TF1's numbering of default names (`d`, `d_1`, ...).
+
+    TF1 keeps a count per full scope name, sets everything below a scope to zero when that scope is left, and puts the
+    whole table back when a captured scope is left. Only "is the count positive" is ever asked. So this keeps *when* a
+    name was last opened and *when* a scope was last left: a name is in use if it was opened after each scope around it
+    was last left. Opening and leaving cost O(1), whatever the number of scopes.
+    """
+
+    __slots__ = ("_clock", "_first_free", "_left", "_marks", "_opened", "_rolled_back", "_undo")
+
+    def __init__(self) -> None:
+        self._clock = 0
+        self._opened: dict[str, int] = {}
+        self._left: dict[str, int] = {}
+        # While captured scopes are open: (table, name, time before), to be put back.
+        self._marks = 0
+        self._undo: list[tuple[dict[str, int], str, int]] = []
+        self._rolled_back = 0
+        # base name -> (when found, first number not yet tried): keeps n default names linear.
+        self._first_free: dict[str, tuple[int, int]] = {}
+
+    def open(self, name: str) -> None:
+        """Counts one entry of scope `name`."""
+        self._set(self._opened, name)
+
+    def leave(self, name: str) -> None:
+        """Forgets every scope below `name`."""
+        self._set(self._left, name)
+
+    def _set(self, table: dict[str, int], name: str) -> None:
+        self._clock += 1
+        if self._marks:
+            self._undo.append((table, name, table.get(name, 0)))
+        table[name] = self._clock
+
+    def mark(self) -> int:
+        """A point to come back to; each is rolled back to once."""
+        self._marks += 1
+        return len(self._undo)
+
+    def roll_back(self, mark: int) -> None:
+        """Forgets everything since `mark`, openings and leavings alike."""
+        self._marks -= 1
+        self._clock += 1
+        self._rolled_back = self._clock
+        while len(self._undo) > mark:
+            table, name, before = self._undo.pop()
+            table[name] = before
+
+    def unique(self, scope: str, name: str) -> str:
+        """The first of `name`, `name_1`, `name_2`, ... not in use inside `scope` (TF1's default names)."""
+        full = join(scope, name)
+        emptied = self._emptied(full)
+        if self._opened.get(full, 0) <= emptied:
+            return name
+        found, number = self._first_free.get(full, (0, 1))
+        if found <= max(emptied, self._rolled_back):
+            number = 1
+        while self._opened.get(f"{full}_{number}", 0) > emptied:
+            number += 1
+        self._clock += 1
+        self._first_free[full] = (self._clock, number)
+        return f"{name}_{number}"
+
+    def _emptied(self, name: str) -> int:
+        """When the latest of the scopes around `name` was last left."""
+        latest = 0
+        end = name.find("/")
+        while end >= 0:
+            latest = max(latest, self._left.get(name[:end], 0))
+            end = name.find("/", end + 1)
+        return latest

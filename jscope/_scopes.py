@@ -1,0 +1,298 @@
+"""Variable scopes and op scopes of one running program, entered and left by TensorFlow 1's rules. Floor 2.
+
+Explicit and pure: nothing here knows what "the current program" is. `ScopeStack` holds everything that TF1 keeps per graph
+about scopes; scope objects that outlive a program (`ScopeHandle`) hold only what they were made with.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+from ._errors import BadArgumentError, BadTypeError, ScopeExitError, user_line
+from ._names import OpNames, ScopeCounts, join
+from ._values import FLOAT32
+
+
+class ReuseMode(enum.Enum):
+    """The third state of `reuse`, beside True and False."""
+
+    AUTO_REUSE = "AUTO_REUSE"
+
+    def __repr__(self) -> str:
+        return "AUTO_REUSE"
+
+
+AUTO_REUSE = ReuseMode.AUTO_REUSE
+
+Reuse = bool | ReuseMode
+
+
+class ScopeState(NamedTuple):
+    """A variable scope's name and the defaults it gives to `get_variable`."""
+
+    name: str = ""
+    prefix: str = ""
+    reuse: Reuse = False
+    initializer: Any = None
+    regularizer: Any = None
+    dtype: Any = FLOAT32
+    custom_getter: Any = None
+    partitioner: Any = None
+    constraint: Any = None
+    original_name_scope: str = ""
+
+
+class ScopeHandle:
+    """A scope object: its identity, and the state it was made with. Changes to it live in the `ScopeStack`."""
+
+    __slots__ = ("__weakref__", "_made_with")
+
+    def __init__(self, state: ScopeState) -> None:
+        self._made_with = state
+
+
+class ScopeRequest(Protocol):
+    """What `variable_scope(...)` was called with. Its identity stands for "the same instance entered again"."""
+
+    name_or_scope: Any
+    default_name: Any
+    reuse: Reuse | None
+    overrides: dict[str, Any]
+    auxiliary_name_scope: bool
+
+
+class _Entry:
+    """One entry of a request: what to put back when it is left."""
+
+    __slots__ = ("below", "handle", "mark", "name", "op_scope", "op_scope_open")
+
+    def __init__(self, handle: ScopeHandle, name: str, below: ScopeHandle, op_scope: str, mark: int | None) -> None:
+        self.handle = handle
+        self.name = name
+        self.below = below
+        self.op_scope = op_scope
+        self.op_scope_open = True
+        self.mark = mark
+
+
+class _Prepared(NamedTuple):
+    """What a request came to mean at its first entry, and means at every later one (TF1 keeps this in the instance)."""
+
+    op_scope_name: str | None
+    target: str | ScopeHandle
+    original_name_scope: str
+    reuse: Reuse
+
+
+class ScopeStack:
+    """The scopes of one program.
+
+    Attributes:
+      handle: the current scope object.
+      state: its state, changes included.
+      op_scope: the current op scope without a final slash.
+      op_names: the op-name table, shared with the variables.
+    """
+
+    __slots__ = ("_changed", "_counts", "_new_handle", "_open", "_prepared", "handle", "op_names", "op_scope", "state")
+
+    def __init__(self, new_handle: Callable[[ScopeState], ScopeHandle] = ScopeHandle) -> None:
+        self._new_handle = new_handle
+        self._changed: dict[ScopeHandle, ScopeState] = {}
+        self._counts = ScopeCounts()
+        self._open: dict[ScopeRequest, list[_Entry]] = {}
+        self._prepared: dict[ScopeRequest, _Prepared] = {}
+        self.op_names = OpNames()
+        self.op_scope = ""
+        self.state = ScopeState()
+        self.handle = new_handle(self.state)
+
+    def state_of(self, handle: ScopeHandle) -> ScopeState:
+        """What `handle` says in this program."""
+        return self._changed.get(handle, handle._made_with)
+
+    def change(self, handle: ScopeHandle, **changes: Any) -> None:
+        """`reuse_variables` and `set_*`: in force for this program, through this very object."""
+        state = self.state_of(handle)._replace(**changes)
+        self._changed[handle] = state
+        if handle is self.handle:
+            self.state = state
+
+    # Op scopes --------------------------------------------------------------------------------------------------------
+
+    def open_op_scope(self, name: str | None) -> str:
+        """Makes `name` the op scope and returns it as TF1 does, with a final slash; None or "" goes to the root."""
+        if not isinstance(name, str | None):
+            raise BadTypeError(
+                f"An op scope's name is a string, not {name!r}.", kind="bad_name_type", where=user_line(), fix="give a string"
+            )
+        self.op_scope = self.op_names.open(self.op_scope, name or "")
+        return self.op_scope + "/" if self.op_scope else ""
+
+    # Variable scopes --------------------------------------------------------------------------------------------------
+
+    def enter(self, request: ScopeRequest) -> ScopeHandle:
+        """Enters a scope by name, by scope object or by default name; the semantics are those of TF1's `with`."""
+        op_scope_before = self.op_scope
+        prepared = self._prepared.get(request)
+        try:
+            if prepared is None:
+                prepared = self._prepared[request] = self._prepare(request)
+            elif prepared.op_scope_name is not None:
+                self.open_op_scope(prepared.op_scope_name)
+        except BaseException:
+            self.op_scope = op_scope_before
+            raise
+        mark = None
+        target = prepared.target
+        if isinstance(target, ScopeHandle):
+            handle, state = target, self.state_of(target)
+            self._counts.open(state.name)
+            mark = self._counts.mark()
+        else:
+            reuse = prepared.reuse or self.state.reuse
+            if reuse is not prepared.reuse:
+                self._prepared[request] = prepared._replace(reuse=reuse)
+            state = self._inner(target, request, reuse, prepared.original_name_scope)
+            handle = self._new_handle(state)
+            self._counts.open(state.name)
+        self._open.setdefault(request, []).append(_Entry(handle, state.name, self.handle, op_scope_before, mark))
+        self.handle, self.state = handle, state
+        return handle
+
+    def _prepare(self, request: ScopeRequest) -> _Prepared:
+        target, reuse = request.name_or_scope, request.reuse or False
+        if target is not None and not isinstance(target, str | ScopeHandle):
+            raise BadTypeError(
+                f"variable_scope takes a string or a scope object, not {target!r}.",
+                kind="bad_scope_type",
+                scope=self.state.name,
+                where=user_line(),
+                fix="give a name, or a scope object from `with variable_scope(...) as scope` or get_variable_scope()",
+            )
+        if target is None and reuse:
+            raise BadArgumentError(
+                f"reuse={reuse} can't be used with a default name ({request.default_name!r}): which scope to reuse is not said.",
+                kind="reuse_default_name",
+                scope=self.state.name,
+                where=user_line(),
+                fix="give the scope's name, or open it inside a scope that reuses",
+            )
+        if isinstance(target, ScopeHandle):
+            state = self.state_of(target)
+            last = state.name.rpartition("/")[2]
+            op_scope_name = self._op_scope_name(request, last, needed=bool(last))
+            if op_scope_name is not None:
+                self.open_op_scope(op_scope_name)
+            return _Prepared(op_scope_name, self._copy(state, request), state.original_name_scope, reuse)
+        name = request.default_name if target is None else target
+        op_scope_name = self._op_scope_name(request, name, needed=target is None or bool(target))
+        original = name if op_scope_name is None else self.open_op_scope(op_scope_name)
+        if target is None:
+            name = self._counts.unique(self.state.name, name)
+        return _Prepared(op_scope_name, name, original, reuse)
+
+    def _op_scope_name(self, request: ScopeRequest, name: str, needed: bool) -> str | None:
+        """The op scope that a request opens, None for none. Without the auxiliary scope it re-enters the one in force."""
+        if not request.auxiliary_name_scope:
+            return self.op_scope + "/" if self.op_scope else ""
+        return name if needed else None
+
+    def _inner(self, name: str, request: ScopeRequest, reuse: Reuse, original_name_scope: str) -> ScopeState:
+        """The state of string scope `name` opened here: TF1 inherits everything except the constraint."""
+        outer = self.state
+        full = join(outer.name, name)
+        state = ScopeState(
+            full,
+            full + "/" if full else "",
+            reuse,
+            outer.initializer,
+            outer.regularizer,
+            outer.dtype,
+            outer.custom_getter,
+            outer.partitioner,
+            None,
+            original_name_scope,
+        )
+        return self._overridden(state, request) if request.overrides else state
+
+    def _copy(self, state: ScopeState, request: ScopeRequest) -> ScopeHandle:
+        """A new scope object after a captured one, with what the request overrides."""
+        state = state._replace(reuse=request.reuse or state.reuse, constraint=None)
+        return self._new_handle(self._overridden(state, request))
+
+    @staticmethod
+    def _overridden(state: ScopeState, request: ScopeRequest) -> ScopeState:
+        overrides = request.overrides
+        if "custom_getter" in overrides:
+            getter = compose_getters(overrides["custom_getter"], state.custom_getter)
+            overrides = {**overrides, "custom_getter": getter}
+        return state._replace(**overrides)
+
+    def leave(self, request: ScopeRequest) -> None:
+        """Leaves the last entry of `request`.
+
+        Raises:
+          ScopeExitError: if a scope opened later is still open, or this one never was. As in TF1 the variable scope then
+            stays current, while its op scope has been put back.
+        """
+        entries = self._open.get(request)
+        if not entries:
+            raise ScopeExitError(
+                "A variable_scope is left that is not open in this program.",
+                kind="nesting",
+                scope=self.state.name,
+                where=user_line(),
+                fix="use `with variable_scope(...):`",
+            )
+        entry = entries[-1]
+        if entry.op_scope_open:
+            entry.op_scope_open = False
+            self.op_scope = entry.op_scope
+        if self.handle is not entry.handle:
+            raise ScopeExitError(
+                f"Improper nesting: scope '{entry.name}' is left while '{self.state.name}', opened later, is still open.",
+                kind="nesting",
+                scope=self.state.name,
+                where=user_line(),
+                fix="leave scopes in the reverse order of entry; `with` does",
+            )
+        entries.pop()
+        if not entries:
+            del self._open[request]
+        if entry.mark is None:
+            self._counts.leave(entry.name)
+        else:
+            self._counts.roll_back(entry.mark)
+        self.handle = entry.below
+        self.state = self.state_of(entry.below)
+
+    def now_and_at_once_closed(self, name: str | None, default_name: str, custom_getter: Any) -> ScopeHandle:
+        """The scope of a template with `create_scope_now_`: opened without any op scope, and left again.
+
+        TF1 resets the dtype to float32 here, and inherits the rest.
+        """
+        name = name or self._counts.unique(self.state.name, default_name)
+        outer = self.state
+        full = join(outer.name, name)
+        state = outer._replace(
+            name=full, prefix=full + "/" if full else "", dtype=FLOAT32, constraint=None, original_name_scope=name
+        )
+        if custom_getter is not None:
+            state = state._replace(custom_getter=compose_getters(custom_getter, outer.custom_getter))
+        self._counts.open(full)
+        self._counts.leave(full)
+        return self._new_handle(state)
+
+
+def compose_getters(inner: Any, outer: Any) -> Any:
+    """One getter out of two scopes': the inner scope's is called first and calls outward."""
+    if outer is None:
+        return inner
+
+    def both(getter: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        return inner(lambda *a, **k: outer(getter, *a, **k), *args, **kwargs)
+
+    return both

@@ -1,0 +1,99 @@
+"""Where a running program's variables get their values: nowhere (abstract), from initializers, or from a given tree. Floor 2.
+
+The scope rules are the same over all three; only this differs between `specs`, `init` / `build` and `apply` / `bind`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from . import _rng
+from ._params import Params
+from ._specs import VariableSpec, mismatch, mismatch_error
+from ._names import near
+from ._values import FromProgram, InitialValue
+
+
+class Source(Protocol):
+    """What a store asks when a variable is declared, or read in a trace that has no value of it yet.
+
+    Attributes:
+      makes_values: whether initial values are made: initializers run (at least abstractly), and a value is bound to the
+        trace it was made in. Otherwise values are given, and good in every trace.
+    """
+
+    makes_values: bool
+
+    def make(self, spec: VariableSpec) -> Any:
+        """The value of a variable, made in the current trace; raises what its initializer raises."""
+        ...
+
+
+class Abstract:
+    """Placeholders of the right shape and dtype, for tracing: nobody computes with them."""
+
+    makes_values = True
+
+    def make(self, spec: VariableSpec) -> Any:
+        if not isinstance(spec.initializer, InitialValue | FromProgram):
+            _rng.check_draw(spec.initializer, spec.shape, spec.dtype)
+        return jnp.zeros(spec.shape, spec.dtype)
+
+
+class Drawn:
+    """Initial values, each from the root key and the variable's own name."""
+
+    makes_values = True
+
+    def __init__(self, key: jax.Array) -> None:
+        self._key = key
+
+    def make(self, spec: VariableSpec) -> Any:
+        return spec.initial_value(self._key)
+
+
+class Given:
+    """The leaves of a tree, checked against what the program declares.
+
+    Args:
+      params: the tree.
+      all_faults: called at the first fault for the list of all of them, so that one error can name them together.
+    """
+
+    makes_values = False
+
+    def __init__(self, params: Params, all_faults: Callable[[], list[str]] | None = None) -> None:
+        self._params = params
+        self._index = params._layout.index
+        self._leaves = params._leaves
+        self._all_faults = all_faults
+
+    def make(self, spec: VariableSpec) -> Any:
+        index = self._index.get(spec.name)
+        if index is None:
+            # An initializer that fails made no variable in `init` either: it must fail here the same way, so that a
+            # program that catches the error goes the same way.
+            if callable(spec.initializer) and spec.shape is not None:
+                _rng.check_draw(spec.initializer, spec.shape, spec.dtype)
+            close = near(spec.name, self._params.names)
+            hint = f" (near: {', '.join(map(repr, close))})" if close else ""
+            self._fault(f"'{spec.name}' is missing{hint}")
+        leaf = self._leaves[index]
+        if spec.shape is not None:
+            fault = mismatch(leaf, spec.shape, spec.dtype)
+            if fault:
+                self._fault(f"'{spec.name}': {fault}")
+        if isinstance(leaf, jax.Array):
+            return leaf
+        # Concrete in whatever trace this is the first read, since later reads may come from another.
+        with jax.ensure_compile_time_eval():
+            return jnp.asarray(leaf, getattr(leaf, "dtype", None) or np.asarray(leaf).dtype)
+
+    def _fault(self, fault: str) -> Any:
+        faults = self._all_faults() if self._all_faults is not None else []
+        raise mismatch_error(faults if fault in faults else [fault, *faults])

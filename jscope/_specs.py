@@ -1,0 +1,383 @@
+"""`Specs` and `VariableSpec`: what a program declares, without any array of it. Floor 1."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from . import _rng
+from ._errors import BadTypeError, InitializerError, ParamsMismatchError, user_line
+from ._names import near
+from ._params import Params
+from ._show import format_bytes, short_type, table
+from ._values import FromProgram, InitialValue
+
+_log = logging.getLogger("jscope")
+
+# Finding close names is slow against thousands of names; nobody reads more suggestions than this.
+_SUGGESTIONS = 20
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class VariableSpec:
+    """One variable as its program declares it.
+
+    Attributes:
+      name: full op name, unique: the name in `Params`, checkpoints and random keys. TF1: `v.op.name`.
+      key: store key (scope name + name) by which reuse finds it; None for a `variable`, which is never shared.
+      shape: its dimensions.
+      dtype: its NumPy dtype.
+      initializer: a callable `init(key, shape, dtype)`, or a marker for a given array or a value of the program.
+      trainable: whether it is in the trainable collection.
+      collections: the collections it is in.
+      regularizer: a callable from value to scalar loss (or None), or None.
+      constraint: a callable from value to value, or None.
+      partition: a `jax.sharding.PartitionSpec` from the partitioner, or None.
+      created_at: the user's `file:line` that made it. Not compared.
+      used_at: the `file:line` of each later read of it: where it is shared. Not compared.
+
+    Example:
+      >>> spec = js.transform(lambda: js.get_variable("v", [2])).specs()["v"]
+      >>> spec.shape, spec.dtype.name, spec.trainable
+      ((2,), 'float32', True)
+    """
+
+    name: str
+    key: str | None
+    shape: tuple[int, ...]
+    dtype: Any
+    initializer: Any
+    trainable: bool = True
+    collections: tuple[str, ...] = ()
+    regularizer: Callable[[Any], Any] | None = None
+    constraint: Callable[[Any], Any] | None = None
+    partition: Any = None
+    created_at: str = dataclasses.field(default="", compare=False)
+    used_at: tuple[str, ...] = dataclasses.field(default=(), compare=False)
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return math.prod(self.shape)
+
+    @property
+    def bytes(self) -> int:
+        """Bytes that the value takes."""
+        return self.size * self.dtype.itemsize
+
+    def abstract(self) -> jax.ShapeDtypeStruct:
+        """Shape and dtype in JAX's own form."""
+        return jax.ShapeDtypeStruct(self.shape, self.dtype)
+
+    def initial_value(self, key: jax.Array) -> jax.Array:
+        """A fresh array with the initial value under the root key `key`.
+
+        Raises:
+          InitializerError: if the program itself computes it, or the initializer gives the wrong shape or dtype.
+        """
+        if isinstance(self.initializer, InitialValue):
+            return jnp.array(self.initializer.array, self.dtype, copy=True)
+        if isinstance(self.initializer, FromProgram):
+            raise InitializerError(
+                f"The initial value of '{self.name}' is computed by the program, which its spec does not hold.",
+                kind="from_program",
+                exists=f"made at {self.created_at}",
+                where=user_line(),
+                fix="call net.init(key, *args) instead of specs.init(key)",
+            )
+        return _rng.draw(self.initializer, self.shape, self.dtype, key, self.name)
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """How a tree of parameters fits what a program declares.
+
+    Attributes:
+      kept: names that are declared and given, with the right shape and dtype.
+      missing: names that are declared and not given.
+      unexpected: names that are given and not declared.
+      mismatched: name -> what is wrong with its shape or dtype.
+      suggestions: missing or unexpected name -> close names on the other side.
+    """
+
+    kept: tuple[str, ...]
+    missing: tuple[str, ...]
+    unexpected: tuple[str, ...]
+    mismatched: Mapping[str, str]
+    suggestions: Mapping[str, tuple[str, ...]]
+
+    def faults(self, *, allow_missing: bool = False, allow_unexpected: bool = False) -> list[str]:
+        """One line for each thing that does not fit."""
+        lines = [f"'{name}': {text}" for name, text in self.mismatched.items()]
+        if not allow_missing:
+            lines += [f"'{name}' is missing{self._hint(name)}" for name in self.missing]
+        if not allow_unexpected:
+            lines += [f"'{name}' is not declared{self._hint(name)}" for name in self.unexpected]
+        return lines
+
+    def _hint(self, name: str) -> str:
+        close = self.suggestions.get(name)
+        return f" (near: {', '.join(map(repr, close))})" if close else ""
+
+    def __str__(self) -> str:
+        rows = [("kept", name, "") for name in self.kept]
+        rows += [("missing", name, self._hint(name).strip(" ()")) for name in self.missing]
+        rows += [("unexpected", name, self._hint(name).strip(" ()")) for name in self.unexpected]
+        rows += [("mismatched", name, text) for name, text in self.mismatched.items()]
+        return table(("state", "name", "note"), rows)
+
+
+class Specs(Mapping[str, VariableSpec]):
+    """What a program declares: full name -> `VariableSpec`, in order of creation. Immutable; `str()` is a table.
+
+    TF1's nearest thing is the list of `tf.global_variables()` after the graph is built.
+
+    Example:
+      >>> specs = js.transform(lambda x: x @ js.get_variable("w", [2, 3])).specs(jnp.ones((1, 2)))
+      >>> list(specs), specs.size, specs.bytes
+      (['w'], 6, 24)
+    """
+
+    __slots__ = ("_by_name",)
+
+    def __init__(self, variables: Iterable[VariableSpec] = ()) -> None:
+        self._by_name = {spec.name: spec for spec in variables}
+
+    def __getitem__(self, name: str) -> VariableSpec:
+        return self._by_name[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._by_name)
+
+    def __len__(self) -> int:
+        return len(self._by_name)
+
+    @property
+    def size(self) -> int:
+        """Number of elements of all variables."""
+        return sum(spec.size for spec in self.values())
+
+    @property
+    def bytes(self) -> int:
+        """Bytes that all variables take."""
+        return sum(spec.bytes for spec in self.values())
+
+    def abstract(self) -> Params:
+        """A tree of `jax.ShapeDtypeStruct`s: what orbax and `jax.eval_shape` users restore into.
+
+        Example:
+          >>> js.transform(lambda: js.get_variable("v", [2])).specs().abstract()
+          Params({v: f32[2]})
+        """
+        return Params({name: spec.abstract() for name, spec in self.items()})
+
+    def init(self, key: jax.Array, *, warm_start: Mapping[str, Any] | None = None) -> Params:
+        """All initial values, each from `key` and its own name, shape, dtype and initializer alone.
+
+        Args:
+          key: a JAX random key.
+          warm_start: a tree of values to keep; only what it lacks is made. It must fit (see `compare`); what was kept
+            and made is logged to the logger "jscope".
+
+        Raises:
+          ParamsMismatchError: if something in `warm_start` is not declared, or has another shape or dtype.
+          InitializerError: if the program computes an initial value; `net.init` can.
+
+        Example:
+          >>> specs = js.transform(lambda: js.get_variable("v", [2])).specs()
+          >>> specs.init(jax.random.key(0), warm_start={"v": jnp.ones(2)})["v"]
+          Array([1., 1.], dtype=float32)
+        """
+        return self.init_with(key, {}, warm_start)
+
+    def init_with(
+        self, key: jax.Array, computed: Mapping[str, jax.Array], warm_start: Mapping[str, Any] | None = None
+    ) -> Params:
+        """As `init`, with the values that the program computed."""
+        given = Params(warm_start or {})
+        if warm_start is not None:
+            report = self.compare(given)
+            faults = report.faults(allow_missing=True)
+            if faults:
+                raise ParamsMismatchError(
+                    f"warm_start does not fit the program: {len(faults)} faults.",
+                    kind="params_mismatch",
+                    faults=faults,
+                    where=user_line(),
+                    fix="rename or drop what is not declared (params.select), convert what has the wrong shape or dtype",
+                )
+            _log.info("warm start: %d kept, %d made\n%s", len(report.kept), len(report.missing), report)
+        kept = given.flat()
+        values = {}
+        for name, spec in self.items():
+            source = kept.get(name, computed.get(name))
+            # A copy: every leaf is a buffer of its own, so that donating the tree donates nobody else's array.
+            values[name] = jnp.array(source, spec.dtype, copy=True) if source is not None else spec.initial_value(key)
+        return Params(values)
+
+    def compare(self, params: Mapping[str, Any]) -> Comparison:
+        """How `params` fits: what would be kept, is missing, is not declared, or has the wrong shape or dtype.
+
+        Example:
+          >>> print(js.transform(lambda: js.get_variable("kernel", [2])).specs().compare({"kernl": 1.0}))
+          state       name    note
+          missing     kernel  near: 'kernl'
+          unexpected  kernl   near: 'kernel'
+        """
+        given = Params(params).flat()
+        kept, missing, mismatched = [], [], {}
+        for name, spec in self.items():
+            if name not in given:
+                missing.append(name)
+                continue
+            fault = mismatch(given[name], spec.shape, spec.dtype)
+            if fault:
+                mismatched[name] = fault
+            else:
+                kept.append(name)
+        unexpected = [name for name in given if name not in self._by_name]
+        suggestions = {name: tuple(near(name, unexpected)) for name in missing[:_SUGGESTIONS]}
+        suggestions |= {name: tuple(near(name, missing)) for name in unexpected[:_SUGGESTIONS]}
+        return Comparison(tuple(kept), tuple(missing), tuple(unexpected), mismatched, suggestions)
+
+    def check(self, params: Mapping[str, Any]) -> None:
+        """Raises unless `params` holds exactly what is declared, every fault in one error.
+
+        Raises:
+          ParamsMismatchError: for names missing or not declared, wrong shapes and dtypes.
+
+        Example:
+          >>> js.transform(lambda: js.get_variable("v", [2])).specs().check({"v": jnp.ones(2)})
+        """
+        faults = self.compare(params).faults()
+        if faults:
+            raise mismatch_error(faults)
+
+    def split(self, params: Mapping[str, Any]) -> tuple[Params, Params]:
+        """`(trainable, rest)`; `trainable | rest` gives the tree back.
+
+        Raises:
+          ParamsMismatchError: for names that are not declared.
+
+        Example:
+          >>> def program(): js.get_variable("w", []); js.get_variable("count", [], trainable=False)
+          >>> trainable, rest = js.transform(program).specs().split({"w": 1.0, "count": 0.0})
+          >>> trainable.names, rest.names
+          (('w',), ('count',))
+        """
+        tree = self._declared(params)
+        return tree.select(lambda name, _: self._by_name[name].trainable)
+
+    def regularization_loss(self, params: Mapping[str, Any]) -> jax.Array:
+        """The sum of all regularizers on the values in `params`: a float32 scalar, 0 where there are none.
+
+        TF1: `tf.losses.get_regularization_loss()`.
+
+        Example:
+          >>> program = lambda: js.get_variable("w", [2], regularizer=lambda w: jnp.sum(w**2))
+          >>> float(js.transform(program).specs().regularization_loss({"w": jnp.ones(2)}))
+          2.0
+        """
+        tree = self._declared(params)
+        losses = [spec.regularizer(tree[name]) for name, spec in self.items() if spec.regularizer and name in tree.names]
+        return sum((loss for loss in losses if loss is not None), jnp.float32(0.0))
+
+    def constrain(self, params: Mapping[str, Any]) -> Params:
+        """The tree with every constraint applied, as TF1's optimizers do after a step.
+
+        Example:
+          >>> program = lambda: js.get_variable("w", [2], constraint=lambda w: jnp.clip(w, 0, 1))
+          >>> js.transform(program).specs().constrain({"w": jnp.array([-1.0, 2.0])})["w"]
+          Array([0., 1.], dtype=float32)
+        """
+
+        def constrained(name: str, value: Any) -> Any:
+            constraint = self._by_name[name].constraint
+            return value if constraint is None else constraint(value)
+
+        return self._declared(params).map_with_name(constrained)
+
+    def _declared(self, params: Mapping[str, Any]) -> Params:
+        tree = Params(params)
+        unknown = [f"'{name}' is not declared" for name in tree.names if name not in self._by_name]
+        if unknown:
+            raise mismatch_error(unknown)
+        return tree
+
+    def __repr__(self) -> str:
+        return f"<Specs: {len(self)} variables, {self.size:,} elements, {format_bytes(self.bytes)}>"
+
+    def __str__(self) -> str:
+        rows = [
+            (
+                name,
+                short_type(spec),
+                "yes" if spec.trainable else "no",
+                _initializer_text(spec.initializer),
+                str(1 + len(spec.used_at)),
+                _file_and_line(spec.created_at),
+            )
+            for name, spec in self.items()
+        ]
+        body = table(("variable", "type", "trainable", "initializer", "reads", "created at"), rows)
+        return f"{body}\n{len(self)} variables, {self.size:,} elements, {format_bytes(self.bytes)}"
+
+
+def mismatch(leaf: Any, shape: tuple[int, ...], dtype: Any) -> str:
+    """What is wrong with a leaf that should have this shape and dtype, `""` if nothing."""
+    found_shape, found_dtype = getattr(leaf, "shape", None), getattr(leaf, "dtype", None)
+    if found_shape is None or found_dtype is None:
+        try:
+            leaf = np.asarray(leaf)
+            found_shape, found_dtype = leaf.shape, jax.dtypes.canonicalize_dtype(leaf.dtype)
+        except (TypeError, ValueError):
+            return f"is no array but {leaf!r:.40}"
+    if tuple(found_shape) != shape:
+        return f"has shape {tuple(found_shape)}, declared {shape}"
+    if found_dtype != dtype:
+        return f"has dtype {found_dtype}, declared {dtype}"
+    return ""
+
+
+def mismatch_error(faults: list[str], where: str = "") -> ParamsMismatchError:
+    """One error for everything about a tree that does not fit."""
+    return ParamsMismatchError(
+        f"The parameters do not fit the program: {len(faults)} fault{'s' if len(faults) > 1 else ''}.",
+        kind="params_mismatch",
+        faults=faults,
+        where=where or user_line(),
+        fix="print(net.specs(...)) shows what is declared, print(net.specs(...).compare(params)) how the tree differs",
+    )
+
+
+def params_of(tree: Any, what: str) -> Params:
+    """The `Params` that a user's argument stands for.
+
+    Raises:
+      BadTypeError: if it is no mapping.
+    """
+    if isinstance(tree, Mapping):
+        return Params(tree)
+    raise BadTypeError(
+        f"{what} takes a tree of parameters first, a Params or a mapping, not a {type(tree).__name__}.",
+        kind="not_a_mapping",
+        where=user_line(),
+        fix="pass what net.init gave",
+    )
+
+
+def _initializer_text(initializer: Any) -> str:
+    if hasattr(initializer, "check"):
+        return type(initializer).__name__.removesuffix("_initializer")
+    return _rng.describe(initializer)
+
+
+def _file_and_line(location: str) -> str:
+    return location.replace("\\", "/").rpartition("/")[2]

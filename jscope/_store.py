@@ -1,0 +1,720 @@
+"""The variables of one running program: TF1's `get_variable`, step by step, over explicit state. Floor 2.
+
+A `Store` is made for one run and thrown away. It is told which trace a call comes from by a level: 0 is the trace that
+the program was entered in, any other number one inner trace (of `jit`, `scan`, ...).
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from . import _rng
+from ._errors import (
+    AssignError,
+    BadArgumentError,
+    BadNameError,
+    BadTypeError,
+    DtypeMismatchError,
+    InitializerError,
+    JscopeError,
+    MissingRngError,
+    ShapeMismatchError,
+    TransformError,
+    UnknownNameError,
+    VariableExistsError,
+    VariableNotFoundError,
+    format_location,
+    user_line,
+    user_location,
+)
+from ._names import matcher, near
+from ._scopes import Reuse, ScopeStack
+from ._show import short_type
+from ._sources import Source
+from ._specs import VariableSpec
+from ._values import (
+    FLOAT32,
+    FromProgram,
+    InitialValue,
+    PartialShape,
+    as_dtype,
+    as_initial_value,
+    as_shape,
+    is_compatible,
+    is_traced,
+)
+from .initializers import glorot_uniform_initializer, zeros_initializer
+
+GLOBAL_VARIABLES = "variables"
+TRAINABLE_VARIABLES = "trainable_variables"
+LOCAL_VARIABLES = "local_variables"
+REGULARIZATION_LOSSES = "regularization_losses"
+
+_GLOROT = glorot_uniform_initializer()
+_ZEROS = zeros_initializer()
+_NOTHING: Any = object()
+
+
+class Variable:
+    """One declared variable and its value in this run.
+
+    Attributes:
+      spec: what is known of it, uses left out.
+      value: its value at level 0, which is good at every level; `_NOTHING` while it has none.
+      inner: level -> value, for values that are bound to an inner trace.
+      assigned: whether the program assigned it.
+      uses: places of later reads.
+    """
+
+    __slots__ = ("assigned", "inner", "spec", "uses", "value")
+
+    def __init__(self, spec: VariableSpec) -> None:
+        self.spec = spec
+        self.value = _NOTHING
+        self.inner: dict[int, Any] = {}
+        self.assigned = False
+        self.uses: list[tuple[str, int] | None] = []
+
+    def full_spec(self) -> VariableSpec:
+        """The spec with all uses so far."""
+        if not self.uses:
+            return self.spec
+        fields = {name: getattr(self.spec, name) for name in VariableSpec.__slots__}
+        return VariableSpec(**{**fields, "used_at": tuple(map(format_location, self.uses))})
+
+    def origin(self) -> str:
+        """What it is and where it was first made, for messages."""
+        made = f", made at {self.spec.created_at}" if self.spec.created_at else ""
+        return f"'{self.spec.name}' {short_type(self.spec)}{made}"
+
+
+class Store:
+    """Everything that TF1 keeps per graph about variables.
+
+    Args:
+      source: where values come from.
+      scopes: the scopes of this run.
+      rng: root of `next_key`, or None.
+      can_assign: whether `assign` is allowed.
+
+    Attributes:
+      level: the level of the call in progress; whoever owns the store sets it.
+      observe: looks up the level anew, for user code (getters) that may have entered another trace meanwhile.
+      computed: name -> initial value that the program computed.
+      named: open scope -> what shows its op scope in JAX's own names; kept for the callers.
+    """
+
+    __slots__ = (
+        "_by_id",
+        "_by_key",
+        "_by_name",
+        "_collections",
+        "_key_counts",
+        "can_assign",
+        "computed",
+        "level",
+        "named",
+        "observe",
+        "rng",
+        "scopes",
+        "source",
+        "templates",
+    )
+
+    def __init__(
+        self, source: Source, scopes: ScopeStack | None = None, *, rng: jax.Array | None = None, can_assign: bool = True
+    ) -> None:
+        self.source = source
+        self.scopes = scopes or ScopeStack()
+        self.rng = rng
+        self.can_assign = can_assign
+        self.level = 0
+        self.observe: Callable[[], int] = lambda: self.level
+        self.computed: dict[str, Any] = {}
+        self.named: dict[Any, list[Any]] = {}
+        self.templates: dict[Any, Any] = {}
+        self._by_key: dict[Any, Variable] = {}
+        self._by_name: dict[str, Variable] = {}
+        self._by_id: dict[int, tuple[Any, Variable | None]] = {}
+        self._collections: dict[str, list[Any]] = {}
+        self._key_counts: dict[tuple[str, str], int] = {}
+
+    # get_variable -----------------------------------------------------------------------------------------------------
+
+    def get_variable(
+        self,
+        name: Any,
+        shape: Any = None,
+        dtype: Any = None,
+        initializer: Any = None,
+        regularizer: Any = None,
+        trainable: bool | None = None,
+        collections: Any = None,
+        partitioner: Any = None,
+        custom_getter: Any = None,
+        constraint: Any = None,
+        **ignored: Any,
+    ) -> Any:
+        """TF1's `get_variable` in the current scope; `ignored` reaches custom getters and nothing else."""
+        state = self.scopes.state
+        if dtype is not None and initializer is not None and not callable(initializer):
+            self._check_initial_dtype(name, initializer, dtype)
+        try:
+            key = state.prefix + name
+        except TypeError:
+            key = self._odd_key(name)
+        if initializer is None:
+            initializer = state.initializer
+        if regularizer is None:
+            regularizer = state.regularizer
+        if dtype is None:
+            dtype = state.dtype
+        if custom_getter is None:
+            custom_getter = state.custom_getter
+        if partitioner is None:
+            partitioner = state.partitioner
+        if constraint is None:
+            constraint = state.constraint
+        if custom_getter is None:
+            return self._get(
+                key, shape, dtype, initializer, regularizer, state.reuse, trainable, collections, partitioner, constraint
+            )
+        if not callable(custom_getter):
+            raise BadArgumentError(
+                f"custom_getter is not callable: {custom_getter!r}.",
+                kind="bad_getter",
+                asked=f"get_variable({name!r})",
+                scope=state.name,
+                where=user_line(),
+                fix="give a function (getter, name, *args, **kwargs) that calls getter(name, *args, **kwargs)",
+            )
+        return custom_getter(
+            getter=self._true_getter,
+            name=key,
+            shape=shape,
+            dtype=as_dtype(dtype),
+            initializer=initializer,
+            regularizer=regularizer,
+            reuse=state.reuse,
+            trainable=True if trainable is None else trainable,
+            collections=collections,
+            partitioner=partitioner,
+            constraint=constraint,
+            **ignored,
+        )
+
+    def _true_getter(
+        self,
+        name: Any,
+        shape: Any = None,
+        dtype: Any = FLOAT32,
+        initializer: Any = None,
+        regularizer: Any = None,
+        reuse: Reuse | None = None,
+        trainable: bool | None = None,
+        collections: Any = None,
+        caching_device: Any = None,
+        partitioner: Any = None,
+        validate_shape: bool = True,
+        use_resource: Any = None,
+        constraint: Any = None,
+    ) -> Any:
+        """What a custom getter calls: `get_variable` by full key, with the rest as the getter chose it."""
+        self.level = self.observe()
+        return self._get(
+            name, shape, dtype, initializer, regularizer, reuse, trainable, collections, partitioner, constraint
+        )
+
+    def _get(
+        self,
+        key: Any,
+        shape: Any,
+        dtype: Any,
+        initializer: Any,
+        regularizer: Any,
+        reuse: Reuse | None,
+        trainable: bool | None,
+        collections: Any,
+        partitioner: Any,
+        constraint: Any,
+    ) -> Any:
+        if initializer is not None and shape is not None and not callable(initializer):
+            raise InitializerError(
+                "If the initializer is a constant, the shape is its own and can't be given too.",
+                **self._asked(key, shape, dtype, "const_shape"),
+                fix="leave shape out, or use constant_initializer(value)",
+            )
+        dtype = as_dtype(dtype)
+        wanted = as_shape(shape)
+        variable = self._by_key.get(key)
+        if variable is None:
+            if reuse is True:
+                raise self._not_found(key, wanted, dtype)
+            return self._create(
+                key, wanted, dtype, initializer, regularizer, trainable, collections, partitioner, constraint
+            )
+        spec = variable.spec
+        if reuse is False:
+            raise VariableExistsError(
+                f"Variable '{key}' already exists, and reuse is off here.",
+                **self._asked(key, wanted, dtype, "exists"),
+                exists=variable.origin(),
+                fix="to share it, enter the scope with reuse=True or reuse=js.AUTO_REUSE; else use another name or scope",
+            )
+        if not is_compatible(wanted, spec.shape):
+            raise ShapeMismatchError(
+                f"Variable '{key}' is shared with shape {wanted}, but it has shape {spec.shape}.",
+                **self._asked(key, wanted, dtype, "shape_mismatch"),
+                exists=variable.origin(),
+                fix="ask for the shape it has, or leave shape out; a different variable needs a name or scope of its own",
+            )
+        if dtype != spec.dtype:
+            raise DtypeMismatchError(
+                f"Variable '{key}' is shared with dtype {dtype}, but it has dtype {spec.dtype}.",
+                **self._asked(key, wanted, dtype, "dtype_mismatch"),
+                exists=variable.origin(),
+                fix=f"pass dtype={spec.dtype} (where none is given, the scope's default counts)",
+            )
+        if self.source.makes_values:
+            variable.uses.append(user_location())
+        return self.read(variable)
+
+    def _create(
+        self,
+        key: Any,
+        shape: PartialShape | None,
+        dtype: Any,
+        initializer: Any,
+        regularizer: Any,
+        trainable: bool | None,
+        collections: Any,
+        partitioner: Any,
+        constraint: Any,
+    ) -> Any:
+        if initializer is None:
+            initializer = self._default_initializer(key, shape, dtype)
+        elif isinstance(initializer, type):
+            initializer = initializer()
+        by_shape = callable(initializer)
+        if by_shape and (shape is None or None in shape):
+            by_shape = False
+            if not _needs_no_arguments(initializer):
+                raise InitializerError(
+                    f"The initializer of '{key}' needs a shape, and the shape is not fully known.",
+                    **self._asked(key, shape, dtype, "bad_init"),
+                    fix="give the full shape; only a callable without arguments, a number or an array brings its own",
+                )
+        collections = self._checked_collections(key, trainable, collections, constraint)
+        partition = self._partition(key, shape, dtype, partitioner)
+        name = self._op_name(key)
+        if by_shape:
+            value = None
+        else:
+            initializer, shape, dtype, value = self._initial(key, initializer)
+        return self._declare(
+            VariableSpec(
+                name,
+                key,
+                shape,  # type: ignore[arg-type]  # fully known here
+                dtype,
+                initializer,
+                trainable is None or trainable,
+                collections,
+                regularizer,
+                constraint,
+                partition,
+                user_line(),
+            ),
+            value,
+        )
+
+    def _declare(self, spec: VariableSpec, computed: Any) -> Any:
+        """Registers a variable whose name is taken; `computed` is its initial value if the program computed that."""
+        variable = Variable(spec)
+        if computed is not None and self.source.makes_values:
+            value = self.computed[spec.name] = jnp.array(computed, copy=True)
+            self._remember(variable, value)
+        else:
+            value = self._make(variable)
+        if spec.shape is None:  # a bare initializer that did not run: the given value says what it is
+            fields = {name: getattr(spec, name) for name in VariableSpec.__slots__}
+            variable.spec = VariableSpec(**{**fields, "shape": value.shape, "dtype": value.dtype})
+        for collection in spec.collections:
+            self._collections.setdefault(collection, []).append(variable)
+        self._by_name[spec.name] = variable
+        if spec.key is not None:
+            self._by_key[spec.key] = variable
+        if spec.regularizer is not None and not callable(spec.regularizer):
+            raise BadTypeError(
+                f"The regularizer of '{spec.name}' is not callable: {spec.regularizer!r}.",
+                kind="bad_regularizer",
+                scope=self.scopes.state.name,
+                where=user_line(),
+                fix="give a function from the value to a scalar, or js.no_regularizer",
+            )
+        return value
+
+    # Values -----------------------------------------------------------------------------------------------------------
+
+    def read(self, variable: Variable) -> Any:
+        """The current value; in one trace the same object until it is assigned."""
+        if variable.value is not _NOTHING:
+            return variable.value
+        value = variable.inner.get(self.level, _NOTHING)
+        return self._make(variable) if value is _NOTHING else value
+
+    def _make(self, variable: Variable) -> Any:
+        value = self.source.make(variable.spec)
+        self._remember(variable, value)
+        return value
+
+    def _remember(self, variable: Variable, value: Any) -> None:
+        if self.level and self.source.makes_values:
+            variable.inner[self.level] = value
+        else:
+            variable.value = value
+        known = self._by_id.get(id(value))
+        ambiguous = known is not None and known[1] is not variable
+        # The array is kept, so that its id is not given to another one.
+        self._by_id[id(value)] = (value, None if ambiguous else variable)
+
+    def assign(self, reference: Any, value: Any) -> Any:
+        """Sets a variable for the rest of this run; returns the new value as an array."""
+        variable = self.find(reference, "assign")
+        spec = variable.spec
+        asked = {"asked": f"assign('{spec.name}')", "scope": self.scopes.state.name, "where": user_line()}
+        if not self.can_assign:
+            raise AssignError(
+                f"'{spec.name}' is assigned, but this call gives no tree back.",
+                kind="assign",
+                **asked,
+                fix="call net.update(params, ...), which returns (out, params with all assignments)",
+            )
+        if self.level:
+            raise TransformError(
+                f"'{spec.name}' is assigned inside a JAX transform, from which its value can't be carried out.",
+                kind="assign_inside",
+                **asked,
+                fix="return the new value from the transformed function and assign it outside",
+            )
+        value = jnp.asarray(value, spec.dtype) if isinstance(value, bool | int | float) else jnp.asarray(value)
+        if value.shape != spec.shape:
+            raise ShapeMismatchError(
+                f"'{spec.name}' of shape {spec.shape} is assigned a value of shape {value.shape}.",
+                kind="shape_mismatch",
+                **asked,
+                exists=variable.origin(),
+                fix="assign a value of the variable's shape",
+            )
+        if value.dtype != spec.dtype:
+            raise DtypeMismatchError(
+                f"'{spec.name}' of dtype {spec.dtype} is assigned a value of dtype {value.dtype}.",
+                kind="dtype_mismatch",
+                **asked,
+                exists=variable.origin(),
+                fix=f"convert it: value.astype('{spec.dtype}')",
+            )
+        variable.inner.clear()
+        variable.assigned = True
+        self._remember(variable, value)
+        return value
+
+    def assigned(self) -> dict[str, Any]:
+        """name -> value of all variables that the program assigned."""
+        return {name: variable.value for name, variable in self._by_name.items() if variable.assigned}
+
+    def values(self) -> dict[str, Any]:
+        """name -> current value of all variables."""
+        return {name: self.read(variable) for name, variable in self._by_name.items()}
+
+    def specs(self) -> list[VariableSpec]:
+        """All declarations in order."""
+        return [variable.full_spec() for variable in self._by_name.values()]
+
+    def find(self, reference: Any, call: str) -> Variable:
+        """The variable meant by an array of `get_variable`, a `VariableSpec` or a full name."""
+        if isinstance(reference, str | VariableSpec):
+            name = reference if isinstance(reference, str) else reference.name
+            variable = self._by_name.get(name)
+            if variable is not None:
+                return variable
+            raise UnknownNameError(
+                f"{call}: no variable '{name}' has been declared in this program so far.",
+                kind="unknown_name",
+                scope=self.scopes.state.name,
+                where=user_line(),
+                near=near(name, self._by_name),
+                fix="give the full name of a variable that get_variable has returned before",
+            )
+        known = self._by_id.get(id(reference))
+        if known is None:
+            raise BadArgumentError(
+                f"{call}: this {type(reference).__name__} is no array that get_variable gave in this program.",
+                kind="not_a_variable",
+                scope=self.scopes.state.name,
+                where=user_line(),
+                fix="pass the very object that get_variable returned, its VariableSpec or its full name",
+            )
+        if known[1] is None:
+            raise BadArgumentError(
+                f"{call}: this array is the value of several variables, so it does not tell which is meant.",
+                kind="ambiguous",
+                scope=self.scopes.state.name,
+                where=user_line(),
+                fix="pass the full name",
+            )
+        return known[1]
+
+    def release(self) -> None:
+        """Lets go of all values, so that no tracer outlives the run."""
+        self.observe = lambda: 0
+        self._by_id.clear()
+        self._by_key.clear()
+        self._by_name.clear()
+        self._collections.clear()
+        self.computed = {}
+
+    # Variables that are never shared ----------------------------------------------------------------------------------
+
+    def variable(self, initial_value: Any, name: str | None, trainable: bool, dtype: Any, collections: Any) -> Any:
+        """TF1's `tf.Variable`: a name of its own in the op scope, never found by `get_variable`."""
+        if initial_value is None:
+            raise InitializerError(
+                "variable needs an initial value.",
+                kind="no_value",
+                scope=self.scopes.state.name,
+                where=user_line(),
+                fix="give a number or array",
+            )
+        collections = self._checked_collections(name, trainable, collections, None)
+        name = self.scopes.op_names.open(self.scopes.op_scope, "Variable" if name is None else name)
+        self._check_fresh(name)
+        initializer, shape, found, value = self._initial(name, initial_value)
+        if dtype is not None and found is not None:
+            dtype = as_dtype(dtype)
+            if value is not None:
+                value = value.astype(dtype)
+            else:
+                initializer = InitialValue(initializer.array.astype(dtype))
+        spec = VariableSpec(
+            name, None, shape, found if dtype is None else dtype, initializer, trainable, collections, created_at=user_line()
+        )  # fmt: skip
+        return self._declare(spec, value)
+
+    # Collections ------------------------------------------------------------------------------------------------------
+
+    def add_to_collection(self, key: str, value: Any) -> None:
+        """Appends; an array of `get_variable` and a `VariableSpec` stand for their variable."""
+        if isinstance(value, VariableSpec):
+            value = self.find(value, "add_to_collection")
+        elif id(value) in self._by_id:
+            value = self.find(value, "add_to_collection")
+        elif self.level and is_traced(value):
+            raise TransformError(
+                f"A value made inside a JAX transform is added to collection {key!r}, from which it could not be used outside.",
+                kind="leak",
+                scope=self.scopes.state.name,
+                where=user_line(),
+                fix="return it from the transformed function and add it outside",
+            )
+        self._collections.setdefault(key, []).append(value)
+
+    def collection(self, key: str, scope: str | None = None) -> list[Any]:
+        """TF1's `get_collection`: a new list; `scope` is matched at the start of TF1's `.name` (full name + ":0")."""
+        if key == REGULARIZATION_LOSSES:
+            return self.losses(scope) + [v for v in self._collections.get(key, ()) if scope is None]
+        items = self._collections.get(key, ())
+        if scope is not None:
+            match = matcher(scope).match
+            items = [item for item in items if isinstance(item, Variable) and match(item.spec.name + ":0")]
+        return [item.full_spec() if isinstance(item, Variable) else item for item in items]
+
+    def losses(self, scope: str | None = None) -> list[Any]:
+        """One scalar for each regularizer that gives one, computed now; `scope` is matched on the loss's op name."""
+        match = matcher(scope or "").match
+        losses = []
+        for variable in list(self._by_name.values()):
+            regularizer = variable.spec.regularizer
+            if regularizer is not None and match(variable.spec.name + "/Regularizer/"):
+                losses.append(regularizer(self.read(variable)))
+        return [loss for loss in losses if loss is not None]
+
+    def count(self, collection: str) -> int:
+        """How many items a collection has."""
+        return len(self._collections.get(collection, ()))
+
+    # Keys -------------------------------------------------------------------------------------------------------------
+
+    def next_key(self, name: str) -> jax.Array:
+        """The next key of this scope under `name`."""
+        scope = self.scopes.state.name
+        if self.rng is None:
+            raise MissingRngError(
+                "next_key is called, but this call was given no rng.",
+                kind="no_rng",
+                asked=f"next_key({name!r})",
+                scope=scope,
+                where=user_line(),
+                fix="pass one: net.apply(params, ..., rng=jax.random.key(0))",
+            )
+        count = self._key_counts.get((scope, name), 0)
+        self._key_counts[scope, name] = count + 1
+        return _rng.call_key(self.rng, scope, name, count)
+
+    # The steps of a creation ------------------------------------------------------------------------------------------
+
+    def _asked(self, key: Any, shape: Any, dtype: Any, kind: str) -> dict[str, Any]:
+        """The fields of an error about a `get_variable` call."""
+        shown = f"get_variable('{key}'" + (f", shape={shape}" if shape is not None else "")
+        state = self.scopes.state
+        return {
+            "kind": kind,
+            "asked": f"{shown}, dtype={getattr(dtype, 'name', dtype)}) with reuse={state.reuse}",
+            "scope": state.name,
+            "where": user_line(),
+        }
+
+    def _not_found(self, key: Any, shape: Any, dtype: Any) -> JscopeError:
+        return VariableNotFoundError(
+            f"Variable '{key}' does not exist, and reuse=True makes no new ones.",
+            **self._asked(key, shape, dtype, "missing"),
+            near=near(str(key), [k for k in self._by_key if isinstance(k, str)]),
+            fix="make it before without reuse, enter the scope with reuse=js.AUTO_REUSE, or correct the name",
+        )
+
+    def _odd_key(self, name: Any) -> Any:
+        """TF1 takes None and bytes as names at the root, and only there."""
+        if not self.scopes.state.prefix and (name is None or isinstance(name, bytes)):
+            return name
+        raise BadTypeError(
+            f"A variable's name is a string, not {name!r}.",
+            kind="bad_name_type",
+            scope=self.scopes.state.name,
+            where=user_line(),
+            fix="give a string",
+        )
+
+    def _op_name(self, key: Any) -> str:
+        """Takes the op name of a key: variables are named from the op root, whatever op scope is in force."""
+        names = self.scopes.op_names
+        if isinstance(key, bytes):
+            key = key.decode()
+        if key is None:
+            return names.unique("Variable")
+        name = names.open("", key)
+        if not name:  # TF1 falls back to the name of the op's kind
+            return names.unique("VariableV2")
+        self._check_fresh(name)
+        return name
+
+    def _check_fresh(self, name: str) -> None:
+        # Only a name with a final slash, which is not made unique, can end up here.
+        if name in self._by_name:
+            raise BadNameError(
+                f"There already is a variable with the op name '{name}'.",
+                kind="other",
+                exists=self._by_name[name].origin(),
+                scope=self.scopes.state.name,
+                where=user_line(),
+                fix="don't end names in a slash",
+            )
+
+    def _check_initial_dtype(self, name: Any, initializer: Any, dtype: Any) -> None:
+        found, wanted = as_initial_value(initializer).dtype, as_dtype(dtype)
+        if found != wanted:
+            raise InitializerError(
+                f"The constant initializer of {name!r} has dtype {found}, but dtype {wanted} is given explicitly.",
+                **self._asked(name, None, wanted, "init_dtype"),
+                fix=f"convert the constant (np.asarray(value, '{wanted}')) or leave dtype out",
+            )
+
+    def _default_initializer(self, key: Any, shape: PartialShape | None, dtype: Any) -> Any:
+        if shape is None:
+            raise InitializerError(
+                f"Variable '{key}' has no initializer, so its shape must be given.",
+                **self._asked(key, shape, dtype, "no_shape"),
+                fix="give shape=, or an initializer that brings one (a number or an array)",
+            )
+        if jnp.issubdtype(dtype, jnp.floating):
+            return _GLOROT
+        if jnp.issubdtype(dtype, jnp.integer) or dtype == jnp.bool_:
+            return _ZEROS
+        raise InitializerError(
+            f"There is no default initializer for dtype {dtype}, which '{key}' has.",
+            **self._asked(key, shape, dtype, "no_default_init"),
+            fix="give an initializer",
+        )
+
+    def _checked_collections(self, key: Any, trainable: bool | None, collections: Any, constraint: Any) -> tuple[str, ...]:
+        if constraint is not None and not callable(constraint):
+            raise BadArgumentError(
+                f"The constraint of '{key}' is not callable: {constraint!r}.",
+                kind="bad_constraint",
+                scope=self.scopes.state.name,
+                where=user_line(),
+                fix="give a function from the value to the constrained value",
+            )
+        if collections is None:
+            collections = (GLOBAL_VARIABLES,)
+        elif not isinstance(collections, list | tuple | set | frozenset):
+            raise BadArgumentError(
+                f"The collections of '{key}' are {collections!r}, not a list of names.",
+                kind="bad_collections",
+                scope=self.scopes.state.name,
+                where=user_line(),
+                fix="give a list of strings",
+            )
+        if trainable is None or trainable:
+            collections = (*collections, TRAINABLE_VARIABLES)
+        return tuple(dict.fromkeys(collections))
+
+    def _partition(self, key: Any, shape: PartialShape | None, dtype: Any, partitioner: Any) -> Any:
+        """What the partitioner says; scalars have none, as in TF1."""
+        if partitioner is None or not shape:
+            return None
+        fix = "give a callable (shape, dtype) -> jax.sharding.PartitionSpec, such as lambda shape, dtype: P('data', None)"
+        if not callable(partitioner):
+            raise BadArgumentError(
+                f"The partitioner of '{key}' is not callable: {partitioner!r}.", **self._asked(key, shape, dtype, "bad_partition"), fix=fix
+            )  # fmt: skip
+        partition = partitioner(shape=shape, dtype=dtype)
+        if partition is not None and not isinstance(partition, jax.sharding.PartitionSpec):
+            raise BadArgumentError(
+                f"The partitioner of '{key}' gave {partition!r}. jscope does not cut variables into TF1's counted parts.",
+                **self._asked(key, shape, dtype, "bad_partition"),
+                fix=fix,
+            )
+        return partition
+
+    def _initial(self, key: Any, initializer: Any) -> tuple[Any, Any, Any, Any]:
+        """(initializer for the spec, shape, dtype, value if the program computed it) of one that brings its own shape."""
+        if callable(initializer):
+            if not self.source.makes_values:
+                return initializer, None, None, None
+            initializer = initializer()
+        array = as_initial_value(initializer)
+        if not is_traced(array):
+            return InitialValue(array), array.shape, array.dtype, None
+        if self.level:
+            raise TransformError(
+                f"The initial value of '{key}' is computed inside a JAX transform, from which it can't be carried out.",
+                kind="initial_value_inside",
+                scope=self.scopes.state.name,
+                where=user_line(),
+                fix="compute it outside the transformed function, or give an initializer callable",
+            )
+        return FromProgram(), array.shape, array.dtype, array
+
+
+def _needs_no_arguments(initializer: Callable[..., Any]) -> bool:
+    try:
+        parameters: Iterable[inspect.Parameter] = inspect.signature(initializer).parameters.values()
+    except (TypeError, ValueError):
+        return False
+    optional = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return all(p.default is not p.empty or p.kind in optional for p in parameters)

@@ -1,0 +1,155 @@
+"""`make_template`: functions that make variables once and share them from then on. Floor 3."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ._ambient import current
+from ._errors import BadArgumentError, TemplateError, user_line
+from ._scope import VariableScope, variable_scope
+from ._specs import VariableSpec
+from ._store import GLOBAL_VARIABLES, LOCAL_VARIABLES, TRAINABLE_VARIABLES, Store
+
+
+class _TemplateRun:
+    """What TF1 keeps in a template, for one program."""
+
+    __slots__ = ("completed", "scope")
+
+    def __init__(self, scope: VariableScope | None) -> None:
+        self.scope = scope
+        self.completed = False
+
+
+class Template:
+    """A function whose first call makes its variables and whose later calls share them; see `make_template`."""
+
+    __slots__ = ("__weakref__", "_func", "_getter", "_keywords", "_made_at", "_scope_made_with", "_unique_name", "name")
+
+    def __init__(
+        self,
+        name: str,
+        func: Callable[..., Any],
+        unique_name: str | None,
+        custom_getter: Any,
+        scope: VariableScope | None,
+        keywords: dict[str, Any],
+    ) -> None:
+        self.name = name
+        self._func = func
+        self._unique_name = unique_name
+        self._getter = custom_getter
+        self._scope_made_with = scope
+        self._keywords = keywords
+        self._made_at = user_line()
+
+    def _run(self, store: Store) -> _TemplateRun:
+        run = store.templates.get(self)
+        if run is None:
+            run = store.templates[self] = _TemplateRun(self._scope_made_with)
+        return run
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        run = self._run(current(f"template {self.name!r}"))
+        if run.scope is None:
+            scope = variable_scope(self._unique_name, self.name, custom_getter=self._getter)
+        else:
+            scope = variable_scope(run.scope, reuse=True if run.completed else None)
+        with scope as entered:
+            if run.scope is None:
+                run.scope = entered
+            try:
+                return self._call(run, args, {**self._keywords, **kwargs})
+            except Exception as error:
+                error.add_note(f"in template {self.name!r}, defined at {self._made_at}")
+                raise
+
+    def _call(self, run: _TemplateRun, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if not run.completed:
+            result = self._func(*args, **kwargs)
+            run.completed = True
+            return result
+        store = current(f"template {self.name!r}")
+        before = store.count(TRAINABLE_VARIABLES)
+        result = self._func(*args, **kwargs)
+        if store.count(TRAINABLE_VARIABLES) != before:
+            raise TemplateError(
+                f"Template {self.name!r} made a trainable variable in a call after its first.",
+                kind="template_trainable",
+                scope=run.scope.name if run.scope else None,
+                where=user_line(),
+                fix="use get_variable, which later calls share, instead of variable",
+            )
+        return result
+
+    @property
+    def variable_scope(self) -> VariableScope | None:
+        """Its scope in the running program; None before the first call."""
+        return self._run(current("Template.variable_scope")).scope
+
+    def _collection(self, key: str) -> list[VariableSpec]:
+        scope = self.variable_scope
+        return scope.get_collection(key) if scope is not None else []
+
+    @property
+    def variables(self) -> list[VariableSpec]:
+        """All variables in its scope, global ones first."""
+        return self.global_variables + self.local_variables
+
+    @property
+    def global_variables(self) -> list[VariableSpec]:
+        """The global variables in its scope."""
+        return self._collection(GLOBAL_VARIABLES)
+
+    @property
+    def local_variables(self) -> list[VariableSpec]:
+        """The local variables in its scope."""
+        return self._collection(LOCAL_VARIABLES)
+
+    @property
+    def trainable_variables(self) -> list[VariableSpec]:
+        """The trainable variables in its scope."""
+        return self._collection(TRAINABLE_VARIABLES)
+
+    def __repr__(self) -> str:
+        return f"<template {self.name!r} of {getattr(self._func, '__name__', self._func)}>"
+
+
+def make_template(
+    name_: str,
+    func_: Callable[..., Any],
+    create_scope_now_: bool = False,
+    unique_name_: str | None = None,
+    custom_getter_: Any = None,
+    **kwargs: Any,
+) -> Template:
+    """A function that makes its variables at the first call of a program and shares them at every later one.
+
+    TF1: `tf.make_template`. The template itself keeps nothing between programs.
+
+    Args:
+      name_: default name of its scope.
+      func_: the function; it should use `get_variable`.
+      create_scope_now_: fix the scope here instead of at the first call; needs a running program.
+      unique_name_: name of its scope, used as it is.
+      custom_getter_: a getter for its scope.
+      **kwargs: bound to `func_`.
+
+    Raises:
+      BadArgumentError: if `name_` is None.
+      OutsideProgramError: for `create_scope_now_=True` where no program runs.
+      TemplateError: at a later call that makes a trainable variable.
+
+    Example:
+      >>> scale = js.make_template("scale", lambda x: x * js.get_variable("s", []))
+      >>> list(js.transform(lambda x: scale(scale(x))).specs(jnp.ones(2)))
+      ['scale/s']
+    """
+    if name_ is None:
+        raise BadArgumentError("A template needs a name.", kind="template_name", where=user_line(), fix="give name_=")
+    scope = None
+    if create_scope_now_:
+        scopes = current("make_template with create_scope_now_=True").scopes
+        scope = scopes.now_and_at_once_closed(unique_name_, name_, custom_getter_)
+    return Template(name_, func_, unique_name_, custom_getter_, scope, kwargs)  # type: ignore[arg-type]

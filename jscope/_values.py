@@ -1,0 +1,158 @@
+"""What TensorFlow 1 accepts as a dtype, a shape or an initial value, read as JAX needs it. Floor 1."""
+
+from __future__ import annotations
+
+import operator
+import warnings
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ._errors import BadArgumentError, BadInitialValueTypeError, BadTypeError, user_line
+
+FLOAT32 = np.dtype("float32")
+
+Shape = tuple[int, ...]
+PartialShape = tuple[int | None, ...]
+
+# Python's own types mean what they mean in TF1, not in NumPy.
+_PARSED: dict[Any, Any] = {float: FLOAT32, int: np.dtype("int32"), bool: np.dtype("bool"), complex: np.dtype("complex64")}
+_WIDE = frozenset(map(np.dtype, ("float64", "int64", "uint64", "complex128")))
+
+
+def as_dtype(dtype: Any) -> Any:
+    """A NumPy dtype from a dtype, its name, a NumPy or JAX scalar type; 64-bit ones as narrow as JAX makes them.
+
+    Raises:
+      BadTypeError: for anything else (TF1: "Cannot convert the argument `type_value`").
+    """
+    try:
+        parsed = _PARSED[dtype]
+    except (KeyError, TypeError):
+        parsed = _parse_dtype(dtype)
+    if parsed in _WIDE:
+        narrow = jax.dtypes.canonicalize_dtype(parsed)
+        if narrow != parsed:
+            warnings.warn(f"dtype {parsed} is {narrow} here: JAX's 64-bit mode (jax_enable_x64) is off", stacklevel=5)
+        return narrow
+    return parsed
+
+
+def _parse_dtype(dtype: Any) -> Any:
+    try:
+        parsed = jnp.dtype(dtype)
+    except TypeError:
+        parsed = None
+    # jnp.dtype(None) is float64; strings and objects have no arrays in JAX.
+    if dtype is None or parsed is None or (isinstance(parsed, np.dtype) and parsed.kind in "OSUMmT"):
+        raise BadTypeError(
+            f"{dtype!r} is not a dtype of JAX.",
+            kind="bad_dtype",
+            where=user_line(),
+            fix='give a dtype such as jnp.float32, np.int32 or "bfloat16"',
+        )
+    _PARSED[dtype] = parsed
+    return parsed
+
+
+def as_shape(shape: Any) -> PartialShape | None:
+    """A tuple of dimensions from an int, list or tuple; None inside is an unknown dimension, None alone an unknown shape.
+
+    Raises:
+      BadArgumentError: for a negative dimension.
+      BadTypeError: for what can't be a dimension.
+    """
+    if shape is None:
+        return None
+    try:
+        dims = tuple(shape) if not isinstance(shape, str) else None
+    except TypeError:
+        dims = (shape,)
+    try:
+        if dims is None:
+            raise TypeError
+        dims = tuple(None if dim is None else operator.index(dim) for dim in dims)
+    except TypeError:
+        raise BadTypeError(
+            f"{shape!r} is not a shape.", kind="bad_shape", where=user_line(), fix="give an int, or a list or tuple of ints"
+        ) from None
+    for dim in dims:
+        if dim is not None and dim < 0:
+            raise BadArgumentError(
+                f"Shape {shape!r} has a negative dimension.", kind="bad_shape", where=user_line(), fix="dimensions are >= 0"
+            )
+    return dims
+
+
+def is_compatible(asked: PartialShape | None, found: Shape) -> bool:
+    """Whether a shape asked for, unknown parts matching anything, fits a variable's."""
+    if asked is None or asked == found:
+        return True
+    return len(asked) == len(found) and all(a is None or a == f for a, f in zip(asked, found, strict=True))
+
+
+def as_initial_value(value: Any) -> jax.Array | np.ndarray:
+    """An array from what TF1 takes as a constant: Python numbers become float32, int32 or bool; arrays keep their dtype.
+
+    Raises:
+      BadInitialValueTypeError: for what is no number, list or array.
+    """
+    if isinstance(value, jax.Array):
+        return value
+    try:
+        array = np.asarray(value)
+        kind = array.dtype.kind
+    except (ValueError, TypeError):
+        kind = "O"
+    if kind in "OSUMmT":
+        raise BadInitialValueTypeError(
+            f"An initial value of type {type(value).__name__} does not convert to an array: {value!r:.80}.",
+            kind="init_value",
+            where=user_line(),
+            fix="give a number, a (nested) list of numbers, an array, or a callable init(key, shape, dtype)",
+        )
+    if not isinstance(value, np.ndarray | np.generic):
+        return array.astype({"f": np.float32, "i": np.int32, "c": np.complex64}.get(kind, array.dtype))
+    return array.astype(jax.dtypes.canonicalize_dtype(array.dtype))
+
+
+def is_traced(value: Any) -> bool:
+    """Whether an array belongs to a trace."""
+    return isinstance(value, jax.core.Tracer)
+
+
+class InitialValue:
+    """An array given as initial value. Each variable that starts from it gets an array of its own."""
+
+    __slots__ = ("array",)
+
+    def __init__(self, array: jax.Array | np.ndarray) -> None:
+        self.array = array
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, InitialValue) or self.array.shape != other.array.shape:
+            return False
+        return self.array.dtype == other.array.dtype and bool((np.asarray(self.array) == np.asarray(other.array)).all())
+
+    def __hash__(self) -> int:
+        return hash((self.array.shape, self.array.dtype))
+
+    def __repr__(self) -> str:
+        return f"array {np.asarray(self.array).tolist()}" if self.array.size <= 4 else "array"
+
+
+class FromProgram:
+    """Marks an initial value that the program computes: only running the program (`net.init`) can tell it."""
+
+    __slots__ = ()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, FromProgram)
+
+    def __hash__(self) -> int:
+        return hash(FromProgram)
+
+    def __repr__(self) -> str:
+        return "from the program"

@@ -1,0 +1,430 @@
+"""TensorFlow 1's initializers, by its names and arguments, over `jax.nn.initializers`. Floor 1.
+
+All are values: frozen, comparable, hashable, and called as JAX calls initializers, `init(key, shape, dtype)`.
+Any other callable of that form serves as well, `jax.nn.initializers.*` among them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ._errors import BadArgumentError, BadInitialValueTypeError, InitializerError, user_line
+
+__all__ = [
+    "constant_initializer",
+    "glorot_normal_initializer",
+    "glorot_uniform_initializer",
+    "he_normal_initializer",
+    "he_uniform_initializer",
+    "identity_initializer",
+    "lecun_normal_initializer",
+    "lecun_uniform_initializer",
+    "ones_initializer",
+    "orthogonal_initializer",
+    "random_normal_initializer",
+    "random_uniform_initializer",
+    "truncated_normal_initializer",
+    "variance_scaling_initializer",
+    "zeros_initializer",
+]
+
+
+class Initializer:
+    """What the initializers of this module have in common: they are values, and say what is wrong before they draw."""
+
+    compares_by_value: ClassVar[bool] = True
+
+    def check(self, shape: tuple[int, ...], dtype: Any) -> None:
+        """Raises what a call with this shape and dtype would raise; makes nothing."""
+
+    def __call__(self, key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
+        raise NotImplementedError
+
+
+class _Random(Initializer):
+    """Draws, so only for floating (and complex) dtypes; `seed` is folded into the key."""
+
+    seed: int | None
+
+    def check(self, shape: tuple[int, ...], dtype: Any) -> None:
+        if not jnp.issubdtype(dtype, jnp.inexact):
+            raise InitializerError(
+                f"{type(self).__name__} draws floating numbers, not {jnp.dtype(dtype).name}.",
+                kind="init_value",
+                where=user_line(),
+                fix="ask for a floating dtype, or use zeros_initializer / constant_initializer",
+            )
+
+    def __call__(self, key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
+        shape = tuple(shape)
+        self.check(shape, dtype)
+        if self.seed is not None:
+            key = jax.random.fold_in(key, self.seed)
+        return self._sample(key, shape, dtype)
+
+    def _sample(self, key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
+        raise NotImplementedError
+
+
+@dataclasses.dataclass(frozen=True)
+class zeros_initializer(Initializer):  # noqa: N801 (TF1's name)
+    """All zeros (`False` for bool). TF1: `tf.zeros_initializer`; JAX: `jax.nn.initializers.zeros`.
+
+    Args:
+      dtype: the dtype when called without one; `get_variable` always gives one.
+
+    Example:
+      >>> js.zeros_initializer()(None, (2,))
+      Array([0., 0.], dtype=float32)
+    """
+
+    dtype: Any = jnp.float32
+
+    def __call__(self, key: jax.Array, shape: tuple[int, ...], dtype: Any = None) -> jax.Array:
+        return jnp.zeros(shape, self.dtype if dtype is None else dtype)
+
+
+@dataclasses.dataclass(frozen=True)
+class ones_initializer(Initializer):  # noqa: N801
+    """All ones. TF1: `tf.ones_initializer`; JAX: `jax.nn.initializers.ones`.
+
+    Args:
+      dtype: the dtype when called without one; `get_variable` always gives one.
+
+    Example:
+      >>> js.ones_initializer()(None, (2,))
+      Array([1., 1.], dtype=float32)
+    """
+
+    dtype: Any = jnp.float32
+
+    def __call__(self, key: jax.Array, shape: tuple[int, ...], dtype: Any = None) -> jax.Array:
+        return jnp.ones(shape, self.dtype if dtype is None else dtype)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class constant_initializer(Initializer):  # noqa: N801
+    """A constant: a number fills the shape, a list is reshaped into it. TF1: `tf.constant_initializer`.
+
+    A list that is too short is filled up with its last value, as in TensorFlow.
+
+    Args:
+      value: number, nested list or array of the values.
+      dtype: the dtype when called without one; `get_variable` always gives one.
+      verify_shape: with True the shape of `value` must be the shape asked for.
+
+    Raises:
+      InitializerError: when called for fewer elements than `value` has, or another shape under `verify_shape`.
+      BadInitialValueTypeError: when floats are asked for as integers, even whole ones.
+
+    Example:
+      >>> js.constant_initializer([1., 2.])(None, (3,))
+      Array([1., 2., 2.], dtype=float32)
+    """
+
+    value: Any = 0
+    dtype: Any = jnp.float32
+    verify_shape: bool = False
+
+    def _identity(self) -> tuple[Any, ...]:
+        array = np.asarray(self.value)
+        return array.shape, array.dtype, array.tobytes(), np.dtype(self.dtype), self.verify_shape
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, constant_initializer) and self._identity() == other._identity()
+
+    def __hash__(self) -> int:
+        return hash(self._identity())
+
+    def check(self, shape: tuple[int, ...], dtype: Any) -> None:
+        array = np.asarray(self.value)
+        fits = {"b": "b", "i": "iu", "u": "iu"}.get(np.dtype(dtype).kind)
+        mixes_bool = array.dtype.kind == "b" and np.dtype(dtype).kind != "b"
+        if mixes_bool or (fits is not None and array.dtype.kind not in fits):
+            raise BadInitialValueTypeError(
+                f"constant_initializer({self.value!r}) can't fill a variable of dtype {np.dtype(dtype).name}.",
+                kind="init_value",
+                where=user_line(),
+                fix=f"give a value of that dtype, or ask for dtype {array.dtype.name}",
+            )
+        if array.size > math.prod(shape):
+            raise InitializerError(
+                f"constant_initializer has {array.size} values, but shape {tuple(shape)} takes at most {math.prod(shape)}.",
+                kind="init_value",
+                where=user_line(),
+                fix="give as many values as the shape has, or one number",
+            )
+        if self.verify_shape and array.shape != tuple(shape):
+            raise BadInitialValueTypeError(
+                f"constant_initializer with verify_shape=True holds shape {array.shape}, not {tuple(shape)}.",
+                kind="init_value",
+                where=user_line(),
+                fix="give a value of the shape asked for, or leave verify_shape out",
+            )
+
+    def __call__(self, key: jax.Array, shape: tuple[int, ...], dtype: Any = None) -> jax.Array:
+        dtype = self.dtype if dtype is None else dtype
+        self.check(shape, dtype)
+        flat = np.asarray(self.value).ravel()
+        if flat.size == 1:
+            return jnp.full(shape, flat[0], dtype)
+        if flat.size < math.prod(shape):
+            flat = np.concatenate([flat, np.full(math.prod(shape) - flat.size, flat[-1] if flat.size else 0)])
+        return jnp.asarray(flat.reshape(shape), dtype)
+
+
+@dataclasses.dataclass(frozen=True)
+class random_normal_initializer(_Random):  # noqa: N801
+    """Normal numbers. TF1: `tf.random_normal_initializer`; JAX: `jax.nn.initializers.normal`.
+
+    Args:
+      mean: their mean.
+      stddev: their standard deviation.
+      seed: folded into the key of the variable.
+      dtype: the dtype when called without one.
+
+    Example:
+      >>> js.random_normal_initializer(stddev=0.02)(jax.random.key(0), (2, 3)).shape
+      (2, 3)
+    """
+
+    mean: float = 0.0
+    stddev: float = 1.0
+    seed: int | None = None
+    dtype: Any = jnp.float32
+
+    def _sample(self, key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
+        return _shifted(jax.nn.initializers.normal(self.stddev)(key, shape, dtype), self.mean)
+
+
+@dataclasses.dataclass(frozen=True)
+class truncated_normal_initializer(_Random):  # noqa: N801
+    """Normal numbers, those beyond two standard deviations drawn again.
+
+    TF1: `tf.truncated_normal_initializer`; JAX: `jax.nn.initializers.truncated_normal`.
+
+    Args:
+      mean: the mean before truncation.
+      stddev: the standard deviation before truncation.
+      seed: folded into the key of the variable.
+      dtype: the dtype when called without one.
+
+    Example:
+      >>> bool(abs(js.truncated_normal_initializer(stddev=0.02)(jax.random.key(0), (99,))).max() <= 0.04)
+      True
+    """
+
+    mean: float = 0.0
+    stddev: float = 1.0
+    seed: int | None = None
+    dtype: Any = jnp.float32
+
+    def _sample(self, key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
+        return _shifted(jax.nn.initializers.truncated_normal(self.stddev)(key, shape, dtype), self.mean)
+
+
+@dataclasses.dataclass(frozen=True)
+class random_uniform_initializer(_Random):  # noqa: N801
+    """Uniform numbers of [minval, maxval). TF1: `tf.random_uniform_initializer`; JAX: `jax.random.uniform`.
+
+    Integer dtypes are drawn too, and then need a `maxval`.
+
+    Args:
+      minval: lower bound, inclusive.
+      maxval: upper bound, exclusive; None is 1 for floating dtypes.
+      seed: folded into the key of the variable.
+      dtype: the dtype when called without one.
+
+    Example:
+      >>> bool(js.random_uniform_initializer(2, 3)(jax.random.key(0), (9,)).min() >= 2)
+      True
+    """
+
+    minval: float = 0.0
+    maxval: float | None = None
+    seed: int | None = None
+    dtype: Any = jnp.float32
+
+    def check(self, shape: tuple[int, ...], dtype: Any) -> None:
+        if not jnp.issubdtype(dtype, jnp.integer):
+            super().check(shape, dtype)
+        elif self.maxval is None:
+            raise InitializerError(
+                "random_uniform_initializer needs a maxval for integer dtypes.",
+                kind="init_value",
+                where=user_line(),
+                fix="give maxval=",
+            )
+
+    def _sample(self, key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
+        maxval = 1.0 if self.maxval is None else self.maxval
+        if jnp.issubdtype(dtype, jnp.integer):
+            return jax.random.randint(key, shape, int(self.minval), int(maxval), dtype)
+        return jax.random.uniform(key, shape, dtype, self.minval, maxval)
+
+
+_DISTRIBUTIONS = {
+    "normal": "truncated_normal",  # TF1's "normal" is the truncated one
+    "truncated_normal": "truncated_normal",
+    "untruncated_normal": "normal",
+    "uniform": "uniform",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class variance_scaling_initializer(_Random):  # noqa: N801
+    """Numbers of variance `scale / n`, where n is the fan in, the fan out or their mean.
+
+    TF1: `tf.variance_scaling_initializer`; JAX: `jax.nn.initializers.variance_scaling`. As in TF1, shapes of rank 0 and
+    1 are allowed: both fans are 1, or the length.
+
+    Args:
+      scale: positive factor.
+      mode: "fan_in", "fan_out" or "fan_avg".
+      distribution: "normal" or "truncated_normal" (both truncated), "untruncated_normal" or "uniform".
+      seed: folded into the key of the variable.
+      dtype: the dtype when called without one.
+
+    Raises:
+      BadArgumentError: for other values of scale, mode or distribution.
+
+    Example:
+      >>> js.variance_scaling_initializer(2.0, "fan_out", "uniform")(jax.random.key(0), (3, 4)).shape
+      (3, 4)
+    """
+
+    scale: float = 1.0
+    mode: str = "fan_in"
+    distribution: str = "truncated_normal"
+    seed: int | None = None
+    dtype: Any = jnp.float32
+
+    def __post_init__(self) -> None:
+        for fine, what, allowed in (
+            (self.scale > 0, f"scale={self.scale}", "a positive number"),
+            (self.mode in ("fan_in", "fan_out", "fan_avg"), f"mode={self.mode!r}", "'fan_in', 'fan_out' or 'fan_avg'"),
+            (self.distribution in _DISTRIBUTIONS, f"distribution={self.distribution!r}", f"one of {[*_DISTRIBUTIONS]}"),
+        ):
+            if not fine:
+                raise BadArgumentError(
+                    f"{type(self).__name__}: {what} means nothing.", kind="bad_init", where=user_line(), fix=f"give {allowed}"
+                )
+
+    def _sample(self, key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
+        distribution = _DISTRIBUTIONS[self.distribution]
+        if len(shape) < 2:
+            # JAX refuses rank 0 and 1. As one column the fan in is the length, which is TF1's value of all three modes.
+            column = jax.nn.initializers.variance_scaling(self.scale, "fan_in", distribution)
+            return column(key, (math.prod(shape), 1), dtype).reshape(shape)
+        return jax.nn.initializers.variance_scaling(self.scale, self.mode, distribution)(key, shape, dtype)
+
+
+def _scaled(name: str, scale: float, mode: str, distribution: str, jax_name: str) -> type[variance_scaling_initializer]:
+    """One of the named special cases, as a class of its own so that it is a TF1 name, a value and instantiable bare."""
+
+    def __init__(self: Any, seed: int | None = None, dtype: Any = jnp.float32) -> None:
+        variance_scaling_initializer.__init__(self, scale, mode, distribution, seed, dtype)
+
+    article = {"fan_in": "the fan in", "fan_out": "the fan out", "fan_avg": "the mean of fan in and fan out"}[mode]
+    doc = f"""Numbers of variance {scale:g} / {article}, {distribution.replace("_", " ")}.
+
+    TF1: `tf.{name}`; JAX: `jax.nn.initializers.{jax_name}`.
+
+    Args:
+      seed: folded into the key of the variable.
+      dtype: the dtype when called without one.
+
+    Example:
+      >>> js.{name}()(jax.random.key(0), (3, 4)).shape
+      (3, 4)
+    """
+    made = type(name, (variance_scaling_initializer,), {"__init__": __init__, "__doc__": doc, "__module__": __name__})
+    return dataclasses.dataclass(frozen=True, init=False)(made)
+
+
+glorot_uniform_initializer = _scaled("glorot_uniform_initializer", 1.0, "fan_avg", "uniform", "glorot_uniform")
+glorot_normal_initializer = _scaled("glorot_normal_initializer", 1.0, "fan_avg", "truncated_normal", "glorot_normal")
+he_uniform_initializer = _scaled("he_uniform_initializer", 2.0, "fan_in", "uniform", "he_uniform")
+he_normal_initializer = _scaled("he_normal_initializer", 2.0, "fan_in", "truncated_normal", "he_normal")
+lecun_uniform_initializer = _scaled("lecun_uniform_initializer", 1.0, "fan_in", "uniform", "lecun_uniform")
+lecun_normal_initializer = _scaled("lecun_normal_initializer", 1.0, "fan_in", "truncated_normal", "lecun_normal")
+
+
+@dataclasses.dataclass(frozen=True)
+class orthogonal_initializer(_Random):  # noqa: N801
+    """An orthogonal matrix, or for more dimensions a matrix of orthogonal rows or columns, reshaped.
+
+    TF1: `tf.orthogonal_initializer`; JAX: `jax.nn.initializers.orthogonal`.
+
+    Args:
+      gain: factor.
+      seed: folded into the key of the variable.
+      dtype: the dtype when called without one.
+
+    Raises:
+      InitializerError: when called for a shape of fewer than two dimensions.
+
+    Example:
+      >>> q = js.orthogonal_initializer()(jax.random.key(0), (3, 3))
+      >>> bool(jnp.allclose(q @ q.T, jnp.eye(3), atol=1e-5))
+      True
+    """
+
+    gain: float = 1.0
+    seed: int | None = None
+    dtype: Any = jnp.float32
+
+    def check(self, shape: tuple[int, ...], dtype: Any) -> None:
+        super().check(shape, dtype)
+        _check_rank(self, shape, len(shape) >= 2, "two or more")
+
+    def _sample(self, key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
+        return jax.nn.initializers.orthogonal(self.gain)(key, shape, dtype)
+
+
+@dataclasses.dataclass(frozen=True)
+class identity_initializer(Initializer):  # noqa: N801
+    """The identity matrix times `gain`, for shapes of two dimensions. TF1: `tf.initializers.identity`; JAX: `jnp.eye`.
+
+    Args:
+      gain: factor.
+      dtype: the dtype when called without one.
+
+    Raises:
+      InitializerError: when called for a shape that has not two dimensions.
+
+    Example:
+      >>> js.identity_initializer(2.0)(None, (2, 2)).tolist()
+      [[2.0, 0.0], [0.0, 2.0]]
+    """
+
+    gain: float = 1.0
+    dtype: Any = jnp.float32
+
+    def check(self, shape: tuple[int, ...], dtype: Any) -> None:
+        _check_rank(self, shape, len(shape) == 2, "two")
+
+    def __call__(self, key: jax.Array, shape: tuple[int, ...], dtype: Any = None) -> jax.Array:
+        self.check(shape, dtype)
+        dtype = self.dtype if dtype is None else dtype
+        return jnp.asarray(self.gain, dtype) * jnp.eye(*shape, dtype=dtype)
+
+
+def _check_rank(initializer: Initializer, shape: tuple[int, ...], fine: bool, wanted: str) -> None:
+    if not fine:
+        raise InitializerError(
+            f"{type(initializer).__name__} makes matrices of {wanted} dimensions, not shape {tuple(shape)}.",
+            kind="init_value",
+            where=user_line(),
+            fix=f"ask for a shape of {wanted} dimensions",
+        )
+
+
+def _shifted(sample: jax.Array, mean: float) -> jax.Array:
+    return sample + jnp.asarray(mean, sample.dtype) if mean else sample
