@@ -10,10 +10,11 @@ from typing import Any
 import jax
 
 from ._ambient import current, is_running
-from ._errors import BadArgumentError, BadTypeError, ScopeExitError, user_line
+from ._errors import BadArgumentError, BadTypeError, user_line
 from ._scopes import AUTO_REUSE, Reuse, ScopeHandle, ScopeStack, ScopeState
 from ._specs import VariableSpec
-from ._store import GLOBAL_VARIABLES, LOCAL_VARIABLES, TRAINABLE_VARIABLES
+from ._declare import GLOBAL_VARIABLES, TRAINABLE_VARIABLES
+from ._store import LOCAL_VARIABLES
 
 
 class VariableScope(ScopeHandle):
@@ -128,31 +129,12 @@ class VariableScope(ScopeHandle):
         return f"<VariableScope '{state.name}' made with reuse={state.reuse}>"
 
 
-def new_scopes() -> ScopeStack:
-    return ScopeStack(VariableScope)
+def new_scopes(shown: bool) -> ScopeStack:
+    """The scopes of a new program; `shown` in the names of its operations or not."""
+    return ScopeStack(VariableScope, jax.named_scope if shown else None)
 
 
-class _OpScope:
-    """Opens `jax.named_scope` for what TF1's op scope came to be, so that names show in the compiled program."""
-
-    __slots__ = ("_named", "before")
-
-    def __init__(self, scopes: ScopeStack, before: str) -> None:
-        # JAX can only extend the names in force. An absolute op scope (a final slash, a jump to the root) therefore
-        # shows below the place of entry.
-        self.before = before
-        opened = scopes.op_scope
-        if opened == before or not opened:
-            self._named = None
-            return
-        relative = opened[len(before) + 1 :] if before and opened.startswith(before + "/") else opened
-        self._named = jax.named_scope(relative)
-        self._named.__enter__()
-
-    def close(self) -> None:
-        if self._named is not None:
-            self._named.__exit__(None, None, None)
-            self._named = None
+_OVERRIDES = ("initializer", "regularizer", "dtype", "custom_getter", "partitioner", "constraint")
 
 
 class variable_scope:  # noqa: N801 (TF1's name)
@@ -238,34 +220,16 @@ class variable_scope:  # noqa: N801 (TF1's name)
         self.default_name = default_name
         self.reuse = reuse
         self.auxiliary_name_scope = auxiliary_name_scope
-        overrides = {
-            "initializer": initializer,
-            "regularizer": regularizer,
-            "partitioner": partitioner,
-            "custom_getter": custom_getter,
-            "dtype": dtype,
-            "constraint": constraint,
-        }
-        self.overrides = {name: value for name, value in overrides.items() if value is not None}
+        given = (initializer, regularizer, dtype, custom_getter, partitioner, constraint)
+        self.overrides = {name: value for name, value in zip(_OVERRIDES, given, strict=True) if value is not None}
 
     def __enter__(self) -> VariableScope:
-        store = current("variable_scope")
-        scopes = store.scopes
-        before = scopes.op_scope
-        handle = scopes.enter(self)
-        store.named.setdefault(self, []).append(_OpScope(scopes, before))
-        return handle  # type: ignore[return-value]  # this stack's handles are VariableScopes
+        return current("variable_scope").scopes.enter(self)  # type: ignore[return-value]  # the stack makes VariableScopes
 
     def __exit__(self, exception: type[BaseException] | None, *_: Any) -> None:
         if exception is GeneratorExit and not is_running():
             return  # a generator is closed after its program has ended: there is nothing to put back
-        store = current("leaving a variable_scope")
-        named = store.named.get(self)
-        if named:
-            named[-1].close()
-        store.scopes.leave(self)
-        if named:
-            named.pop()
+        current("leaving a variable_scope").scopes.leave(self)
 
 
 class name_scope:  # noqa: N801
@@ -299,27 +263,12 @@ class name_scope:  # noqa: N801
         self._name = default_name if name is None else name
 
     def __enter__(self) -> str:
-        store = current("name_scope")
-        before = store.scopes.op_scope
-        opened = store.scopes.open_op_scope(self._name)
-        store.named.setdefault(self, []).append(_OpScope(store.scopes, before))
-        return opened
+        return current("name_scope").scopes.enter_op_scope(self, self._name)
 
     def __exit__(self, exception: type[BaseException] | None, *_: Any) -> None:
         if exception is GeneratorExit and not is_running():
             return
-        store = current("leaving a name_scope")
-        named = store.named.get(self)
-        if not named:
-            raise ScopeExitError(
-                "A name_scope is left that is not open in this program.",
-                kind="nesting",
-                where=user_line(),
-                fix="use `with name_scope(...):`",
-            )
-        op_scope = named.pop()
-        op_scope.close()
-        store.scopes.op_scope = op_scope.before
+        current("leaving a name_scope").scopes.leave_op_scope(self)
 
 
 def get_variable_scope() -> VariableScope:

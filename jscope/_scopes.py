@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, Protocol
 
 from ._errors import BadArgumentError, BadTypeError, ScopeExitError, user_line
@@ -63,17 +64,37 @@ class ScopeRequest(Protocol):
     auxiliary_name_scope: bool
 
 
-class _Entry:
-    """One entry of a request: what to put back when it is left."""
+class _OpEntry:
+    """One open op scope: what to put back when it is left."""
 
-    __slots__ = ("below", "handle", "mark", "name", "op_scope", "op_scope_open")
+    __slots__ = ("_before", "_is_open", "_shown")
 
-    def __init__(self, handle: ScopeHandle, name: str, below: ScopeHandle, op_scope: str, mark: int | None) -> None:
+    def __init__(self, before: str, shown: Any) -> None:
+        self._before = before
+        self._shown = shown
+        self._is_open = True
+
+    def leave(self, stack: ScopeStack) -> None:
+        """Puts the op scope back; once, as TF1 does, also if the variable scope has to be left a second time."""
+        if self._is_open:
+            self._is_open = False
+            stack.op_scope = self._before
+            if self._shown is not None:
+                self._shown.__exit__(None, None, None)
+
+
+class _Entry(_OpEntry):
+    """One open variable scope."""
+
+    __slots__ = ("below", "handle", "mark", "name")
+
+    def __init__(
+        self, before: str, shown: Any, handle: ScopeHandle, name: str, below: ScopeHandle, mark: int | None
+    ) -> None:
+        super().__init__(before, shown)
         self.handle = handle
         self.name = name
         self.below = below
-        self.op_scope = op_scope
-        self.op_scope_open = True
         self.mark = mark
 
 
@@ -89,6 +110,10 @@ class _Prepared(NamedTuple):
 class ScopeStack:
     """The scopes of one program.
 
+    Args:
+      new_handle: makes a scope object from a state.
+      show: opens a name in JAX's own names of operations (`jax.named_scope`), or None to show nothing.
+
     Attributes:
       handle: the current scope object.
       state: its state, changes included.
@@ -96,13 +121,31 @@ class ScopeStack:
       op_names: the op-name table, shared with the variables.
     """
 
-    __slots__ = ("_changed", "_counts", "_new_handle", "_open", "_prepared", "handle", "op_names", "op_scope", "state")
+    __slots__ = (
+        "_changed",
+        "_counts",
+        "_new_handle",
+        "_open",
+        "_open_op_scopes",
+        "_prepared",
+        "_show",
+        "handle",
+        "op_names",
+        "op_scope",
+        "state",
+    )
 
-    def __init__(self, new_handle: Callable[[ScopeState], ScopeHandle] = ScopeHandle) -> None:
+    def __init__(
+        self,
+        new_handle: Callable[[ScopeState], ScopeHandle] = ScopeHandle,
+        show: Callable[[str], AbstractContextManager[Any]] | None = None,
+    ) -> None:
         self._new_handle = new_handle
+        self._show = show
         self._changed: dict[ScopeHandle, ScopeState] = {}
         self._counts = ScopeCounts()
         self._open: dict[ScopeRequest, list[_Entry]] = {}
+        self._open_op_scopes: dict[object, list[_OpEntry]] = {}
         self._prepared: dict[ScopeRequest, _Prepared] = {}
         self.op_names = OpNames()
         self.op_scope = ""
@@ -122,28 +165,65 @@ class ScopeStack:
 
     # Op scopes --------------------------------------------------------------------------------------------------------
 
-    def open_op_scope(self, name: str | None) -> str:
-        """Makes `name` the op scope and returns it as TF1 does, with a final slash; None or "" goes to the root."""
-        if not isinstance(name, str | None):
+    def _open_op_scope(self, name: str) -> str:
+        """Makes `name` the op scope and returns it as TF1 does, with a final slash; "" goes to the root."""
+        if not isinstance(name, str):
             raise BadTypeError(
                 f"An op scope's name is a string, not {name!r}.", kind="bad_name_type", where=user_line(), fix="give a string"
             )
-        self.op_scope = self.op_names.open(self.op_scope, name or "")
+        self.op_scope = self.op_names.open(self.op_scope, name)
         return self.op_scope + "/" if self.op_scope else ""
+
+    def _shown(self, before: str) -> Any:
+        """The op scope in force, opened in JAX's names as well; None where there is nothing to open.
+
+        JAX can only extend the names in force. An absolute op scope (a final slash, a jump to the root) therefore shows
+        below the place of entry.
+        """
+        opened = self.op_scope
+        if self._show is None or not opened or opened == before:
+            return None
+        shown = self._show(opened[len(before) + 1 :] if before and opened.startswith(before + "/") else opened)
+        shown.__enter__()
+        return shown
+
+    def enter_op_scope(self, request: object, name: str | None) -> str:
+        """Enters op scope `name` on behalf of `request`; None and "" go to the root."""
+        before = self.op_scope
+        opened = self._open_op_scope("" if name is None else name)
+        self._open_op_scopes.setdefault(request, []).append(_OpEntry(before, self._shown(before)))
+        return opened
+
+    def leave_op_scope(self, request: object) -> None:
+        """Leaves the last op scope that `request` entered.
+
+        Raises:
+          ScopeExitError: if there is none.
+        """
+        entries = self._open_op_scopes.get(request)
+        if not entries:
+            raise ScopeExitError(
+                "A name_scope is left that is not open in this program.",
+                kind="nesting",
+                scope=self.state.name,
+                where=user_line(),
+                fix="use `with name_scope(...):`",
+            )
+        entries.pop().leave(self)
 
     # Variable scopes --------------------------------------------------------------------------------------------------
 
     def enter(self, request: ScopeRequest) -> ScopeHandle:
         """Enters a scope by name, by scope object or by default name; the semantics are those of TF1's `with`."""
-        op_scope_before = self.op_scope
+        before = self.op_scope
         prepared = self._prepared.get(request)
         try:
             if prepared is None:
                 prepared = self._prepared[request] = self._prepare(request)
             elif prepared.op_scope_name is not None:
-                self.open_op_scope(prepared.op_scope_name)
+                self._open_op_scope(prepared.op_scope_name)
         except BaseException:
-            self.op_scope = op_scope_before
+            self.op_scope = before
             raise
         mark = None
         target = prepared.target
@@ -158,7 +238,8 @@ class ScopeStack:
             state = self._inner(target, request, reuse, prepared.original_name_scope)
             handle = self._new_handle(state)
             self._counts.open(state.name)
-        self._open.setdefault(request, []).append(_Entry(handle, state.name, self.handle, op_scope_before, mark))
+        entry = _Entry(before, self._shown(before), handle, state.name, self.handle, mark)
+        self._open.setdefault(request, []).append(entry)
         self.handle, self.state = handle, state
         return handle
 
@@ -185,11 +266,11 @@ class ScopeStack:
             last = state.name.rpartition("/")[2]
             op_scope_name = self._op_scope_name(request, last, needed=bool(last))
             if op_scope_name is not None:
-                self.open_op_scope(op_scope_name)
+                self._open_op_scope(op_scope_name)
             return _Prepared(op_scope_name, self._copy(state, request), state.original_name_scope, reuse)
         name = request.default_name if target is None else target
         op_scope_name = self._op_scope_name(request, name, needed=target is None or bool(target))
-        original = name if op_scope_name is None else self.open_op_scope(op_scope_name)
+        original = name if op_scope_name is None else self._open_op_scope(op_scope_name)
         if target is None:
             name = self._counts.unique(self.state.name, name)
         return _Prepared(op_scope_name, name, original, reuse)
@@ -248,9 +329,7 @@ class ScopeStack:
                 fix="use `with variable_scope(...):`",
             )
         entry = entries[-1]
-        if entry.op_scope_open:
-            entry.op_scope_open = False
-            self.op_scope = entry.op_scope
+        entry.leave(self)
         if self.handle is not entry.handle:
             raise ScopeExitError(
                 f"Improper nesting: scope '{entry.name}' is left while '{self.state.name}', opened later, is still open.",

@@ -10,13 +10,13 @@ from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from . import _rng
-from ._params import Params
-from ._specs import VariableSpec, mismatch, mismatch_error
 from ._names import near
-from ._values import FromProgram, InitialValue
+from ._params import Params
+from ._specs import mismatch, mismatch_error
+from ._values import FromProgram, InitialValue, as_initial_value
+from ._variable import Variable
 
 
 class Source(Protocol):
@@ -29,7 +29,7 @@ class Source(Protocol):
 
     makes_values: bool
 
-    def make(self, spec: VariableSpec) -> Any:
+    def make(self, variable: Variable) -> Any:
         """The value of a variable, made in the current trace; raises what its initializer raises."""
         ...
 
@@ -39,10 +39,10 @@ class Abstract:
 
     makes_values = True
 
-    def make(self, spec: VariableSpec) -> Any:
-        if not isinstance(spec.initializer, InitialValue | FromProgram):
-            _rng.check_draw(spec.initializer, spec.shape, spec.dtype)
-        return jnp.zeros(spec.shape, spec.dtype)
+    def make(self, variable: Variable) -> Any:
+        if not isinstance(variable.initializer, InitialValue | FromProgram):
+            _rng.check_draw(variable.initializer, variable.shape, variable.dtype)
+        return jnp.zeros(variable.shape, variable.dtype)
 
 
 class Drawn:
@@ -53,8 +53,8 @@ class Drawn:
     def __init__(self, key: jax.Array) -> None:
         self._key = key
 
-    def make(self, spec: VariableSpec) -> Any:
-        return spec.initial_value(self._key)
+    def make(self, variable: Variable) -> Any:
+        return variable.spec().initial_value(self._key)
 
 
 class Given:
@@ -73,26 +73,26 @@ class Given:
         self._leaves = params._leaves
         self._all_faults = all_faults
 
-    def make(self, spec: VariableSpec) -> Any:
-        index = self._index.get(spec.name)
+    def make(self, variable: Variable) -> Any:
+        index = self._index.get(variable.name)
         if index is None:
             # An initializer that fails made no variable in `init` either: it must fail here the same way, so that a
             # program that catches the error goes the same way.
-            if callable(spec.initializer) and spec.shape is not None:
-                _rng.check_draw(spec.initializer, spec.shape, spec.dtype)
-            close = near(spec.name, self._params.names)
+            if callable(variable.initializer) and variable.shape is not None:
+                _rng.check_draw(variable.initializer, variable.shape, variable.dtype)
+            close = near(variable.name, self._params.names)
             hint = f" (near: {', '.join(map(repr, close))})" if close else ""
-            self._fault(f"'{spec.name}' is missing{hint}")
+            self._fault(f"'{variable.name}' is missing{hint}")
         leaf = self._leaves[index]
-        if spec.shape is not None:
-            fault = mismatch(leaf, spec.shape, spec.dtype)
+        if variable.shape is not None:
+            fault = mismatch(leaf, variable.shape, variable.dtype)
             if fault:
-                self._fault(f"'{spec.name}': {fault}")
+                self._fault(f"'{variable.name}': {fault}")
         if isinstance(leaf, jax.Array):
             return leaf
         # Concrete in whatever trace this is the first read, since later reads may come from another.
         with jax.ensure_compile_time_eval():
-            return jnp.asarray(leaf, getattr(leaf, "dtype", None) or np.asarray(leaf).dtype)
+            return jnp.asarray(as_initial_value(leaf))
 
     def _fault(self, fault: str) -> Any:
         faults = self._all_faults() if self._all_faults is not None else []

@@ -10,14 +10,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from . import _rng
 from ._errors import BadTypeError, InitializerError, ParamsMismatchError, user_line
 from ._names import near
 from ._params import Params
 from ._show import format_bytes, short_type, table
-from ._values import FromProgram, InitialValue
+from ._values import FromProgram, InitialValue, as_initial_value
 
 _log = logging.getLogger("jscope")
 
@@ -335,9 +334,9 @@ def mismatch(leaf: Any, shape: tuple[int, ...], dtype: Any) -> str:
     found_shape, found_dtype = getattr(leaf, "shape", None), getattr(leaf, "dtype", None)
     if found_shape is None or found_dtype is None:
         try:
-            leaf = np.asarray(leaf)
-            found_shape, found_dtype = leaf.shape, jax.dtypes.canonicalize_dtype(leaf.dtype)
-        except (TypeError, ValueError):
+            leaf = as_initial_value(leaf)
+            found_shape, found_dtype = leaf.shape, leaf.dtype
+        except TypeError:
             return f"is no array but {leaf!r:.40}"
     if tuple(found_shape) != shape:
         return f"has shape {tuple(found_shape)}, declared {shape}"

@@ -6,14 +6,22 @@ the program was entered in, any other number one inner trace (of `jit`, `scan`, 
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Iterable
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from . import _rng
+from ._declare import (
+    TRAINABLE_VARIABLES,
+    check_constraint,
+    checked_initializer,
+    collections_of,
+    default_initializer,
+    partition_of,
+)
 from ._errors import (
     AssignError,
     BadArgumentError,
@@ -28,13 +36,11 @@ from ._errors import (
     UnknownNameError,
     VariableExistsError,
     VariableNotFoundError,
-    format_location,
     user_line,
     user_location,
 )
 from ._names import matcher, near
 from ._scopes import Reuse, ScopeStack
-from ._show import short_type
 from ._sources import Source
 from ._specs import VariableSpec
 from ._values import (
@@ -48,49 +54,10 @@ from ._values import (
     is_compatible,
     is_traced,
 )
-from .initializers import glorot_uniform_initializer, zeros_initializer
+from ._variable import NOTHING, Variable
 
-GLOBAL_VARIABLES = "variables"
-TRAINABLE_VARIABLES = "trainable_variables"
 LOCAL_VARIABLES = "local_variables"
 REGULARIZATION_LOSSES = "regularization_losses"
-
-_GLOROT = glorot_uniform_initializer()
-_ZEROS = zeros_initializer()
-_NOTHING: Any = object()
-
-
-class Variable:
-    """One declared variable and its value in this run.
-
-    Attributes:
-      spec: what is known of it, uses left out.
-      value: its value at level 0, which is good at every level; `_NOTHING` while it has none.
-      inner: level -> value, for values that are bound to an inner trace.
-      assigned: whether the program assigned it.
-      uses: places of later reads.
-    """
-
-    __slots__ = ("assigned", "inner", "spec", "uses", "value")
-
-    def __init__(self, spec: VariableSpec) -> None:
-        self.spec = spec
-        self.value = _NOTHING
-        self.inner: dict[int, Any] = {}
-        self.assigned = False
-        self.uses: list[tuple[str, int] | None] = []
-
-    def full_spec(self) -> VariableSpec:
-        """The spec with all uses so far."""
-        if not self.uses:
-            return self.spec
-        fields = {name: getattr(self.spec, name) for name in VariableSpec.__slots__}
-        return VariableSpec(**{**fields, "used_at": tuple(map(format_location, self.uses))})
-
-    def origin(self) -> str:
-        """What it is and where it was first made, for messages."""
-        made = f", made at {self.spec.created_at}" if self.spec.created_at else ""
-        return f"'{self.spec.name}' {short_type(self.spec)}{made}"
 
 
 class Store:
@@ -106,7 +73,6 @@ class Store:
       level: the level of the call in progress; whoever owns the store sets it.
       observe: looks up the level anew, for user code (getters) that may have entered another trace meanwhile.
       computed: name -> initial value that the program computed.
-      named: open scope -> what shows its op scope in JAX's own names; kept for the callers.
     """
 
     __slots__ = (
@@ -118,7 +84,6 @@ class Store:
         "can_assign",
         "computed",
         "level",
-        "named",
         "observe",
         "rng",
         "scopes",
@@ -136,7 +101,6 @@ class Store:
         self.level = 0
         self.observe: Callable[[], int] = lambda: self.level
         self.computed: dict[str, Any] = {}
-        self.named: dict[Any, list[Any]] = {}
         self.templates: dict[Any, Any] = {}
         self._by_key: dict[Any, Variable] = {}
         self._by_name: dict[str, Variable] = {}
@@ -258,7 +222,6 @@ class Store:
             return self._create(
                 key, wanted, dtype, initializer, regularizer, trainable, collections, partitioner, constraint
             )
-        spec = variable.spec
         if reuse is False:
             raise VariableExistsError(
                 f"Variable '{key}' already exists, and reuse is off here.",
@@ -266,22 +229,22 @@ class Store:
                 exists=variable.origin(),
                 fix="to share it, enter the scope with reuse=True or reuse=js.AUTO_REUSE; else use another name or scope",
             )
-        if not is_compatible(wanted, spec.shape):
+        if not is_compatible(wanted, variable.shape):
             raise ShapeMismatchError(
-                f"Variable '{key}' is shared with shape {wanted}, but it has shape {spec.shape}.",
+                f"Variable '{key}' is shared with shape {wanted}, but it has shape {variable.shape}.",
                 **self._asked(key, wanted, dtype, "shape_mismatch"),
                 exists=variable.origin(),
                 fix="ask for the shape it has, or leave shape out; a different variable needs a name or scope of its own",
             )
-        if dtype != spec.dtype:
+        if dtype != variable.dtype:
             raise DtypeMismatchError(
-                f"Variable '{key}' is shared with dtype {dtype}, but it has dtype {spec.dtype}.",
+                f"Variable '{key}' is shared with dtype {dtype}, but it has dtype {variable.dtype}.",
                 **self._asked(key, wanted, dtype, "dtype_mismatch"),
                 exists=variable.origin(),
-                fix=f"pass dtype={spec.dtype} (where none is given, the scope's default counts)",
+                fix=f"pass dtype={variable.dtype} (where none is given, the scope's default counts)",
             )
         if self.source.makes_values:
-            variable.uses.append(user_location())
+            variable.used_at.append(user_location())
         return self.read(variable)
 
     def _create(
@@ -296,65 +259,60 @@ class Store:
         partitioner: Any,
         constraint: Any,
     ) -> Any:
+        asked = functools.partial(self._asked, key, shape, dtype)
         if initializer is None:
-            initializer = self._default_initializer(key, shape, dtype)
-        elif isinstance(initializer, type):
-            initializer = initializer()
-        by_shape = callable(initializer)
-        if by_shape and (shape is None or None in shape):
-            by_shape = False
-            if not _needs_no_arguments(initializer):
-                raise InitializerError(
-                    f"The initializer of '{key}' needs a shape, and the shape is not fully known.",
-                    **self._asked(key, shape, dtype, "bad_init"),
-                    fix="give the full shape; only a callable without arguments, a number or an array brings its own",
-                )
-        collections = self._checked_collections(key, trainable, collections, constraint)
-        partition = self._partition(key, shape, dtype, partitioner)
-        name = self._op_name(key)
-        if by_shape:
-            value = None
+            initializer, by_shape = default_initializer(key, shape, dtype, asked), True
+            if None in shape:  # type: ignore[operator]  # there is a shape, or the line above raises
+                checked_initializer(initializer, key, shape, asked)
         else:
-            initializer, shape, dtype, value = self._initial(key, initializer)
+            initializer, by_shape = checked_initializer(initializer, key, shape, asked)
+        check_constraint(constraint, key, asked)
+        trainable = trainable is None or bool(trainable)
+        collections = collections_of(collections, trainable, key, asked)
+        partition = partition_of(partitioner, key, shape, dtype, asked)
+        name = self._op_name(key)
+        computed = None
+        if not by_shape:
+            initializer, shape, dtype, computed = self._initial(key, initializer)
         return self._declare(
-            VariableSpec(
+            Variable(
                 name,
                 key,
-                shape,  # type: ignore[arg-type]  # fully known here
+                shape,
                 dtype,
                 initializer,
-                trainable is None or trainable,
+                trainable,
                 collections,
                 regularizer,
                 constraint,
                 partition,
-                user_line(),
+                user_location(),
             ),
-            value,
+            computed,
+            shared=True,
         )
 
-    def _declare(self, spec: VariableSpec, computed: Any) -> Any:
+    def _declare(self, variable: Variable, computed: Any, *, shared: bool) -> Any:
         """Registers a variable whose name is taken; `computed` is its initial value if the program computed that."""
-        variable = Variable(spec)
         if computed is not None and self.source.makes_values:
-            value = self.computed[spec.name] = jnp.array(computed, copy=True)
+            value = self.computed[variable.name] = jnp.array(computed, copy=True)
             self._remember(variable, value)
         else:
             value = self._make(variable)
-        if spec.shape is None:  # a bare initializer that did not run: the given value says what it is
-            fields = {name: getattr(spec, name) for name in VariableSpec.__slots__}
-            variable.spec = VariableSpec(**{**fields, "shape": value.shape, "dtype": value.dtype})
-        for collection in spec.collections:
-            self._collections.setdefault(collection, []).append(variable)
-        self._by_name[spec.name] = variable
-        if spec.key is not None:
-            self._by_key[spec.key] = variable
-        if spec.regularizer is not None and not callable(spec.regularizer):
+        if variable.shape is None:  # a bare initializer that did not run: the given value says what it is
+            variable.shape, variable.dtype = value.shape, value.dtype
+        for collection in variable.collections:
+            try:
+                self._collections[collection].append(variable)
+            except KeyError:
+                self._collections[collection] = [variable]
+        self._by_name[variable.name] = variable
+        if shared:
+            self._by_key[variable.key] = variable
+        if variable.regularizer is not None and not callable(variable.regularizer):
             raise BadTypeError(
-                f"The regularizer of '{spec.name}' is not callable: {spec.regularizer!r}.",
-                kind="bad_regularizer",
-                scope=self.scopes.state.name,
-                where=user_line(),
+                f"The regularizer of '{variable.name}' is not callable: {variable.regularizer!r}.",
+                **self._asked(variable.name, variable.shape, variable.dtype, "bad_regularizer"),
                 fix="give a function from the value to a scalar, or js.no_regularizer",
             )
         return value
@@ -363,13 +321,13 @@ class Store:
 
     def read(self, variable: Variable) -> Any:
         """The current value; in one trace the same object until it is assigned."""
-        if variable.value is not _NOTHING:
+        if variable.value is not NOTHING:
             return variable.value
-        value = variable.inner.get(self.level, _NOTHING)
-        return self._make(variable) if value is _NOTHING else value
+        value = variable.inner.get(self.level, NOTHING)
+        return self._make(variable) if value is NOTHING else value
 
     def _make(self, variable: Variable) -> Any:
-        value = self.source.make(variable.spec)
+        value = self.source.make(variable)
         self._remember(variable, value)
         return value
 
@@ -386,38 +344,37 @@ class Store:
     def assign(self, reference: Any, value: Any) -> Any:
         """Sets a variable for the rest of this run; returns the new value as an array."""
         variable = self.find(reference, "assign")
-        spec = variable.spec
-        asked = {"asked": f"assign('{spec.name}')", "scope": self.scopes.state.name, "where": user_line()}
+        asked = {"asked": f"assign('{variable.name}')", "scope": self.scopes.state.name, "where": user_line()}
         if not self.can_assign:
             raise AssignError(
-                f"'{spec.name}' is assigned, but this call gives no tree back.",
+                f"'{variable.name}' is assigned, but this call gives no tree back.",
                 kind="assign",
                 **asked,
                 fix="call net.update(params, ...), which returns (out, params with all assignments)",
             )
         if self.level:
             raise TransformError(
-                f"'{spec.name}' is assigned inside a JAX transform, from which its value can't be carried out.",
+                f"'{variable.name}' is assigned inside a JAX transform, from which its value can't be carried out.",
                 kind="assign_inside",
                 **asked,
                 fix="return the new value from the transformed function and assign it outside",
             )
-        value = jnp.asarray(value, spec.dtype) if isinstance(value, bool | int | float) else jnp.asarray(value)
-        if value.shape != spec.shape:
+        value = jnp.asarray(value, variable.dtype) if isinstance(value, bool | int | float) else jnp.asarray(value)
+        if value.shape != variable.shape:
             raise ShapeMismatchError(
-                f"'{spec.name}' of shape {spec.shape} is assigned a value of shape {value.shape}.",
+                f"'{variable.name}' of shape {variable.shape} is assigned a value of shape {value.shape}.",
                 kind="shape_mismatch",
                 **asked,
                 exists=variable.origin(),
                 fix="assign a value of the variable's shape",
             )
-        if value.dtype != spec.dtype:
+        if value.dtype != variable.dtype:
             raise DtypeMismatchError(
-                f"'{spec.name}' of dtype {spec.dtype} is assigned a value of dtype {value.dtype}.",
+                f"'{variable.name}' of dtype {variable.dtype} is assigned a value of dtype {value.dtype}.",
                 kind="dtype_mismatch",
                 **asked,
                 exists=variable.origin(),
-                fix=f"convert it: value.astype('{spec.dtype}')",
+                fix=f"convert it: value.astype('{variable.dtype}')",
             )
         variable.inner.clear()
         variable.assigned = True
@@ -434,7 +391,7 @@ class Store:
 
     def specs(self) -> list[VariableSpec]:
         """All declarations in order."""
-        return [variable.full_spec() for variable in self._by_name.values()]
+        return [variable.spec() for variable in self._by_name.values()]
 
     def find(self, reference: Any, call: str) -> Variable:
         """The variable meant by an array of `get_variable`, a `VariableSpec` or a full name."""
@@ -491,20 +448,22 @@ class Store:
                 where=user_line(),
                 fix="give a number or array",
             )
-        collections = self._checked_collections(name, trainable, collections, None)
+        trainable = bool(trainable)
+        collections = collections_of(collections, trainable, name, functools.partial(self._asked, name, None, dtype))
         name = self.scopes.op_names.open(self.scopes.op_scope, "Variable" if name is None else name)
         self._check_fresh(name)
-        initializer, shape, found, value = self._initial(name, initial_value)
-        if dtype is not None and found is not None:
+        initializer, shape, found, computed = self._initial(name, initial_value)
+        if dtype is not None:
             dtype = as_dtype(dtype)
-            if value is not None:
-                value = value.astype(dtype)
-            else:
+            if computed is not None:
+                computed = computed.astype(dtype)
+            elif isinstance(initializer, InitialValue):
                 initializer = InitialValue(initializer.array.astype(dtype))
-        spec = VariableSpec(
-            name, None, shape, found if dtype is None else dtype, initializer, trainable, collections, created_at=user_line()
-        )  # fmt: skip
-        return self._declare(spec, value)
+        dtype = found if dtype is None else dtype
+        variable = Variable(
+            name, None, shape, dtype, initializer, trainable, collections, None, None, None, user_location()
+        )
+        return self._declare(variable, computed, shared=False)
 
     # Collections ------------------------------------------------------------------------------------------------------
 
@@ -531,16 +490,16 @@ class Store:
         items = self._collections.get(key, ())
         if scope is not None:
             match = matcher(scope).match
-            items = [item for item in items if isinstance(item, Variable) and match(item.spec.name + ":0")]
-        return [item.full_spec() if isinstance(item, Variable) else item for item in items]
+            items = [item for item in items if isinstance(item, Variable) and match(item.name + ":0")]
+        return [item.spec() if isinstance(item, Variable) else item for item in items]
 
     def losses(self, scope: str | None = None) -> list[Any]:
         """One scalar for each regularizer that gives one, computed now; `scope` is matched on the loss's op name."""
         match = matcher(scope or "").match
         losses = []
         for variable in list(self._by_name.values()):
-            regularizer = variable.spec.regularizer
-            if regularizer is not None and match(variable.spec.name + "/Regularizer/"):
+            regularizer = variable.regularizer
+            if regularizer is not None and match(variable.name + "/Regularizer/"):
                 losses.append(regularizer(self.read(variable)))
         return [loss for loss in losses if loss is not None]
 
@@ -633,64 +592,6 @@ class Store:
                 fix=f"convert the constant (np.asarray(value, '{wanted}')) or leave dtype out",
             )
 
-    def _default_initializer(self, key: Any, shape: PartialShape | None, dtype: Any) -> Any:
-        if shape is None:
-            raise InitializerError(
-                f"Variable '{key}' has no initializer, so its shape must be given.",
-                **self._asked(key, shape, dtype, "no_shape"),
-                fix="give shape=, or an initializer that brings one (a number or an array)",
-            )
-        if jnp.issubdtype(dtype, jnp.floating):
-            return _GLOROT
-        if jnp.issubdtype(dtype, jnp.integer) or dtype == jnp.bool_:
-            return _ZEROS
-        raise InitializerError(
-            f"There is no default initializer for dtype {dtype}, which '{key}' has.",
-            **self._asked(key, shape, dtype, "no_default_init"),
-            fix="give an initializer",
-        )
-
-    def _checked_collections(self, key: Any, trainable: bool | None, collections: Any, constraint: Any) -> tuple[str, ...]:
-        if constraint is not None and not callable(constraint):
-            raise BadArgumentError(
-                f"The constraint of '{key}' is not callable: {constraint!r}.",
-                kind="bad_constraint",
-                scope=self.scopes.state.name,
-                where=user_line(),
-                fix="give a function from the value to the constrained value",
-            )
-        if collections is None:
-            collections = (GLOBAL_VARIABLES,)
-        elif not isinstance(collections, list | tuple | set | frozenset):
-            raise BadArgumentError(
-                f"The collections of '{key}' are {collections!r}, not a list of names.",
-                kind="bad_collections",
-                scope=self.scopes.state.name,
-                where=user_line(),
-                fix="give a list of strings",
-            )
-        if trainable is None or trainable:
-            collections = (*collections, TRAINABLE_VARIABLES)
-        return tuple(dict.fromkeys(collections))
-
-    def _partition(self, key: Any, shape: PartialShape | None, dtype: Any, partitioner: Any) -> Any:
-        """What the partitioner says; scalars have none, as in TF1."""
-        if partitioner is None or not shape:
-            return None
-        fix = "give a callable (shape, dtype) -> jax.sharding.PartitionSpec, such as lambda shape, dtype: P('data', None)"
-        if not callable(partitioner):
-            raise BadArgumentError(
-                f"The partitioner of '{key}' is not callable: {partitioner!r}.", **self._asked(key, shape, dtype, "bad_partition"), fix=fix
-            )  # fmt: skip
-        partition = partitioner(shape=shape, dtype=dtype)
-        if partition is not None and not isinstance(partition, jax.sharding.PartitionSpec):
-            raise BadArgumentError(
-                f"The partitioner of '{key}' gave {partition!r}. jscope does not cut variables into TF1's counted parts.",
-                **self._asked(key, shape, dtype, "bad_partition"),
-                fix=fix,
-            )
-        return partition
-
     def _initial(self, key: Any, initializer: Any) -> tuple[Any, Any, Any, Any]:
         """(initializer for the spec, shape, dtype, value if the program computed it) of one that brings its own shape."""
         if callable(initializer):
@@ -709,12 +610,3 @@ class Store:
                 fix="compute it outside the transformed function, or give an initializer callable",
             )
         return FromProgram(), array.shape, array.dtype, array
-
-
-def _needs_no_arguments(initializer: Callable[..., Any]) -> bool:
-    try:
-        parameters: Iterable[inspect.Parameter] = inspect.signature(initializer).parameters.values()
-    except (TypeError, ValueError):
-        return False
-    optional = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    return all(p.default is not p.empty or p.kind in optional for p in parameters)

@@ -9,7 +9,8 @@ from ._ambient import current
 from ._errors import BadArgumentError, TemplateError, user_line
 from ._scope import VariableScope, variable_scope
 from ._specs import VariableSpec
-from ._store import GLOBAL_VARIABLES, LOCAL_VARIABLES, TRAINABLE_VARIABLES, Store
+from ._declare import GLOBAL_VARIABLES, TRAINABLE_VARIABLES
+from ._store import LOCAL_VARIABLES, Store
 
 
 class _TemplateRun:

@@ -178,7 +178,7 @@ class Transformed:
         def all_faults() -> list[str]:
             return self.specs(*args, **kwargs).compare(tree).faults(allow_unexpected=True)
 
-        store = Store(Given(tree, all_faults), new_scopes(), rng=rng, can_assign=can_assign)
+        store = Store(Given(tree, all_faults), new_scopes(shown=True), rng=rng, can_assign=can_assign)
         try:
             with Frame(store, self._hint):
                 out = self._fn(*args, **kwargs)
@@ -213,7 +213,7 @@ class Transformed:
             rest = iter(arrays)
             filled = [next(rest) if is_array else leaf for leaf, is_array in zip(leaves, abstract, strict=True)]
             args, kwargs = jax.tree.unflatten(structure, filled)
-            store = Store(source(key), new_scopes(), rng=key)
+            store = Store(source(key), new_scopes(shown=False), rng=key)
             try:
                 with Frame(store, self._hint):
                     self._fn(*args, **kwargs)
@@ -312,7 +312,7 @@ class build(_OpenedByHand):  # noqa: N801 (reads as a statement: `with js.build(
     """
 
     def __init__(self, key: jax.Array) -> None:
-        super().__init__(Store(Drawn(key), new_scopes(), rng=key), "js.build")
+        super().__init__(Store(Drawn(key), new_scopes(shown=True), rng=key), "js.build")
 
     def __enter__(self) -> build:
         self._frame.__enter__()
@@ -341,7 +341,7 @@ class bind(_OpenedByHand):  # noqa: N801
 
     def __init__(self, params: Mapping[str, Any], rng: jax.Array | None = None) -> None:
         tree = params_of(params, "bind")
-        super().__init__(Store(Given(tree), new_scopes(), rng=rng, can_assign=False), "js.bind")
+        super().__init__(Store(Given(tree), new_scopes(shown=True), rng=rng, can_assign=False), "js.bind")
 
     def __enter__(self) -> bind:
         self._frame.__enter__()

@@ -11,7 +11,8 @@ import jax
 
 from ._ambient import current
 from ._specs import VariableSpec
-from ._store import GLOBAL_VARIABLES, LOCAL_VARIABLES, REGULARIZATION_LOSSES, TRAINABLE_VARIABLES
+from ._declare import GLOBAL_VARIABLES, TRAINABLE_VARIABLES
+from ._store import LOCAL_VARIABLES, REGULARIZATION_LOSSES
 
 
 class GraphKeys:
@@ -387,7 +388,7 @@ def name_of(array: jax.Array) -> str:
       ...     js.name_of(js.get_variable("v", [2]))
       'a/v'
     """
-    return current("name_of").find(array, "name_of").spec.name
+    return current("name_of").find(array, "name_of").name
 
 
 def next_key(name: str = "default") -> jax.Array:

@@ -251,7 +251,7 @@ class Interpreter:
         self.made(s, self.record(s, "arg", make))
 
     def made(self, s: dict[str, Any], variable: Any) -> None:
-        spec = current("test").find(variable, "test").spec
+        spec = current("test").find(variable, "test").spec()
         assert js.name_of(variable) == spec.name
         new = not any(variable is other for other in self.seen)
         if new:

@@ -1,0 +1,93 @@
+"""One declared variable of a running program: what is known of it, and its value. Floor 2."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ._errors import format_location
+from ._show import short_type
+from ._specs import VariableSpec
+
+NOTHING: Any = object()
+
+
+class Variable:
+    """A variable and its value in this run; the fields of `VariableSpec`, as cheap to make as Python allows.
+
+    Attributes:
+      value: its value where that is good in every trace; `NOTHING` while there is none.
+      inner: level -> value, for values that are bound to an inner trace.
+      assigned: whether the program assigned it.
+      created_at: (file, line) of the call that made it.
+      used_at: the same of each later read.
+    """
+
+    __slots__ = (
+        "assigned",
+        "collections",
+        "constraint",
+        "created_at",
+        "dtype",
+        "initializer",
+        "inner",
+        "key",
+        "name",
+        "partition",
+        "regularizer",
+        "shape",
+        "trainable",
+        "used_at",
+        "value",
+    )
+
+    def __init__(
+        self,
+        name: str,
+        key: Any,
+        shape: Any,
+        dtype: Any,
+        initializer: Any,
+        trainable: bool,
+        collections: tuple[str, ...],
+        regularizer: Any,
+        constraint: Any,
+        partition: Any,
+        created_at: tuple[str, int] | None,
+    ) -> None:
+        self.name = name
+        self.key = key
+        self.shape = shape
+        self.dtype = dtype
+        self.initializer = initializer
+        self.trainable = trainable
+        self.collections = collections
+        self.regularizer = regularizer
+        self.constraint = constraint
+        self.partition = partition
+        self.created_at = created_at
+        self.used_at: list[tuple[str, int] | None] = []
+        self.value: Any = NOTHING
+        self.inner: dict[int, Any] = {}
+        self.assigned = False
+
+    def spec(self) -> VariableSpec:
+        """What is known of it so far, as a value."""
+        return VariableSpec(
+            self.name,
+            self.key,
+            self.shape,
+            self.dtype,
+            self.initializer,
+            self.trainable,
+            self.collections,
+            self.regularizer,
+            self.constraint,
+            self.partition,
+            format_location(self.created_at),
+            tuple(map(format_location, self.used_at)),
+        )
+
+    def origin(self) -> str:
+        """What it is and where it was first made, for messages."""
+        made = f", made at {format_location(self.created_at)}" if self.created_at else ""
+        return f"'{self.name}' {short_type(self)}{made}"

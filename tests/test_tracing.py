@@ -1,0 +1,290 @@
+"""Plain JAX transforms around ambient calls: right, or refused. Expected values come from plain arithmetic."""
+
+from __future__ import annotations
+
+import threading
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jscope as js
+
+# One way to call a function of a scalar through each transform that keeps its value.
+TRANSFORMS = {
+    "jit": lambda f: jax.jit(f),
+    "checkpoint": lambda f: jax.checkpoint(f),
+    "scan": lambda f: _Persistent(lambda c, _: (f(c), None), lambda body, x: jax.lax.scan(body, x, None, length=1)[0]),
+    "fori_loop": lambda f: _Persistent(lambda i, c: f(c), lambda body, x: jax.lax.fori_loop(0, 1, body, x)),
+    "while_loop": lambda f: _Persistent(
+        lambda s: (s[0] + 1, f(s[1])), lambda body, x: jax.lax.while_loop(lambda s: s[0] < 1, body, (0, x))[1]
+    ),
+    "cond": lambda f: _Persistent(f, lambda body, x: jax.lax.cond(True, body, jnp.negative, x)),
+    "switch": lambda f: _Persistent(f, lambda body, x: jax.lax.switch(1, [jnp.negative, body], x)),
+    "map": lambda f: _Persistent(f, lambda body, x: jax.lax.map(body, x[None])[0]),
+    "vmap": lambda f: _Persistent(f, lambda body, x: jax.vmap(body)(x[None])[0]),
+    "value_and_grad": lambda f: _Persistent(f, lambda body, x: jax.value_and_grad(body)(x)[0]),
+    "vjp": lambda f: _Persistent(f, lambda body, x: jax.vjp(body, x)[0]),
+    "jvp": lambda f: _Persistent(f, lambda body, x: jax.jvp(body, (x,), (x,))[0]),
+    "linearize": lambda f: _Persistent(f, lambda body, x: jax.linearize(body, x)[0]),
+    "jit_checkpoint": lambda f: jax.jit(jax.checkpoint(f)),
+    "checkpoint_jit": lambda f: jax.checkpoint(jax.jit(f)),
+}
+
+
+class _Persistent:
+    """`body` made once, handed to the transform at each call."""
+
+    def __init__(self, body, call):
+        self.body, self.call = body, call
+
+    def __call__(self, x):
+        return self.call(self.body, x)
+
+
+@pytest.fixture(params=sorted(TRANSFORMS))
+def through(request):
+    return TRANSFORMS[request.param]
+
+
+@pytest.fixture(params=["eager", "jit"])
+def outer(request):
+    return (lambda f: f) if request.param == "eager" else jax.jit
+
+
+X = jnp.float32(2.0)
+
+
+def test_persistent_block_reads_each_scope(through, outer):
+    block = through(lambda x: x * js.get_variable("w", []))
+
+    def program(x):
+        with js.variable_scope("a"):
+            x = block(x)
+        with js.variable_scope("b"):
+            return block(x)
+
+    net = js.transform(program)
+    assert list(net.specs(X)) == ["a/w", "b/w"]
+    assert net.init(jax.random.key(0), X).names == ("a/w", "b/w")
+    apply = outer(net.apply)
+    for a, b in ((3.0, 5.0), (7.0, 11.0)):
+        assert apply({"a": {"w": jnp.float32(a)}, "b": {"w": jnp.float32(b)}}, X) == 2 * a * b
+
+
+def test_persistent_block_between_programs(through, outer):
+    block = through(lambda x: x + js.get_variable("w", []))
+    first = js.transform(lambda x: block(x))
+    second = js.transform(lambda x: block(block_in_scope(x)))
+
+    def block_in_scope(x):
+        with js.variable_scope("s"):
+            return block(x)
+
+    with pytest.raises(js.OutsideProgramError):
+        block(X)
+    for w in (1.0, 2.0, 3.0):
+        assert outer(first.apply)({"w": jnp.float32(w)}, X) == 2 + w
+        assert outer(second.apply)({"w": jnp.float32(w), "s": {"w": jnp.float32(10)}}, X) == 12 + w
+        with pytest.raises(js.OutsideProgramError):
+            block(X)
+
+
+def test_one_block_called_twice_in_one_scope(through):
+    """The cases that a token per scope gets wrong."""
+    keyed = through(lambda x: x + jax.random.uniform(js.next_key()))
+    a, b = jax.jit(js.transform(lambda x: (keyed(x), keyed(x))).apply)({}, X, rng=jax.random.key(0))
+    assert a != b
+
+    def numbered(x):
+        with js.variable_scope(None, "d"):
+            return x * js.get_variable("w", [])
+
+    block = through(numbered)
+    net = js.transform(lambda x: block(block(x)))
+    assert list(net.specs(X)) == ["d/w", "d_1/w"]
+    assert net.apply({"d": {"w": 3.0}, "d_1": {"w": 5.0}}, X) == 30
+
+    creates = through(lambda x: x * js.get_variable("w", []))
+    with pytest.raises(js.VariableExistsError):
+        js.transform(lambda x: creates(creates(x))).specs(X)
+
+    def regularized(x):
+        with js.variable_scope("r", reuse=js.AUTO_REUSE):
+            return x * js.get_variable("w", [], regularizer=lambda w: w)
+
+    block = through(regularized)
+    net = js.transform(lambda x: (block(block(x)), js.get_regularization_losses()))
+    assert net.apply({"r": {"w": 3.0}}, X) == (18, [3.0])
+
+
+def test_assigning_inside_is_refused(through):
+    def block(x):
+        n = js.get_variable("n", [])
+        js.assign(n, n + 1)
+        return x
+
+    net = js.transform(lambda x: through(block)(x))
+    for call in (lambda: net.specs(X), lambda: net.update({"n": jnp.float32(0)}, X)):
+        with pytest.raises(js.TransformError, match="assigned inside a JAX transform") as caught:
+            call()
+        assert "test_tracing.py" in caught.value.where
+
+
+def test_initial_values_made_inside_are_those_made_outside(through):
+    plain = js.transform(lambda x: x * js.get_variable("w", []))
+    inside = js.transform(lambda x: through(lambda x: x * js.get_variable("w", []))(x))
+    key = jax.random.key(3)
+    assert plain.init(key, X) == inside.init(key, X)
+    assert jax.jit(inside.init)(key, X) == plain.init(key, X)
+
+
+def test_an_initial_value_computed_inside_is_refused(through):
+    net = js.transform(lambda x: through(lambda x: x * js.get_variable("w", initializer=x + 1))(x))
+    with pytest.raises(js.TransformError, match="computed inside a JAX transform"):
+        net.specs(X)
+
+
+def test_grad_through_blocks_equals_arithmetic(through):
+    def program(x):
+        total = x
+        for name in "abc":
+            with js.variable_scope(name):
+                total = block(total)
+        return total
+
+    block = through(lambda x: x * js.get_variable("w", []))
+    if isinstance(block, _Persistent) and "while" in str(block.call.__code__.co_names):
+        pytest.skip("JAX has no reverse mode through while_loop")
+    net = js.transform(program)
+    params = js.Params({"a": {"w": jnp.float32(2)}, "b": {"w": jnp.float32(3)}, "c": {"w": jnp.float32(5)}})
+    grads = jax.grad(net.apply)(params, X)
+    assert grads.flat() == {"a/w": 30.0, "b/w": 20.0, "c/w": 12.0}
+    assert jax.jit(jax.grad(net.apply))(params, X) == grads
+
+
+def test_a_swallowed_error_is_not_cached():
+    @jax.jit
+    def block(x):
+        try:
+            return x * js.get_variable("w", [])
+        except js.JscopeError:
+            return -x
+
+    assert block(X) == -2
+    assert js.transform(lambda x: block(x)).apply({"w": 3.0}, X) == 6
+    with js.build(jax.random.key(0)):
+        assert block(X) == -2  # refused there, and caught
+    assert js.transform(lambda x: block(x)).apply({"w": 3.0}, X) == 6
+    assert block(X) == -2
+
+
+def test_nested_programs_do_not_share_traces():
+    @jax.jit
+    def block(x):
+        return x * js.get_variable("w", [])
+
+    inner = js.transform(lambda x: block(x))
+
+    def program(x):
+        x = block(x)
+        with js.variable_scope("s"):
+            x = inner.apply({"w": jnp.float32(100)}, x)
+            return block(x)
+
+    outer = js.transform(program)
+    for _ in range(2):
+        assert outer.apply({"w": 3.0, "s": {"w": 5.0}}, X) == 2 * 3 * 100 * 5
+
+
+def test_threads_do_not_share_traces():
+    @jax.jit
+    def block(x):
+        return x * js.get_variable("w", [])
+
+    def program(x):
+        for _ in range(3):
+            with js.variable_scope("s", reuse=js.AUTO_REUSE):
+                x = block(x)
+        return block(x)
+
+    net = js.transform(program)
+    results: dict[int, list[float]] = {}
+
+    def work(n):
+        results[n] = [float(net.apply({"w": float(n), "s": {"w": 2.0}}, X)) for _ in range(20)]
+
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(1, 5)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert results == {n: [16.0 * n] * 20 for n in range(1, 5)}
+
+
+def test_programs_without_inner_calls_share_jax_own_traces():
+    traced = []
+
+    @jax.jit
+    def helper(x):
+        traced.append(1)
+        return x + 1
+
+    for w in range(5):
+        js.transform(lambda x: helper(x) * js.get_variable("w", [])).apply({"w": float(w)}, X)
+    assert len(traced) == 1
+
+
+@pytest.mark.parametrize("length", [1, 4])
+def test_scan_over_stacked_parameters_read_inside(length):
+    def program(x):
+        w = js.get_variable("w", [])
+        return jax.lax.scan(lambda c, _: (c * w + js.get_variable("b", []), None), x, None, length=length)[0]
+
+    net = js.transform(program)
+    assert list(net.specs(X)) == ["w", "b"]
+    expected = 2.0
+    for _ in range(length):
+        expected = expected * 3 + 1
+    assert jax.jit(net.apply)({"w": 3.0, "b": 1.0}, X) == expected
+
+
+def test_custom_jvp_primal_reads():
+    @jax.custom_jvp
+    def f(x):
+        return x * js.get_variable("w", [])
+
+    f.defjvp(lambda primals, tangents: (primals[0], tangents[0]))
+    assert js.transform(lambda x: f(x)).apply({"w": 3.0}, X) == 6
+
+
+def test_specs_and_init_under_transforms():
+    net = js.transform(lambda x: jnp.sum(x @ js.get_variable("w", [x.shape[-1], 3])))
+    x = jnp.ones((2, 4))
+    keys = jax.random.split(jax.random.key(0), 5)
+    many = jax.vmap(net.init, in_axes=(0, None))(keys, x)
+    assert many["w"].shape == (5, 4, 3)
+    for i, key in enumerate(keys):
+        np.testing.assert_array_equal(many["w"][i], net.init(key, x)["w"])
+    assert jax.eval_shape(net.init, keys[0], x) == net.specs(x).abstract()
+    exported = jax.export.export(jax.jit(net.apply))(net.specs(x).abstract(), x)
+    again = jax.export.deserialize(exported.serialize())
+    params = net.init(keys[0], x)
+    np.testing.assert_allclose(again.call(params, x), net.apply(params, x), rtol=1e-6)
+    compiled = jax.jit(net.apply).lower(params, x).compile()
+    np.testing.assert_allclose(compiled(params, x), net.apply(params, x), rtol=1e-6)
+
+
+@partial(jax.jit, static_argnums=0)
+def module_level(flag, x):
+    return x * js.get_variable("w", []) if flag else x
+
+
+def test_static_arguments():
+    def program(x):
+        return module_level(True, module_level(False, x))
+
+    for w in (3.0, 4.0):
+        assert js.transform(program).apply({"w": w}, X) == 2 * w
