@@ -1,4 +1,4 @@
-"""The checks and defaults on the way to a new variable, each a function of its arguments. Floor 2."""
+"""The checks and defaults on the way to a variable and its values, each a function of its arguments. Floor 2."""
 
 from __future__ import annotations
 
@@ -9,8 +9,17 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ._errors import BadArgumentError, InitializerError
-from ._values import PartialShape
+from ._errors import (
+    BadArgumentError,
+    BadTypeError,
+    DtypeMismatchError,
+    InitializerError,
+    ShapeMismatchError,
+    user_line,
+)
+from ._names import OpNames
+from ._values import PartialShape, as_dtype, as_initial_value
+from ._variable import Variable
 from .initializers import glorot_uniform_initializer, zeros_initializer
 
 GLOBAL_VARIABLES = "variables"
@@ -128,3 +137,71 @@ def partition_of(partitioner: Any, key: Any, shape: PartialShape | None, dtype: 
             fix=fix,
         )
     return partition
+
+
+def odd_key(name: Any, scope: str) -> Any:
+    """The key of a name that is no string: TF1 takes None and bytes at the root, and only there.
+
+    Raises:
+      BadTypeError: for anything else.
+    """
+    if not scope and (name is None or isinstance(name, bytes)):
+        return name
+    raise BadTypeError(
+        f"A variable's name is a string, not {name!r}.",
+        kind="bad_name_type",
+        scope=scope,
+        where=user_line(),
+        fix="give a string",
+    )
+
+
+def op_name(key: Any, names: OpNames) -> str:
+    """Takes the op name of a key: variables are named from the op root, whatever op scope is in force.
+
+    Raises:
+      BadNameError: for a key that TF1 refuses.
+    """
+    if isinstance(key, bytes):
+        key = key.decode()
+    if key is None:
+        return names.unique("Variable")
+    # Nothing is left of an empty key; TF1 then falls back to the name of the op's kind.
+    return names.open("", key) or names.unique("VariableV2")
+
+
+def check_initial_dtype(initializer: Any, dtype: Any, name: Any, asked: Asked) -> None:
+    """Raises InitializerError for a constant whose dtype is not the one given with it."""
+    found, wanted = as_initial_value(initializer).dtype, as_dtype(dtype)
+    if found != wanted:
+        raise InitializerError(
+            f"The constant initializer of {name!r} has dtype {found}, but dtype {wanted} is given explicitly.",
+            **asked("init_dtype"),
+            fix=f"convert the constant (np.asarray(value, '{wanted}')) or leave dtype out",
+        )
+
+
+def assignable(variable: Variable, value: Any, asked: dict[str, Any]) -> jax.Array:
+    """`value` as an array that fits the variable; Python numbers take its dtype.
+
+    Raises:
+      ShapeMismatchError, DtypeMismatchError: for one that does not fit.
+    """
+    value = jnp.asarray(value, variable.dtype) if isinstance(value, bool | int | float) else jnp.asarray(value)
+    if value.shape != variable.shape:
+        raise ShapeMismatchError(
+            f"'{variable.name}' of shape {variable.shape} is assigned a value of shape {value.shape}.",
+            kind="shape_mismatch",
+            **asked,
+            exists=variable.origin(),
+            fix="assign a value of the variable's shape",
+        )
+    if value.dtype != variable.dtype:
+        raise DtypeMismatchError(
+            f"'{variable.name}' of dtype {variable.dtype} is assigned a value of dtype {value.dtype}.",
+            kind="dtype_mismatch",
+            **asked,
+            exists=variable.origin(),
+            fix=f"convert it: value.astype('{variable.dtype}')",
+        )
+    return value

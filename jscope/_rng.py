@@ -53,7 +53,9 @@ def check_draw(initializer: Callable[..., Any], shape: tuple[int, ...], dtype: A
     if check is not None:
         check(shape, dtype)
     else:
-        jax.eval_shape(lambda key: _checked_call(initializer, key, shape, dtype), jax.eval_shape(lambda: jax.random.key(0)))
+        jax.eval_shape(
+            lambda key: _checked_call(initializer, key, shape, dtype), jax.eval_shape(lambda: jax.random.key(0))
+        )
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))

@@ -169,7 +169,10 @@ class ScopeStack:
         """Makes `name` the op scope and returns it as TF1 does, with a final slash; "" goes to the root."""
         if not isinstance(name, str):
             raise BadTypeError(
-                f"An op scope's name is a string, not {name!r}.", kind="bad_name_type", where=user_line(), fix="give a string"
+                f"An op scope's name is a string, not {name!r}.",
+                kind="bad_name_type",
+                where=user_line(),
+                fix="give a string",
             )
         self.op_scope = self.op_names.open(self.op_scope, name)
         return self.op_scope + "/" if self.op_scope else ""

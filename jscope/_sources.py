@@ -42,7 +42,7 @@ class Abstract:
     def make(self, variable: Variable) -> Any:
         if not isinstance(variable.initializer, InitialValue | FromProgram):
             _rng.check_draw(variable.initializer, variable.shape, variable.dtype)
-        return jnp.zeros(variable.shape, variable.dtype)
+        return jax.lax.empty(variable.shape, variable.dtype)
 
 
 class Drawn:

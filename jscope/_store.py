@@ -15,11 +15,14 @@ import jax.numpy as jnp
 
 from . import _rng
 from ._declare import (
-    TRAINABLE_VARIABLES,
+    assignable,
     check_constraint,
+    check_initial_dtype,
     checked_initializer,
     collections_of,
     default_initializer,
+    odd_key,
+    op_name,
     partition_of,
 )
 from ._errors import (
@@ -127,11 +130,11 @@ class Store:
         """TF1's `get_variable` in the current scope; `ignored` reaches custom getters and nothing else."""
         state = self.scopes.state
         if dtype is not None and initializer is not None and not callable(initializer):
-            self._check_initial_dtype(name, initializer, dtype)
+            check_initial_dtype(initializer, dtype, name, functools.partial(self._asked, name, shape, dtype))
         try:
             key = state.prefix + name
         except TypeError:
-            key = self._odd_key(name)
+            key = odd_key(name, state.name)
         if initializer is None:
             initializer = state.initializer
         if regularizer is None:
@@ -146,7 +149,16 @@ class Store:
             constraint = state.constraint
         if custom_getter is None:
             return self._get(
-                key, shape, dtype, initializer, regularizer, state.reuse, trainable, collections, partitioner, constraint
+                key,
+                shape,
+                dtype,
+                initializer,
+                regularizer,
+                state.reuse,
+                trainable,
+                collections,
+                partitioner,
+                constraint,
             )
         if not callable(custom_getter):
             raise BadArgumentError(
@@ -270,7 +282,8 @@ class Store:
         trainable = trainable is None or bool(trainable)
         collections = collections_of(collections, trainable, key, asked)
         partition = partition_of(partitioner, key, shape, dtype, asked)
-        name = self._op_name(key)
+        name = op_name(key, self.scopes.op_names)
+        self._check_fresh(name)
         computed = None
         if not by_shape:
             initializer, shape, dtype, computed = self._initial(key, initializer)
@@ -344,7 +357,11 @@ class Store:
     def assign(self, reference: Any, value: Any) -> Any:
         """Sets a variable for the rest of this run; returns the new value as an array."""
         variable = self.find(reference, "assign")
-        asked = {"asked": f"assign('{variable.name}')", "scope": self.scopes.state.name, "where": user_line()}
+        asked: dict[str, Any] = {
+            "asked": f"assign('{variable.name}')",
+            "scope": self.scopes.state.name,
+            "where": user_line(),
+        }
         if not self.can_assign:
             raise AssignError(
                 f"'{variable.name}' is assigned, but this call gives no tree back.",
@@ -359,23 +376,7 @@ class Store:
                 **asked,
                 fix="return the new value from the transformed function and assign it outside",
             )
-        value = jnp.asarray(value, variable.dtype) if isinstance(value, bool | int | float) else jnp.asarray(value)
-        if value.shape != variable.shape:
-            raise ShapeMismatchError(
-                f"'{variable.name}' of shape {variable.shape} is assigned a value of shape {value.shape}.",
-                kind="shape_mismatch",
-                **asked,
-                exists=variable.origin(),
-                fix="assign a value of the variable's shape",
-            )
-        if value.dtype != variable.dtype:
-            raise DtypeMismatchError(
-                f"'{variable.name}' of dtype {variable.dtype} is assigned a value of dtype {value.dtype}.",
-                kind="dtype_mismatch",
-                **asked,
-                exists=variable.origin(),
-                fix=f"convert it: value.astype('{variable.dtype}')",
-            )
+        value = assignable(variable, value, asked)
         variable.inner.clear()
         variable.assigned = True
         self._remember(variable, value)
@@ -546,31 +547,6 @@ class Store:
             fix="make it before without reuse, enter the scope with reuse=js.AUTO_REUSE, or correct the name",
         )
 
-    def _odd_key(self, name: Any) -> Any:
-        """TF1 takes None and bytes as names at the root, and only there."""
-        if not self.scopes.state.prefix and (name is None or isinstance(name, bytes)):
-            return name
-        raise BadTypeError(
-            f"A variable's name is a string, not {name!r}.",
-            kind="bad_name_type",
-            scope=self.scopes.state.name,
-            where=user_line(),
-            fix="give a string",
-        )
-
-    def _op_name(self, key: Any) -> str:
-        """Takes the op name of a key: variables are named from the op root, whatever op scope is in force."""
-        names = self.scopes.op_names
-        if isinstance(key, bytes):
-            key = key.decode()
-        if key is None:
-            return names.unique("Variable")
-        name = names.open("", key)
-        if not name:  # TF1 falls back to the name of the op's kind
-            return names.unique("VariableV2")
-        self._check_fresh(name)
-        return name
-
     def _check_fresh(self, name: str) -> None:
         # Only a name with a final slash, which is not made unique, can end up here.
         if name in self._by_name:
@@ -581,15 +557,6 @@ class Store:
                 scope=self.scopes.state.name,
                 where=user_line(),
                 fix="don't end names in a slash",
-            )
-
-    def _check_initial_dtype(self, name: Any, initializer: Any, dtype: Any) -> None:
-        found, wanted = as_initial_value(initializer).dtype, as_dtype(dtype)
-        if found != wanted:
-            raise InitializerError(
-                f"The constant initializer of {name!r} has dtype {found}, but dtype {wanted} is given explicitly.",
-                **self._asked(name, None, wanted, "init_dtype"),
-                fix=f"convert the constant (np.asarray(value, '{wanted}')) or leave dtype out",
             )
 
     def _initial(self, key: Any, initializer: Any) -> tuple[Any, Any, Any, Any]:

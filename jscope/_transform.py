@@ -86,9 +86,7 @@ class Transformed:
         store = self._trace(lambda key: Abstract(), _abstract_key(), args, kwargs)[0]
         return Specs(store)
 
-    def init(
-        self, key: jax.Array, /, *args: Any, warm_start: Mapping[str, Any] | None = None, **kwargs: Any
-    ) -> Params:
+    def init(self, key: jax.Array, /, *args: Any, warm_start: Mapping[str, Any] | None = None, **kwargs: Any) -> Params:
         """All initial values; nothing else of the program is computed. Can be jitted, vmapped over keys, `eval_shape`d.
 
         Haiku: `net.init(key, x)`; Flax: `model.init(key, x)`; TF1: `tf.global_variables_initializer()`.

@@ -18,7 +18,12 @@ Shape = tuple[int, ...]
 PartialShape = tuple[int | None, ...]
 
 # Python's own types mean what they mean in TF1, not in NumPy.
-_PARSED: dict[Any, Any] = {float: FLOAT32, int: np.dtype("int32"), bool: np.dtype("bool"), complex: np.dtype("complex64")}
+_PARSED: dict[Any, Any] = {
+    float: FLOAT32,
+    int: np.dtype("int32"),
+    bool: np.dtype("bool"),
+    complex: np.dtype("complex64"),
+}
 _WIDE = frozenset(map(np.dtype, ("float64", "int64", "uint64", "complex128")))
 
 
@@ -76,12 +81,18 @@ def as_shape(shape: Any) -> PartialShape | None:
         dims = tuple(None if dim is None else operator.index(dim) for dim in dims)
     except TypeError:
         raise BadTypeError(
-            f"{shape!r} is not a shape.", kind="bad_shape", where=user_line(), fix="give an int, or a list or tuple of ints"
+            f"{shape!r} is not a shape.",
+            kind="bad_shape",
+            where=user_line(),
+            fix="give an int, or a list or tuple of ints",
         ) from None
     for dim in dims:
         if dim is not None and dim < 0:
             raise BadArgumentError(
-                f"Shape {shape!r} has a negative dimension.", kind="bad_shape", where=user_line(), fix="dimensions are >= 0"
+                f"Shape {shape!r} has a negative dimension.",
+                kind="bad_shape",
+                where=user_line(),
+                fix="dimensions are >= 0",
             )
     return dims
 

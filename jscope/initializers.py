@@ -313,7 +313,10 @@ class variance_scaling_initializer(_Random):  # noqa: N801
         ):
             if not fine:
                 raise BadArgumentError(
-                    f"{type(self).__name__}: {what} means nothing.", kind="bad_init", where=user_line(), fix=f"give {allowed}"
+                    f"{type(self).__name__}: {what} means nothing.",
+                    kind="bad_init",
+                    where=user_line(),
+                    fix=f"give {allowed}",
                 )
 
     def _sample(self, key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
