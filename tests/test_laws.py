@@ -1,0 +1,320 @@
+"""The laws that hold for every program: purity, order independence, init and apply agree, zero residue."""
+
+from __future__ import annotations
+
+import gc
+import re
+import subprocess
+import sys
+import weakref
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import jscope as js
+from jscope._rng import name_words
+
+KEY = jax.random.key(0)
+
+
+# Purity ---------------------------------------------------------------------------------------------------------------
+
+
+def test_a_call_that_raises_leaves_nothing_behind():
+    class Interrupt(BaseException):
+        pass
+
+    def program(fail):
+        with js.variable_scope("a", reuse=js.AUTO_REUSE):
+            js.get_variable_scope().reuse_variables()
+            js.get_variable_scope().set_dtype(jnp.float16)
+            if fail:
+                raise Interrupt
+        with js.variable_scope(None, "d"):
+            return js.get_variable("v", [])
+
+    net = js.transform(program)
+    before = net.specs(False)
+    for call in (net.specs, lambda fail: net.init(KEY, fail), lambda fail: net.apply({"d/v": 1.0}, fail)):
+        with pytest.raises(Interrupt):
+            call(True)
+        with pytest.raises(js.OutsideProgramError):
+            js.get_variable_scope()
+    assert net.specs(False) == before
+    assert net.apply({"d/v": 1.0}, False) == 1
+
+
+def test_scope_objects_and_templates_keep_nothing_between_programs():
+    kept = {}
+
+    def make():
+        with js.variable_scope("a") as scope:
+            pass
+        kept["scope"] = scope
+
+    js.transform(make).specs()
+    opened = js.variable_scope(kept["scope"])
+    template = js.make_template("t", lambda: js.get_variable("w", []))
+
+    def program():
+        kept["scope"].reuse_variables()
+        assert kept["scope"].reuse is True
+        with opened as inner:
+            assert inner.reuse is True
+        template()
+        template()
+        return template.variable_scope.name
+
+    net = js.transform(program)
+    for _ in range(3):
+        assert kept["scope"].reuse is False
+        assert list(net.specs()) == ["t/w"]
+        assert net.apply({"t/w": 1.0}) == "t"
+
+
+def test_leaks_nothing():
+    def program(x):
+        with js.variable_scope("a", reuse=js.AUTO_REUSE) as scope:
+            x = x * js.get_variable("w", initializer=jnp.mean(x))
+        with js.variable_scope(scope, reuse=True):
+            x = jax.checkpoint(lambda x: x * js.get_variable("w", []))(x)
+            js.assign("a/w", 2.0)
+            js.add_to_collection("c", x)
+        return x + jax.random.normal(js.next_key())
+
+    net = js.transform(program)
+    with jax.checking_leaks():
+        params = jax.jit(net.init)(KEY, jnp.ones(2))
+        jax.jit(net.update)(params, jnp.ones(2), rng=KEY)
+        jax.grad(lambda p: net.update(p, jnp.ones(2), rng=KEY)[0].sum())(params)
+
+
+def test_big_values_are_freed_without_the_garbage_collector():
+    net = js.transform(lambda x: x * js.get_variable("w", [3]))
+
+    class Watched(np.ndarray):
+        pass
+
+    leaf = np.ones(3, np.float32).view(Watched)
+    watch = weakref.ref(leaf)
+    gc.collect()
+    gc.disable()
+    try:
+        net.apply({"w": leaf}, 2.0)
+        del leaf
+        assert watch() is None
+    finally:
+        gc.enable()
+
+
+# Order independence ---------------------------------------------------------------------------------------------------
+
+
+def many(names):
+    for name in names:
+        js.get_variable(name, [4])
+
+
+def test_3000_variables_start_pairwise_different_and_alone():
+    names = [f"layer_{i}/{kind}" for i in range(1000) for kind in ("kernel", "bias", "scale")]
+    net = js.transform(many)
+    params = net.init(KEY, names)
+    rows = np.stack([np.asarray(leaf) for leaf in params.flat().values()])
+    assert len(np.unique(rows, axis=0)) == 3000
+    others = net.init(KEY, [*reversed(names), "more", "layer_1/extra"])
+    assert others.select(lambda name, _: name in set(names))[0] == params
+
+
+def test_scopes_that_join_to_the_same_letters_differ():
+    def program():
+        for outer, inner in (("ab", "cdef"), ("abc", "def")):
+            with js.variable_scope(outer), js.variable_scope(inner):
+                js.get_variable("w", [4])
+
+    params = js.transform(program).init(KEY)
+    assert (params["ab/cdef/w"] != params["abc/def/w"]).all()
+
+
+@given(st.lists(st.text(), max_size=50, unique=True))
+@settings(max_examples=50, deadline=None)
+def test_the_hash_tells_names_apart(names):
+    assert len({name_words(name).tobytes() for name in names}) == len(names)
+
+
+def test_the_hash_is_the_same_in_every_process():
+    code = "from jscope._rng import name_words; print(name_words('tower/kernel').tolist())"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == str(name_words("tower/kernel").tolist()) == "[966074911, 3306897757]"
+
+
+@given(st.permutations(["a", "b/c", "b/d", "e"]), st.lists(st.sampled_from(["x", "b/y", "z/z"]), unique=True))
+@settings(max_examples=15, deadline=None)
+def test_order_and_siblings_do_not_matter(order, extra):
+    params = js.transform(many).init(KEY, [*extra, *order])
+    expected = js.transform(many).init(KEY, ["a", "b/c", "b/d", "e"])
+    assert params.select(lambda name, _: name in expected.names)[0] == expected
+
+
+@pytest.mark.parametrize(
+    "initializer",
+    [
+        None,
+        js.random_normal_initializer(0.5, 2.0),
+        js.truncated_normal_initializer,
+        js.random_uniform_initializer(-1, 1, seed=3),
+        js.he_normal_initializer(),
+        js.orthogonal_initializer(),
+        js.constant_initializer([1.0, 2.0]),
+        jax.nn.initializers.lecun_normal(),
+        lambda key, shape, dtype: jax.random.gamma(key, 2.0, shape, dtype),
+    ],
+)
+def test_eager_and_jitted_init_agree_to_the_bit(initializer):
+    net = js.transform(lambda: js.get_variable("w", [5, 3], initializer=initializer))
+    assert jax.jit(net.init)(KEY) == net.init(KEY) == jax.vmap(net.init)(KEY[None]).map_with_name(lambda _, x: x[0])
+
+
+def test_equal_closures_are_compiled_once():
+    compiled = []
+
+    def initializer(scale):
+        def init(key, shape, dtype):
+            compiled.append(scale)
+            return scale * jax.random.normal(key, shape, dtype)
+
+        return init
+
+    def program():
+        for i in range(20):
+            js.get_variable(f"v{i}", [3], initializer=initializer(0.5 if i % 2 else 1))
+
+    specs = js.transform(program).specs()
+    compiled.clear()
+    specs.init(KEY)
+    specs.init(jax.random.key(1))
+    assert sorted(compiled) == [0.5, 1]
+
+
+# init and apply agree -------------------------------------------------------------------------------------------------
+
+
+def test_an_error_that_only_the_initializer_raises_takes_the_same_way_in_apply():
+    def program():
+        try:
+            js.get_variable("v", [1], initializer=js.constant_initializer([1.0, 2.0]))
+        except ValueError:
+            pass
+        return js.get_variable("v", [1])
+
+    net = js.transform(program)
+    params = net.init(KEY)
+    assert params.names == ("v_1",)
+    assert net.apply(params) is params["v_1"]
+
+
+# Zero residue ---------------------------------------------------------------------------------------------------------
+
+
+def stablehlo(fn, *args):
+    """Without locations, and without the notes that say how results are called."""
+    text = jax.jit(fn).lower(*args).as_text()
+    return re.sub(r' \{jax.result_info = "[^"]*"\}|loc\(.*?\)|#loc.*', "", text)
+
+
+class TestZeroResidue:
+    """The compiled program is the hand-written one: same StableHLO, locations aside."""
+
+    X = jnp.ones((4, 6))
+
+    def check(self, scoped, by_hand, *args):
+        net = js.transform(scoped)
+        params = net.init(KEY, *args)
+
+        # Named like the program, and called with the same leaves in the same order.
+        def named(leaves, *args):
+            return by_hand(dict(zip(params.names, leaves, strict=True)), *args)
+
+        named.__name__ = scoped.__name__
+        leaves = jax.tree.leaves(params)
+        assert stablehlo(net.apply, params, *args) == stablehlo(named, leaves, *args)
+        ours = stablehlo(jax.grad(lambda p, *a: net.apply(p, *a).sum()), params, *args)
+        theirs = stablehlo(jax.grad(lambda p, *a: named(p, *a).sum()), leaves, *args)
+        assert ours == theirs
+
+    def test_mlp(self):
+        def mlp(x):
+            for i, size in enumerate((8, 8, 3)):
+                with js.variable_scope(f"layer_{i}"):
+                    w = js.get_variable("w", [x.shape[-1], size])
+                    x = jax.nn.relu(x @ w + js.get_variable("b", [size], regularizer=jnp.sum))
+            return x
+
+        def by_hand(p, x):
+            for i in range(3):
+                x = jax.nn.relu(x @ p[f"layer_{i}/w"] + p[f"layer_{i}/b"])
+            return x
+
+        self.check(mlp, by_hand, self.X)
+
+    def test_tied_autoencoder(self):
+        def autoencoder(x):
+            with js.variable_scope("code"):
+                w = js.get_variable("w", [6, 2])
+            h = jnp.tanh(x @ w)
+            with js.variable_scope("code", reuse=True):
+                return h @ js.get_variable("w").T + js.get_variable("w")[:, 0]
+
+        def by_hand(p, x):
+            w = p["code/w"]
+            return jnp.tanh(x @ w) @ w.T + w[:, 0]
+
+        self.check(autoencoder, by_hand, self.X)
+
+    def test_siamese(self):
+        def tower(x):
+            with js.variable_scope("tower", reuse=js.AUTO_REUSE):
+                return jax.nn.relu(x @ js.get_variable("kernel", [6, 5]) + js.get_variable("bias", [5]))
+
+        def distance(a, b):
+            return jnp.sum((tower(a) - tower(b)) ** 2, axis=-1)
+
+        def by_hand(p, a, b):
+            one = jax.nn.relu(a @ p["tower/kernel"] + p["tower/bias"])
+            two = jax.nn.relu(b @ p["tower/kernel"] + p["tower/bias"])
+            return jnp.sum((one - two) ** 2, axis=-1)
+
+        self.check(distance, by_hand, self.X, self.X + 1)
+
+    def test_batch_statistics(self):
+        def norm(x):
+            mean = js.get_variable("mean", [6], trainable=False)
+            js.assign(mean, 0.9 * mean + 0.1 * x.mean(0))
+            return x - mean
+
+        def norm_update(leaves, x):
+            new = 0.9 * leaves[0] + 0.1 * x.mean(0)
+            return x - leaves[0], [new]
+
+        net = js.transform(norm)
+        params = net.init(KEY, self.X)
+        ours = stablehlo(net.update, params, self.X)
+        theirs = stablehlo(norm_update, [params["mean"]], self.X)
+        assert ours == theirs
+
+    def test_op_names(self):
+        def f(x):
+            for _ in range(2):
+                with js.variable_scope("tower", reuse=js.AUTO_REUSE):
+                    x = x + js.get_variable("b", [6])
+                    with js.name_scope("inner"):
+                        x = x * 2
+            return x
+
+        net = js.transform(f)
+        text = jax.jit(net.apply).lower(net.init(KEY, self.X), self.X).as_text(debug_info=True)
+        for name in ("jit(f)/tower/add", "jit(f)/tower/inner/mul", "jit(f)/tower_1/add", "jit(f)/tower_1/inner/mul"):
+            assert f'"{name}"' in text
