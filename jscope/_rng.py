@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ._errors import InitializerError
+from ._errors import InitializerError, user_line
 
 
 @functools.lru_cache(maxsize=1 << 16)
@@ -71,6 +71,7 @@ def _checked_call(initializer: Callable[..., Any], key: jax.Array, shape: tuple[
             f"The initializer {describe(initializer)} gave {value.dtype}{list(value.shape)}, "
             f"but {np.dtype(dtype)}{list(shape)} was asked for.",
             kind="init_value",
+            where=user_line(),
             fix="let it use the shape and dtype that it is called with: init(key, shape, dtype)",
         )
     return value

@@ -39,6 +39,7 @@ from ._errors import (
     UnknownNameError,
     VariableExistsError,
     VariableNotFoundError,
+    format_location,
     user_line,
     user_location,
 )
@@ -340,7 +341,14 @@ class Store:
         return self._make(variable) if value is NOTHING else value
 
     def _make(self, variable: Variable) -> Any:
-        value = self.source.make(variable)
+        try:
+            value = self.source.make(variable)
+        except Exception as error:
+            if self.source.makes_values:
+                error.add_note(
+                    f"in the initial value of '{variable.name}', asked for at {format_location(variable.created_at)}"
+                )
+            raise
         self._remember(variable, value)
         return value
 

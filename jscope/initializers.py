@@ -64,6 +64,8 @@ class _Random(Initializer):
     def __call__(self, key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
         shape = tuple(shape)
         self.check(shape, dtype)
+        if not math.prod(shape):
+            return jnp.zeros(shape, dtype)  # JAX's initializers divide by the number of elements
         if self.seed is not None:
             key = jax.random.fold_in(key, self.seed)
         return self._sample(key, shape, dtype)

@@ -1,0 +1,229 @@
+"""Isolation: threads, asyncio tasks, copied contexts, generators, programs inside programs, and all of it under `python -O`."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import gc
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+import jscope as js
+
+KEY = jax.random.key(0)
+
+
+def in_thread(f):
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(f).result()
+
+
+def test_threads_do_not_see_each_others_scopes():
+    barrier = threading.Barrier(4, timeout=30)
+
+    def work(n):
+        with js.build(KEY) as built, js.variable_scope(f"t{n}"):
+            barrier.wait()
+            js.get_variable("v", [n])
+            barrier.wait()
+            assert js.get_variable_scope().name == f"t{n}"
+        return built.params.names
+
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(work, range(4))) == [(f"t{n}/v",) for n in range(4)]
+
+
+def test_many_threads_call_one_program():
+    def program(x):
+        with js.variable_scope(None, "d"), js.variable_scope("s"):
+            return x * js.get_variable("w", [])
+
+    net = js.transform(program)
+    with ThreadPoolExecutor(8) as pool:
+        out = list(pool.map(lambda n: float(net.apply({"d/s/w": float(n)}, 2.0)), range(200)))
+    assert out == [2.0 * n for n in range(200)]
+
+
+def test_a_new_thread_is_outside():
+    with js.build(KEY), pytest.raises(js.OutsideProgramError, match="outside any program"):
+        in_thread(lambda: js.get_variable("v", []))
+
+
+def test_a_frame_is_of_no_use_in_another_thread_or_context():
+    with js.build(KEY) as built:
+        context = contextvars.copy_context()
+        with pytest.raises(js.OutsideProgramError, match="another thread or context"):
+            in_thread(lambda: context.run(js.get_variable, "v", []))
+        with pytest.raises(js.OutsideProgramError, match="another thread or context"):
+            context.run(js.get_variable, "v", [])
+        js.get_variable("w", [])
+    with pytest.raises(js.OutsideProgramError, match="after its program has ended"):
+        context.run(js.get_variable, "v", [])
+    assert built.params.names == ("w",)
+
+
+def test_asyncio_tasks_each_run_their_own_programs():
+    net = js.transform(lambda: js.get_variable("w", []))
+
+    async def work(n):
+        seen = []
+        for _ in range(3):
+            with js.build(KEY), js.variable_scope(f"t{n}"):
+                seen.append(js.get_variable_scope().name)
+            await asyncio.sleep(0)
+            seen.append(float(net.apply({"w": float(n)})))
+        return seen
+
+    async def main():
+        return await asyncio.gather(*map(work, range(3)))
+
+    assert asyncio.run(main()) == [[f"t{n}", float(n)] * 3 for n in range(3)]
+
+
+def test_a_task_started_inside_a_program_is_outside_it():
+    async def child():
+        js.get_variable("v", [])
+
+    async def main():
+        with js.build(KEY):
+            task = asyncio.ensure_future(child())
+        await task
+
+    with pytest.raises(js.OutsideProgramError):
+        asyncio.run(main())
+
+
+def test_nested_programs_do_not_see_each_other():
+    inner = js.transform(lambda: (js.get_variable_scope().name, js.get_variable("v", [])))
+
+    def program():
+        with js.variable_scope("outer", dtype=jnp.float16):
+            name, value = inner.apply({"v": 3.0})
+            assert (name, value.dtype) == ("", jnp.float32)
+            assert list(inner.specs()) == ["v"]
+            assert inner.init(KEY).names == ("v",)
+            return js.get_variable("v", [])
+
+    net = js.transform(program)
+    assert list(net.specs()) == ["outer/v"]
+    with js.build(KEY) as built:
+        program()
+    assert built.params.names == ("outer/v",)
+
+
+def test_a_scope_object_may_cross_threads():
+    def other(scope):
+        with js.build(KEY) as built, js.variable_scope(scope):
+            js.get_variable("v", [])
+        return built.params.names
+
+    with js.build(KEY), js.variable_scope("a") as scope:
+        assert in_thread(lambda: other(scope)) == ("a/v",)
+
+
+# Generators -----------------------------------------------------------------------------------------------------------
+
+
+def scopes():
+    with js.variable_scope("g"), js.name_scope("n"):
+        yield js.get_variable_scope().name
+        yield "never"
+
+
+def test_a_suspended_generator_keeps_its_scope_open_and_closing_it_unwinds():
+    with js.build(KEY):
+        generator = scopes()
+        assert next(generator) == "g"
+        assert js.get_variable_scope().name == "g"
+        generator.close()
+        assert js.get_variable_scope().name == ""
+
+
+def test_a_generator_that_outlives_its_program_can_be_dropped():
+    kept = []
+
+    def program():
+        generator = scopes()
+        next(generator)
+        kept.append(generator)
+
+    net = js.transform(program)
+    for _ in range(2):
+        net.specs()
+    kept.clear()
+    gc.collect()  # pytest makes an error of whatever a generator raises here
+    with pytest.raises(js.OutsideProgramError):
+        js.get_variable_scope()
+
+
+def test_a_generator_program_ends_before_its_body_runs():
+    generator = js.transform(scopes).apply({})
+    with pytest.raises(js.OutsideProgramError):
+        next(generator)
+
+
+def test_programs_left_out_of_order():
+    def session():
+        with js.build(KEY):
+            yield js.get_variable_scope()
+
+    first, second = session(), session()
+    next(first)
+    next(second)
+    with pytest.raises(js.ScopeExitError, match="opened later still runs"):
+        first.close()
+    js.get_variable("v", [])  # in the second
+    second.close()
+    with pytest.raises(js.OutsideProgramError, match="outside any program"):
+        js.get_variable("v", [])
+    assert js.transform(lambda: js.get_variable("v", [])).apply({"v": 1.0}) == 1
+
+
+# Leaving --------------------------------------------------------------------------------------------------------------
+
+
+def test_exceptions_unwind():
+    with js.build(KEY):
+        with pytest.raises(KeyError), js.variable_scope("a"), js.name_scope("b"), js.variable_scope("c"):
+            raise KeyError
+        assert js.get_variable_scope().name == ""
+        with js.name_scope("d") as name:
+            assert name == "d/"
+
+
+def test_out_of_order():
+    with js.build(KEY):
+        outer, inner = js.variable_scope("a"), js.variable_scope("b")
+        outer.__enter__()
+        inner.__enter__()
+        with pytest.raises(js.ScopeExitError, match="Improper nesting: scope 'a' is left while 'a/b'"):
+            outer.__exit__(None, None, None)
+        assert js.get_variable_scope().name == "a/b"
+        inner.__exit__(None, None, None)
+        outer.__exit__(None, None, None)
+        assert js.get_variable_scope().name == ""
+        with pytest.raises(js.ScopeExitError, match="not open"):
+            outer.__exit__(None, None, None)
+        with pytest.raises(js.ScopeExitError, match="not open"):
+            js.name_scope("n").__exit__(None, None, None)
+
+
+def test_all_of_it_under_python_O():
+    """Nothing of it hangs on an `assert`: these tests, their own asserts kept, run in a process with -O."""
+    this = Path(__file__)
+    code = f"""
+import sys
+assert False, "-O must skip this"
+import pytest
+options = ["-q", "-p", "no:cacheprovider", "-W", "ignore::pytest.PytestConfigWarning", "-k", "not python_O"]
+sys.exit(pytest.main([*options, r"{this}"]))
+"""
+    done = subprocess.run([sys.executable, "-O", "-c", code], capture_output=True, text=True, cwd=this.parent.parent)
+    assert done.returncode == 0, done.stdout + done.stderr

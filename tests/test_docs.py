@@ -1,0 +1,185 @@
+"""The documentation is true: every example in a docstring and on a page runs, and every public name is on the reference page."""
+
+from __future__ import annotations
+
+import contextlib
+import doctest
+import importlib
+import importlib.util
+import inspect
+import io
+import pkgutil
+import re
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jscope as js
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+NAMES = sorted(name for name in vars(js) if not name.startswith("_") and not inspect.ismodule(getattr(js, name)))
+
+
+# Docstrings -----------------------------------------------------------------------------------------------------------
+
+# Classes that users get from a call and never construct: the call shows them.
+SHOWN_BY = {"Comparison": "Specs.compare", "Template": "make_template", "Transformed": "transform"}
+
+
+def rooms() -> Iterator[Any]:
+    """The public modules, as far as their dependencies are installed."""
+    for module in pkgutil.iter_modules(js.__path__, "jscope."):
+        if not module.name.rpartition(".")[2].startswith("_"):
+            try:
+                yield importlib.import_module(module.name)
+            except ModuleNotFoundError:
+                continue
+
+
+def public() -> dict[str, Any]:
+    """Every public function, class, method and property by its dotted name, each object once."""
+    objects = {name: getattr(js, name) for name in NAMES}
+    for room in rooms():
+        short = room.__name__.removeprefix("jscope.")
+        names = getattr(room, "__all__", None) or [n for n in vars(room) if not n.startswith("_")]
+        for name in names:
+            value = getattr(room, name)
+            if getattr(value, "__module__", "") == room.__name__:
+                objects.setdefault(f"{short}.{name}", value)
+    for name, value in list(objects.items()):
+        if inspect.isclass(value):
+            for ancestor in value.__mro__:
+                if ancestor.__module__.startswith("jscope"):
+                    for member, raw in vars(ancestor).items():
+                        if not member.startswith("_") and isinstance(raw, property | classmethod | staticmethod):
+                            objects.setdefault(f"{name}.{member}", raw)
+                        elif not member.startswith("_") and inspect.isfunction(raw):
+                            objects.setdefault(f"{name}.{member}", raw)
+    first: dict[int, str] = {}
+    return {name: value for name, value in objects.items() if first.setdefault(id(value), name) == name}
+
+
+PUBLIC = public()
+
+
+def test_public_names_are_found():
+    assert {"get_variable", "Params.select", "Specs.size", "VariableScope.reuse_variables"} <= set(PUBLIC)
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_docstring(name):
+    """Everything has a docstring; functions and the classes that users construct show an example in it.
+
+    Excused from the example: methods and properties, whose class shows one; errors; constants.
+    """
+    value = PUBLIC[name]
+    if not (callable(value) or isinstance(value, property | classmethod | staticmethod)):
+        return  # a constant, such as AUTO_REUSE
+    text = inspect.getdoc(value)
+    if not text and "." in name:  # a method that a base class explains
+        text = inspect.getdoc(getattr(PUBLIC[name.rpartition(".")[0]], name.rpartition(".")[2]))
+    assert text, f"{name} has no docstring"
+    is_error = inspect.isclass(value) and issubclass(value, Exception)
+    if inspect.isclass(value) or inspect.isfunction(value):
+        is_method = "." in name and inspect.isclass(PUBLIC.get(name.rpartition(".")[0]))
+        if name in SHOWN_BY:
+            assert ">>>" in inspect.getdoc(PUBLIC[SHOWN_BY[name]])
+        elif not is_error and not is_method:
+            assert ">>>" in text, f"{name} shows no example"
+
+
+@pytest.mark.parametrize("name", [n for n in PUBLIC if ">>>" in (inspect.getdoc(PUBLIC[n]) or "")])
+def test_docstring_examples(name):
+    examples = doctest.DocTestParser().get_examples(inspect.getdoc(PUBLIC[name]))
+    globs = {"js": js, "jax": jax, "jnp": jnp, "np": np, "__name__": "__main__"}
+    test = doctest.DocTest(examples, globs, name, None, None, None)
+    report = io.StringIO()
+    failed = doctest.DocTestRunner(verbose=False).run(test, out=report.write).failed
+    assert not failed, report.getvalue()
+
+
+# Pages ----------------------------------------------------------------------------------------------------------------
+
+# A block of Python, and what it prints if a block of output follows. Other libraries' code is in blocks of kind `py`.
+BLOCK = re.compile(
+    r"^(?P<indent> *)```python\n(?P<code>.*?)^(?P=indent)```$(?:\s*^(?P=indent)```output\n(?P<output>.*?)^(?P=indent)```$)?",
+    re.MULTILINE | re.DOTALL,
+)
+
+
+def page_id(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_id)
+def test_page_runs(page, tmp_path, monkeypatch):
+    """The blocks of a page run in order in one namespace, as if they were one file, and print what the page says."""
+    monkeypatch.chdir(tmp_path)
+    namespace = {"__name__": "__main__"}
+    file, lines = f"{page.stem}.py", 0
+    for block in BLOCK.finditer(page.read_text()):
+        code = textwrap.dedent(block["code"])
+        printed = io.StringIO()
+        with contextlib.redirect_stdout(printed):
+            exec(compile("\n" * lines + code, file, "exec"), namespace)
+        lines += code.count("\n")
+        if block["output"] is not None:
+            assert clean(printed.getvalue()) == clean(textwrap.dedent(block["output"]))
+
+
+def clean(text: str) -> str:
+    return "\n".join(line.rstrip() for line in text.strip().splitlines())
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_id)
+def test_page_leaves_nothing_out(page):
+    """No jscope code hides in a block that is not run, and every block of output belongs to a block of Python."""
+    text = page.read_text()
+    for kind, code in re.findall(r"^ *```(\w*)\n(.*?)^ *```$", text, re.MULTILINE | re.DOTALL):
+        assert kind in {"python", "output", "py", "bash", "text"}
+        assert kind != "py" or not re.search(r"\bjs\.|jscope", code)
+    outputs = sum(block["output"] is not None for block in BLOCK.finditer(text))
+    assert outputs == len(re.findall(r"^ *```output$", text, re.MULTILINE))
+
+
+def test_links_exist():
+    """Relative links of the README lead to files; those of the site are checked by its build."""
+    links = re.findall(r"\]\(([^)#:]+?)(?:#[^)]*)?\)", (ROOT / "README.md").read_text())
+    assert links
+    assert not [link for link in links if not (ROOT / link).exists()]
+
+
+# The reference page ---------------------------------------------------------------------------------------------------
+
+
+def test_reference_lists_every_public_name():
+    listed = re.findall(r"^::: jscope\.(\w+)$", (ROOT / "docs" / "reference.md").read_text(), re.MULTILINE)
+    assert len(set(listed)) == len(listed)
+    assert sorted(set(listed) - {room.__name__.removeprefix("jscope.") for room in rooms()}) == NAMES
+
+
+@pytest.mark.parametrize("page", ["tf1-to-jscope", "reference"])
+def test_pages_name_only_what_exists(page):
+    """A `js.name` on a page is a name of jscope."""
+    text = (ROOT / "docs" / f"{page}.md").read_text()
+    unknown = {name for name in re.findall(r"\bjs\.(\w+)", text) if not hasattr(js, name)}
+    assert not unknown
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not importlib.util.find_spec("mkdocs"), reason="needs the extra jscope[docs]")
+def test_site_builds(tmp_path):
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "-q", "-f", ".ci/mkdocs.yml", "-d", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    reference = (tmp_path / "reference" / "index.html").read_text()
+    assert not [name for name in NAMES if f'id="jscope.{name}"' not in reference]

@@ -1,0 +1,249 @@
+"""Errors: for each kind its class, TF1's class, its text, fields and pickle; and that something raises it."""
+
+from __future__ import annotations
+
+import inspect
+import pickle
+import sys
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+import jscope as js
+from jscope import _errors
+
+KEY = jax.random.key(0)
+HERE = __file__
+
+
+def build(f):
+    def run():
+        with js.build(KEY):
+            f()
+
+    return run
+
+
+def scoped(name, f, **options):
+    def run():
+        with js.variable_scope(name, **options):
+            f()
+
+    return run
+
+
+def exists():
+    js.get_variable("v", [2])
+    js.get_variable("v", [2])
+
+
+def missing():
+    with js.variable_scope("tower"):
+        js.get_variable("kernel", [2])
+    with js.variable_scope("tower", reuse=True):
+        js.get_variable("kernl", [2])
+
+
+def wrong_shape():
+    with js.variable_scope("a", reuse=js.AUTO_REUSE):
+        js.get_variable("v", [2])
+        js.get_variable("v", [3])
+
+
+def wrong_dtype():
+    with js.variable_scope("a", reuse=js.AUTO_REUSE):
+        js.get_variable("v", [2], jnp.int32)
+        js.get_variable("v", [2])
+
+
+def out_of_order():
+    a, b = js.variable_scope("a"), js.variable_scope("b")
+    a.__enter__()
+    b.__enter__()
+    try:
+        a.__exit__(None, None, None)
+    finally:
+        b.__exit__(None, None, None)
+        a.__exit__(None, None, None)
+
+
+def template_trainable():
+    t = js.make_template("t", lambda: js.variable(1.0, "x"))
+    t()
+    t()
+
+
+def item_assignment():
+    js.Params({"a": 1})["a"] = 2
+
+
+net = js.transform(lambda: js.get_variable("kernel", [2]))
+
+# what raises, jscope's class, TF1's (or Python's) class, kind, a piece of the text, a piece of the fix
+CASES = {
+    "exists": (build(exists), js.VariableExistsError, ValueError, "exists", "'v' already exists", "reuse=js.AUTO_REUSE"),
+    "missing": (build(missing), js.VariableNotFoundError, ValueError, "missing", "'tower/kernl' does not exist", "AUTO_REUSE"),
+    "shape": (build(wrong_shape), js.ShapeMismatchError, ValueError, "shape_mismatch", "shape (3,), but it has", "leave shape out"),
+    "dtype": (build(wrong_dtype), js.DtypeMismatchError, ValueError, "dtype_mismatch", "dtype float32, but it", "dtype=int32"),
+    "no_shape": (build(lambda: js.get_variable("v")), js.InitializerError, ValueError, "no_shape", "shape must be given", "shape="),
+    "const_shape": (build(lambda: js.get_variable("v", [2], initializer=1.0)), js.InitializerError, ValueError, "const_shape", "constant", "leave shape out"),
+    "init_dtype": (build(lambda: js.get_variable("v", initializer=1, dtype=jnp.float32)), js.InitializerError, ValueError, "init_dtype", "dtype int32, but dtype float32", "leave dtype out"),
+    "bad_init": (build(lambda: js.get_variable("v", [None], initializer=js.ones_initializer())), js.InitializerError, ValueError, "bad_init", "needs a shape", "full shape"),
+    "no_default_init": (build(lambda: js.get_variable("v", [1], jnp.complex64)), js.InitializerError, ValueError, "no_default_init", "complex64", "give an initializer"),
+    "init_shape": (build(lambda: js.get_variable("v", [2], initializer=lambda k, s, d: jnp.ones(3, d))), js.InitializerError, ValueError, "init_value", "gave float32[3], but float32[2]", "init(key, shape, dtype)"),
+    "init_result_dtype": (build(lambda: js.get_variable("v", [2], initializer=lambda k, s, d: jnp.ones(s, jnp.int32))), js.InitializerError, ValueError, "init_value", "gave int32[2]", "init(key, shape, dtype)"),
+    "too_many": (build(lambda: js.get_variable("v", [1], initializer=js.constant_initializer([1.0, 2.0]))), js.InitializerError, ValueError, "init_value", "has 2 values", "as many values"),
+    "float_for_int": (build(lambda: js.get_variable("v", [1], jnp.int32, js.constant_initializer(3.0))), js.BadInitialValueTypeError, TypeError, "init_value", "can't fill", "int32|float"),
+    "dict_as_value": (build(lambda: js.get_variable("v", initializer={})), js.BadInitialValueTypeError, TypeError, "init_value", "type dict", "a number"),
+    "bad_name": (build(lambda: js.get_variable("a b", [])), js.BadNameError, ValueError, "bad_name", "'a b' is not a valid name at the root", "TF1's pattern"),
+    "bad_scope_name": (build(scoped("s", scoped("a b", None))), js.BadNameError, ValueError, "bad_name", "'a b' is not a valid name inside a scope", "TF1's pattern"),
+    "name_type": (build(scoped("s", lambda: js.get_variable(5, []))), js.BadTypeError, TypeError, "bad_name_type", "is a string, not 5", "give a string"),
+    "scope_type": (build(scoped(5, None)), js.BadTypeError, TypeError, "bad_scope_type", "string or a scope object, not 5", "give a name"),
+    "no_name": (lambda: js.variable_scope(None), js.BadTypeError, TypeError, "no_name", "needs a name", "give a name"),
+    "bad_reuse": (lambda: js.variable_scope("a", reuse=1), js.BadArgumentError, ValueError, "bad_reuse", "not 1", "four"),
+    "reuse_default": (build(scoped(None, None, default_name="d", reuse=True)), js.BadArgumentError, ValueError, "reuse_default_name", "default name", "give the scope's name"),
+    "bad_aux": (lambda: js.variable_scope("a", auxiliary_name_scope=1), js.BadTypeError, TypeError, "bad_aux", "True or False, not 1", "True or False"),
+    "bad_getter": (build(scoped("s", lambda: js.get_variable("v", []), custom_getter=3)), js.BadArgumentError, ValueError, "bad_getter", "not callable: 3", "getter(name"),
+    "bad_constraint": (build(lambda: js.get_variable("v", [], constraint=3)), js.BadArgumentError, ValueError, "bad_constraint", "not callable: 3", "function"),
+    "bad_regularizer": (build(lambda: js.get_variable("v", [], regularizer=3)), js.BadTypeError, TypeError, "bad_regularizer", "not callable: 3", "no_regularizer"),
+    "bad_collections": (build(lambda: js.get_variable("v", [], collections="c")), js.BadArgumentError, ValueError, "bad_collections", "'c', not a list", "list of strings"),
+    "counts": (build(lambda: js.get_variable("v", [4], partitioner=lambda shape, dtype: [2])), js.BadArgumentError, ValueError, "bad_partition", "gave [2]", "PartitionSpec"),
+    "bad_partitioner": (build(lambda: js.get_variable("v", [4], partitioner=3)), js.BadArgumentError, ValueError, "bad_partition", "not callable: 3", "PartitionSpec"),
+    "negative": (build(lambda: js.get_variable("v", [-1])), js.BadArgumentError, ValueError, "bad_shape", "negative", ">= 0"),
+    "bad_shape": (build(lambda: js.get_variable("v", [2.5])), js.BadTypeError, TypeError, "bad_shape", "[2.5] is not a shape", "list or tuple"),
+    "bad_dtype": (build(lambda: js.get_variable("v", [], "floaty")), js.BadTypeError, TypeError, "bad_dtype", "'floaty' is not a dtype", "bfloat16"),
+    "no_value": (build(lambda: js.variable(None)), js.InitializerError, ValueError, "no_value", "needs an initial value", "number"),
+    "nesting": (build(out_of_order), js.ScopeExitError, RuntimeError, "nesting", "Improper nesting", "reverse order"),
+    "template": (build(template_trainable), js.TemplateError, ValueError, "template_trainable", "after its first", "get_variable"),
+    "template_name": (lambda: js.make_template(None, print), js.BadArgumentError, ValueError, "template_name", "needs a name", "name_="),
+    "outside": (lambda: js.get_variable("v", []), js.OutsideProgramError, RuntimeError, "outside", "outside any program", "js.transform"),
+    "reserved": (lambda: js.transform(lambda rng: rng), js.BadNameError, ValueError, "reserved", "'rng'", "rename"),
+    "params": (lambda: net.apply({}), js.ParamsMismatchError, ValueError, "params_mismatch", "do not fit", "compare"),
+    "unknown": (lambda: js.Params({"a": 1})["b"], js.UnknownNameError, KeyError, "unknown_name", "'b' is neither", "params.names"),
+    "unknown_variable": (build(lambda: js.value("b")), js.UnknownNameError, KeyError, "unknown_name", "no variable 'b'", "full name"),
+    "not_a_variable": (build(lambda: js.name_of(jnp.ones(2))), js.BadArgumentError, ValueError, "not_a_variable", "no array that get_variable gave", "VariableSpec"),
+    "item_assignment": (item_assignment, js.BadTypeError, TypeError, "immutable", "immutable", "params.replace"),
+    "assign": (lambda: js.transform(lambda: js.assign(js.get_variable("v", []), 1.0)).apply({"v": 0.0}), js.AssignError, RuntimeError, "assign", "gives no tree back", "net.update"),
+    "no_rng": (lambda: js.transform(js.next_key).apply({}), js.MissingRngError, RuntimeError, "no_rng", "given no rng", "rng=jax.random.key(0)"),
+    "inner": (build(lambda: jax.jit(lambda: js.get_variable("v", []))()), js.TransformError, RuntimeError, "inner_call", "inside a JAX transform", "js.transform"),
+    "pattern": (lambda: js.Params({}).select("("), js.BadArgumentError, ValueError, "bad_pattern", "regular expression", "re.escape"),
+}  # fmt: skip
+
+
+def caught(raises):
+    with pytest.raises(js.JscopeError) as info:
+        raises()
+    return info.value
+
+
+@pytest.mark.parametrize("name", sorted(CASES))
+def test_case(name):
+    raises, ours, theirs, kind, text, fix = CASES[name]
+    error = caught(raises)
+    assert type(error) is ours
+    assert isinstance(error, theirs)
+    assert error.kind == kind
+    assert text in error.what
+    assert any(part in error.fix for part in fix.split("|"))
+    message = str(error)
+    assert message.startswith(error.what)
+    assert message.count("Fix: ") == 1
+    assert message.splitlines()[-1].strip() == f"Fix: {error.fix}"
+    assert error.where.startswith(HERE + ":"), error.where  # the user's own line, not jscope's nor JAX's
+    again = pickle.loads(pickle.dumps(error))
+    assert type(again) is type(error)
+    assert vars(again) == vars(error)
+    assert str(again) == message
+
+
+def test_every_class_is_raised_by_a_case():
+    classes = {c for c in vars(_errors).values() if inspect.isclass(c) and issubclass(c, js.JscopeError)}
+    assert classes - {js.JscopeError} == {case[1] for case in CASES.values()}
+
+
+def test_every_class_is_also_a_builtin():
+    for case in CASES.values():
+        assert issubclass(case[1], js.JscopeError)
+        assert any(c.__module__ == "builtins" and c not in (Exception, BaseException, object) for c in case[1].__mro__)
+
+
+def line():
+    return sys._getframe(1).f_lineno
+
+
+def test_word_by_word():
+    with js.build(KEY), js.variable_scope("tower"):
+        made = line() + 1
+        js.get_variable("kernel", [2, 3])
+        failed = line() + 2
+        with pytest.raises(js.VariableExistsError) as info:
+            js.get_variable("kernel", [2, 3])
+        assert str(info.value) == (
+            "Variable 'tower/kernel' already exists, and reuse is off here.\n"
+            f"  Asked:  get_variable('tower/kernel', shape=(2, 3), dtype=float32) with reuse=False in scope 'tower' at {HERE}:{failed}\n"
+            f"  Exists: 'tower/kernel' f32[2,3], made at {HERE}:{made}\n"
+            "  Fix: to share it, enter the scope with reuse=True or reuse=js.AUTO_REUSE; else use another name or scope"
+        )  # fmt: skip
+        failed = line() + 2
+        with pytest.raises(js.VariableNotFoundError) as info, js.variable_scope("", reuse=True):
+            js.get_variable("Kernel", [2])
+        assert str(info.value).startswith(
+            "Variable 'tower//Kernel' does not exist, and reuse=True makes no new ones.\n"
+        )
+        assert "  Near:   'tower/kernel'\n" in str(info.value)
+        assert info.value.where == f"{HERE}:{failed}"
+
+
+def test_jax_frames_are_skipped():
+    """The user's line is found also where JAX's own code calls jscope's."""
+    with pytest.raises(js.OutsideProgramError) as info:
+        jax.jit(js.get_variable, static_argnums=(0, 1))("v", ())
+    assert info.value.where.startswith(HERE)
+
+
+def test_apply_tells_where_a_scope_rule_fails():
+    def program(twice):
+        js.get_variable("v", [])
+        if twice:
+            js.get_variable("v", [])
+
+    program_ = js.transform(program)
+    params = program_.init(KEY, False)
+    error = caught(lambda: program_.apply(params, True))
+    assert type(error) is js.VariableExistsError
+    assert f"made at {HERE}:" in error.exists
+
+
+def test_a_bad_call_loses_nothing():
+    with js.build(KEY) as built:
+        js.get_variable("a", [2])
+        before = built.params
+        for name in ("exists", "no_shape", "bad_dtype", "bad_getter", "const_shape", "bad_scope_name", "counts"):
+            with pytest.raises(js.JscopeError):
+                CASES[name][0]()
+        assert built.params == before
+        assert js.get_variable_scope().name == ""
+
+
+def test_templates_say_where_they_were_made():
+    template = js.make_template("t", lambda: js.get_variable("v", []) and 1 / 0)
+    with js.build(KEY), pytest.raises(ZeroDivisionError) as info:
+        template()
+    assert info.value.__notes__ == [f"in template 't', defined at {HERE}:{test_templates_say_where_they_were_made.__code__.co_firstlineno + 1}"]  # fmt: skip
+
+
+def test_what_an_initializer_raises_says_for_which_variable():
+    def initializer(key, shape, dtype):
+        raise KeyError("mine")
+
+    with js.build(KEY), js.variable_scope("a"), pytest.raises(KeyError) as info:
+        asked = line() + 1
+        js.get_variable("v", [2], initializer=initializer)
+    assert info.value.__notes__ == [f"in the initial value of 'a/v', asked for at {HERE}:{asked}"]
+
+
+def test_narrowed_dtypes_warn():
+    with js.build(KEY) as built, pytest.warns(UserWarning, match="float64 is float32 here"):
+        js.get_variable("v", [], jnp.float64)
+    assert built.specs["v"].dtype == jnp.float32
