@@ -18,7 +18,7 @@ from ._errors import (
     user_line,
 )
 from ._names import OpNames
-from ._values import PartialShape, as_dtype, as_initial_value
+from ._values import PartialShape, as_dtype, as_initial_value, is_compatible
 from ._variable import Variable
 from .initializers import glorot_uniform_initializer, zeros_initializer
 
@@ -178,6 +178,24 @@ def check_initial_dtype(initializer: Any, dtype: Any, name: Any, asked: Asked) -
             f"The constant initializer of {name!r} has dtype {found}, but dtype {wanted} is given explicitly.",
             **asked("init_dtype"),
             fix=f"convert the constant (np.asarray(value, '{wanted}')) or leave dtype out",
+        )
+
+
+def check_shared(variable: Variable, shape: PartialShape | None, dtype: Any, asked: Asked) -> None:
+    """Raises ShapeMismatchError or DtypeMismatchError for a variable that is shared as something it is not."""
+    if not is_compatible(shape, variable.shape):
+        raise ShapeMismatchError(
+            f"Variable '{variable.key}' is shared with shape {shape}, but it has shape {variable.shape}.",
+            **asked("shape_mismatch"),
+            exists=variable.origin(),
+            fix="ask for the shape it has, or leave shape out; a different variable needs a name or scope of its own",
+        )
+    if dtype != variable.dtype:
+        raise DtypeMismatchError(
+            f"Variable '{variable.key}' is shared with dtype {dtype}, but it has dtype {variable.dtype}.",
+            **asked("dtype_mismatch"),
+            exists=variable.origin(),
+            fix=f"pass dtype={variable.dtype} (where none is given, the scope's default counts)",
         )
 
 

@@ -6,6 +6,7 @@ import copy
 import json
 import threading
 import weakref
+import zlib
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -21,6 +22,9 @@ from ._show import nested, short_type, some
 
 _MISSING: Any = object()
 
+# JAX's errors compare the texts of two layouts character by character: they must stay short.
+_SHOWN = 20
+
 
 class Layout:
     """The names of a `Params`: sorted, without arrays, one object per set of names.
@@ -32,7 +36,8 @@ class Layout:
     __slots__ = ("__weakref__", "_children", "_scopes", "index", "names")
 
     _interned: weakref.WeakValueDictionary[tuple[str, ...], Layout] = weakref.WeakValueDictionary()
-    _lock = threading.Lock()
+    # Reentrant: a garbage collection or a signal inside may run a finalizer that makes a tree.
+    _lock = threading.RLock()
 
     names: tuple[str, ...]
     index: dict[str, int]
@@ -48,7 +53,7 @@ class Layout:
                 layout.index = {name: i for i, name in enumerate(names)}
                 layout._scopes = {}
                 layout._children = None
-                cls._interned[names] = layout
+                layout = cls._interned.setdefault(names, layout)
         return layout
 
     def scope(self, name: str) -> tuple[int, int, Layout | None]:
@@ -81,7 +86,9 @@ class Layout:
         return self
 
     def __repr__(self) -> str:
-        return f"<layout of {len(self.names)} names>"
+        # What JAX's errors show where two structures differ. The checksum tells long lists with one beginning apart.
+        checksum = f", checksum {zlib.crc32(repr(self.names).encode()):08x}" if len(self.names) > _SHOWN else ""
+        return f"<{len(self.names)} names: {some(self.names, _SHOWN)}{checksum}>"
 
 
 class Params(Mapping[str, Any]):
@@ -104,6 +111,13 @@ class Params(Mapping[str, Any]):
       Params({tower: {bias: f32[3], kernel: f32[2,3]}})
       >>> params["tower/bias"].shape, params["tower"].names, list(params)
       ((3,), ('bias', 'kernel'), ['tower'])
+
+    Where a variable and a scope have one name, `params[name]` (hence `items()`) is the variable: `scope(name)` gives the
+    scope, and `flat()` everything.
+
+    Checkpoints of orbax: a tree saved as `Params` is restored into a `Params` of `jax.ShapeDtypeStruct`s
+    (`specs.abstract()`), or without a target as a flat dict, which `Params(...)` takes. One saved as nested dicts is
+    restored into `specs.abstract().to_dict()`, then `Params(...)`.
     """
 
     __slots__ = ("__weakref__", "_layout", "_leaves")
@@ -183,6 +197,11 @@ class Params(Mapping[str, Any]):
     def __contains__(self, name: object) -> bool:
         return isinstance(name, str) and (name in self._layout.index or self._layout.scope(name)[2] is not None)
 
+    def get(self, name: str, default: Any = None) -> Any:
+        """`self[name]`, or `default` where there is neither a variable nor a scope of that name."""
+        # Mapping's own would catch the error, whose close names take long to find.
+        return self[name] if name in self else default
+
     def flat(self) -> dict[str, Any]:
         """A plain dict from full name to leaf, sorted by name: what safetensors and `np.savez` take.
 
@@ -229,6 +248,8 @@ class Params(Mapping[str, Any]):
           >>> js.Params({"a": {"b": 1, "c": 2}}).replace({"a/b": 7}).flat()
           {'a/b': 7, 'a/c': 2}
         """
+        if not isinstance(changes, Mapping):
+            raise _not_a_mapping("replace takes", changes)
         leaves = list(self._leaves)
         index = self._layout.index
         unknown = [name for name in changes if name not in index]
@@ -293,13 +314,14 @@ class Params(Mapping[str, Any]):
         this spreads a prefix tree over all leaves.
 
         Args:
-          labels: a nested mapping whose leaves each label a variable or a whole scope, or a sequence of
-            `(regular expression, label)` pairs, the first whose `re.match` fits a full name wins.
+          labels: a nested mapping whose leaves each label a variable or a whole scope, the innermost winning, or a
+            sequence of `(regular expression, label)` pairs, the first whose `re.match` fits a full name winning.
           default: the label of what nothing names; without it every variable must be labelled.
 
         Raises:
           UnknownNameError: if a name of a mapping is not in the tree.
           BadArgumentError: if a variable gets no label.
+          BadTypeError: if `labels` is neither.
 
         Example:
           >>> tree = js.Params({"tower": {"kernel": 1, "bias": 2}, "head": {"kernel": 3}})
@@ -310,9 +332,18 @@ class Params(Mapping[str, Any]):
         """
         leaves: list[Any] = [default] * len(self._leaves)
         if isinstance(labels, Mapping):
-            self._label(labels, "", leaves)
+            self._label(Params(labels), leaves)
         else:
-            rules = [(matcher(pattern), label) for pattern, label in labels]
+            try:
+                rules = [(pattern, label) for pattern, label in labels]
+            except (TypeError, ValueError):
+                raise BadTypeError(
+                    f"like takes a mapping or (pattern, label) pairs, not {labels!r:.80}.",
+                    kind="bad_labels",
+                    where=user_line(),
+                    fix='write like({"scope": label}) or like([("pattern", label)])',
+                ) from None
+            rules = [(matcher(pattern), label) for pattern, label in rules]
             for i, name in enumerate(self._layout.names):
                 for pattern, label in rules:
                     if pattern.match(name):
@@ -328,9 +359,9 @@ class Params(Mapping[str, Any]):
             )
         return _make(self._layout, tuple(leaves))
 
-    def _label(self, labels: Mapping[str, Any], scope: str, leaves: list[Any]) -> None:
-        for key, label in labels.items():
-            name = f"{scope}{key}"
+    def _label(self, labels: Params, leaves: list[Any]) -> None:
+        # In sorted order a scope comes before what lies in it: the innermost label is the last one set.
+        for name, label in labels.flat().items():
             index = self._layout.index.get(name)
             start, stop, inner = self._layout.scope(name)
             if index is None and inner is None:
@@ -341,12 +372,9 @@ class Params(Mapping[str, Any]):
                     near=near(name, self._all_names()),
                     fix="use names of the tree, or (pattern, label) pairs",
                 )
-            if isinstance(label, Mapping):
-                self._label(label, name + "/", leaves)
-            else:
-                if index is not None:
-                    leaves[index] = label
-                leaves[start:stop] = [label] * (stop - start)
+            if index is not None:
+                leaves[index] = label
+            leaves[start:stop] = [label] * (stop - start)
 
     # Being a value ----------------------------------------------------------------------------------------------------
 
@@ -413,15 +441,20 @@ def _of_flat(flat: Mapping[str, Any]) -> Params:
     return _make(Layout.of(names), tuple(flat[name] for name in names))
 
 
+def _not_a_mapping(wanted: str, given: Any) -> BadTypeError:
+    return BadTypeError(
+        f"{wanted} a mapping of names, not a {type(given).__name__}.",
+        kind="not_a_mapping",
+        where=user_line(),
+        fix="pass a dict by name, or a Params",
+    )
+
+
 def _flatten_mapping(tree: Mapping[str, Any], scope: str, flat: dict[str, Any]) -> None:
     if not isinstance(tree, Mapping):
-        raise BadTypeError(
-            f"Params are made from a mapping of names, not from a {type(tree).__name__}.",
-            kind="not_a_mapping",
-            where=user_line(),
-            fix="pass a (nested or flat) dict, or a Params",
-        )
-    for key, value in tree.items():
+        raise _not_a_mapping("Params are made from", tree)
+    # The items of a Params lack a scope that has the name of a variable.
+    for key, value in (tree.flat() if isinstance(tree, Params) else tree).items():
         if not isinstance(key, str):
             raise BadTypeError(
                 f"Names in a tree of parameters are strings, not {key!r}.",

@@ -18,6 +18,7 @@ from ._declare import (
     assignable,
     check_constraint,
     check_initial_dtype,
+    check_shared,
     checked_initializer,
     collections_of,
     default_initializer,
@@ -28,15 +29,11 @@ from ._declare import (
 from ._errors import (
     AssignError,
     BadArgumentError,
-    BadNameError,
     BadTypeError,
-    DtypeMismatchError,
     InitializerError,
     JscopeError,
     MissingRngError,
-    ShapeMismatchError,
     TransformError,
-    UnknownNameError,
     VariableExistsError,
     VariableNotFoundError,
     format_location,
@@ -44,6 +41,7 @@ from ._errors import (
     user_location,
 )
 from ._names import matcher, near
+from ._registry import Registry
 from ._scopes import Reuse, ScopeStack
 from ._sources import Source
 from ._specs import VariableSpec
@@ -55,7 +53,6 @@ from ._values import (
     as_dtype,
     as_initial_value,
     as_shape,
-    is_compatible,
     is_traced,
 )
 from ._variable import NOTHING, Variable
@@ -76,19 +73,17 @@ class Store:
     Attributes:
       level: the level of the call in progress; whoever owns the store sets it.
       observe: looks up the level anew, for user code (getters) that may have entered another trace meanwhile.
+      registry: the variables, by key, name, array and collection.
       computed: name -> initial value that the program computed.
     """
 
     __slots__ = (
-        "_by_id",
-        "_by_key",
-        "_by_name",
-        "_collections",
         "_key_counts",
         "can_assign",
         "computed",
         "level",
         "observe",
+        "registry",
         "rng",
         "scopes",
         "source",
@@ -106,10 +101,7 @@ class Store:
         self.observe: Callable[[], int] = lambda: self.level
         self.computed: dict[str, Any] = {}
         self.templates: dict[Any, Any] = {}
-        self._by_key: dict[Any, Variable] = {}
-        self._by_name: dict[str, Variable] = {}
-        self._by_id: dict[int, tuple[Any, Variable | None]] = {}
-        self._collections: dict[str, list[Any]] = {}
+        self.registry = Registry()
         self._key_counts: dict[tuple[str, str], int] = {}
 
     # get_variable -----------------------------------------------------------------------------------------------------
@@ -228,7 +220,7 @@ class Store:
             )
         dtype = as_dtype(dtype)
         wanted = as_shape(shape)
-        variable = self._by_key.get(key)
+        variable = self.registry.by_key.get(key)
         if variable is None:
             if reuse is True:
                 raise self._not_found(key, wanted, dtype)
@@ -242,20 +234,7 @@ class Store:
                 exists=variable.origin(),
                 fix="to share it, enter the scope with reuse=True or reuse=js.AUTO_REUSE; else use another name or scope",
             )
-        if not is_compatible(wanted, variable.shape):
-            raise ShapeMismatchError(
-                f"Variable '{key}' is shared with shape {wanted}, but it has shape {variable.shape}.",
-                **self._asked(key, wanted, dtype, "shape_mismatch"),
-                exists=variable.origin(),
-                fix="ask for the shape it has, or leave shape out; a different variable needs a name or scope of its own",
-            )
-        if dtype != variable.dtype:
-            raise DtypeMismatchError(
-                f"Variable '{key}' is shared with dtype {dtype}, but it has dtype {variable.dtype}.",
-                **self._asked(key, wanted, dtype, "dtype_mismatch"),
-                exists=variable.origin(),
-                fix=f"pass dtype={variable.dtype} (where none is given, the scope's default counts)",
-            )
+        check_shared(variable, wanted, dtype, functools.partial(self._asked, key, wanted, dtype))
         if self.source.makes_values:
             variable.used_at.append(user_location())
         return self.read(variable)
@@ -284,7 +263,7 @@ class Store:
         collections = collections_of(collections, trainable, key, asked)
         partition = partition_of(partitioner, key, shape, dtype, asked)
         name = op_name(key, self.scopes.op_names)
-        self._check_fresh(name)
+        self.registry.check_fresh(name, self.scopes.state.name)
         computed = None
         if not by_shape:
             initializer, shape, dtype, computed = self._initial(key, initializer)
@@ -315,14 +294,7 @@ class Store:
             value = self._make(variable)
         if variable.shape is None:  # a bare initializer that did not run: the given value says what it is
             variable.shape, variable.dtype = value.shape, value.dtype
-        for collection in variable.collections:
-            try:
-                self._collections[collection].append(variable)
-            except KeyError:
-                self._collections[collection] = [variable]
-        self._by_name[variable.name] = variable
-        if shared:
-            self._by_key[variable.key] = variable
+        self.registry.add(variable, shared)
         if variable.regularizer is not None and not callable(variable.regularizer):
             raise BadTypeError(
                 f"The regularizer of '{variable.name}' is not callable: {variable.regularizer!r}.",
@@ -357,10 +329,7 @@ class Store:
             variable.inner[self.level] = value
         else:
             variable.value = value
-        known = self._by_id.get(id(value))
-        ambiguous = known is not None and known[1] is not variable
-        # The array is kept, so that its id is not given to another one.
-        self._by_id[id(value)] = (value, None if ambiguous else variable)
+        self.registry.remember(value, variable)
 
     def assign(self, reference: Any, value: Any) -> Any:
         """Sets a variable for the rest of this run; returns the new value as an array."""
@@ -385,6 +354,8 @@ class Store:
                 fix="return the new value from the transformed function and assign it outside",
             )
         value = assignable(variable, value, asked)
+        if self.registry.knows(value):
+            value = jnp.array(value, copy=True)  # an object of its own, so that each array still tells its variable
         variable.inner.clear()
         variable.assigned = True
         self._remember(variable, value)
@@ -392,57 +363,24 @@ class Store:
 
     def assigned(self) -> dict[str, Any]:
         """name -> value of all variables that the program assigned."""
-        return {name: variable.value for name, variable in self._by_name.items() if variable.assigned}
+        return {name: variable.value for name, variable in self.registry.by_name.items() if variable.assigned}
 
     def values(self) -> dict[str, Any]:
         """name -> current value of all variables."""
-        return {name: self.read(variable) for name, variable in self._by_name.items()}
+        return {name: self.read(variable) for name, variable in self.registry.by_name.items()}
 
     def specs(self) -> list[VariableSpec]:
         """All declarations in order."""
-        return [variable.spec() for variable in self._by_name.values()]
+        return [variable.spec() for variable in self.registry.by_name.values()]
 
     def find(self, reference: Any, call: str) -> Variable:
         """The variable meant by an array of `get_variable`, a `VariableSpec` or a full name."""
-        if isinstance(reference, str | VariableSpec):
-            name = reference if isinstance(reference, str) else reference.name
-            variable = self._by_name.get(name)
-            if variable is not None:
-                return variable
-            raise UnknownNameError(
-                f"{call}: no variable '{name}' has been declared in this program so far.",
-                kind="unknown_name",
-                scope=self.scopes.state.name,
-                where=user_line(),
-                near=near(name, self._by_name),
-                fix="give the full name of a variable that get_variable has returned before",
-            )
-        known = self._by_id.get(id(reference))
-        if known is None:
-            raise BadArgumentError(
-                f"{call}: this {type(reference).__name__} is no array that get_variable gave in this program.",
-                kind="not_a_variable",
-                scope=self.scopes.state.name,
-                where=user_line(),
-                fix="pass the very object that get_variable returned, its VariableSpec or its full name",
-            )
-        if known[1] is None:
-            raise BadArgumentError(
-                f"{call}: this array is the value of several variables, so it does not tell which is meant.",
-                kind="ambiguous",
-                scope=self.scopes.state.name,
-                where=user_line(),
-                fix="pass the full name",
-            )
-        return known[1]
+        return self.registry.find(reference, call, self.scopes.state.name)
 
     def release(self) -> None:
         """Lets go of all values, so that no tracer outlives the run."""
         self.observe = lambda: 0
-        self._by_id.clear()
-        self._by_key.clear()
-        self._by_name.clear()
-        self._collections.clear()
+        self.registry = Registry()
         self.computed = {}
 
     # Variables that are never shared ----------------------------------------------------------------------------------
@@ -460,7 +398,7 @@ class Store:
         trainable = bool(trainable)
         collections = collections_of(collections, trainable, name, functools.partial(self._asked, name, None, dtype))
         name = self.scopes.op_names.open(self.scopes.op_scope, "Variable" if name is None else name)
-        self._check_fresh(name)
+        self.registry.check_fresh(name, self.scopes.state.name)
         initializer, shape, found, computed = self._initial(name, initial_value)
         if dtype is not None:
             dtype = as_dtype(dtype)
@@ -478,43 +416,33 @@ class Store:
 
     def add_to_collection(self, key: str, value: Any) -> None:
         """Appends; an array of `get_variable` and a `VariableSpec` stand for their variable."""
-        if isinstance(value, VariableSpec):
-            value = self.find(value, "add_to_collection")
-        elif id(value) in self._by_id:
+        if isinstance(value, VariableSpec) or self.registry.knows(value):
             value = self.find(value, "add_to_collection")
         elif self.level and is_traced(value):
             raise TransformError(
-                f"A value made inside a JAX transform is added to collection {key!r}, from which it could not be used outside.",
+                f"A value made inside a JAX transform is added to collection {key!r}: nobody outside could use it.",
                 kind="leak",
                 scope=self.scopes.state.name,
                 where=user_line(),
                 fix="return it from the transformed function and add it outside",
             )
-        self._collections.setdefault(key, []).append(value)
+        self.registry.collect(key, value)
 
     def collection(self, key: str, scope: str | None = None) -> list[Any]:
-        """TF1's `get_collection`: a new list; `scope` is matched at the start of TF1's `.name` (full name + ":0")."""
-        if key == REGULARIZATION_LOSSES:
-            return self.losses(scope) + [v for v in self._collections.get(key, ()) if scope is None]
-        items = self._collections.get(key, ())
-        if scope is not None:
-            match = matcher(scope).match
-            items = [item for item in items if isinstance(item, Variable) and match(item.name + ":0")]
-        return [item.spec() if isinstance(item, Variable) else item for item in items]
+        """TF1's `get_collection`: a new list, variables as specs."""
+        losses = self.losses(scope) if key == REGULARIZATION_LOSSES else []
+        items = self.registry.collected(key, scope)
+        return losses + [item.spec() if isinstance(item, Variable) else item for item in items]
 
     def losses(self, scope: str | None = None) -> list[Any]:
         """One scalar for each regularizer that gives one, computed now; `scope` is matched on the loss's op name."""
         match = matcher(scope or "").match
         losses = []
-        for variable in list(self._by_name.values()):
+        for variable in list(self.registry.by_name.values()):
             regularizer = variable.regularizer
             if regularizer is not None and match(variable.name + "/Regularizer/"):
                 losses.append(regularizer(self.read(variable)))
         return [loss for loss in losses if loss is not None]
-
-    def count(self, collection: str) -> int:
-        """How many items a collection has."""
-        return len(self._collections.get(collection, ()))
 
     # Keys -------------------------------------------------------------------------------------------------------------
 
@@ -551,21 +479,9 @@ class Store:
         return VariableNotFoundError(
             f"Variable '{key}' does not exist, and reuse=True makes no new ones.",
             **self._asked(key, shape, dtype, "missing"),
-            near=near(str(key), [k for k in self._by_key if isinstance(k, str)]),
+            near=near(str(key), [k for k in self.registry.by_key if isinstance(k, str)]),
             fix="make it before without reuse, enter the scope with reuse=js.AUTO_REUSE, or correct the name",
         )
-
-    def _check_fresh(self, name: str) -> None:
-        # Only a name with a final slash, which is not made unique, can end up here.
-        if name in self._by_name:
-            raise BadNameError(
-                f"There already is a variable with the op name '{name}'.",
-                kind="other",
-                exists=self._by_name[name].origin(),
-                scope=self.scopes.state.name,
-                where=user_line(),
-                fix="don't end names in a slash",
-            )
 
     def _initial(self, key: Any, initializer: Any) -> tuple[Any, Any, Any, Any]:
         """(initializer for the spec, shape, dtype, value if the program computed it) of one that brings its own shape."""

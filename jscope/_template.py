@@ -72,9 +72,9 @@ class Template:
             run.completed = True
             return result
         store = current(f"template {self.name!r}")
-        before = store.count(TRAINABLE_VARIABLES)
+        before = store.registry.count(TRAINABLE_VARIABLES)
         result = self._func(*args, **kwargs)
-        if store.count(TRAINABLE_VARIABLES) != before:
+        if store.registry.count(TRAINABLE_VARIABLES) != before:
             raise TemplateError(
                 f"Template {self.name!r} made a trainable variable in a call after its first.",
                 kind="template_trainable",

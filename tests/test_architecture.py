@@ -23,6 +23,7 @@ FLOORS = {
     "initializers": 1,
     "_specs": 1,
     "_variable": 2,
+    "_registry": 2,
     "_declare": 2,
     "_sources": 2,
     "_scopes": 2,
@@ -118,7 +119,7 @@ def test_no_assert_statements():
 def test_a_file_can_be_read(path):
     text = path.read_text()
     assert ast.get_docstring(ast.parse(text)), "a file says what it is for"
-    assert len(text.splitlines()) <= 580
+    assert len(text.splitlines()) <= 500
 
 
 def test_only_jax_is_imported():

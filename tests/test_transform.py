@@ -322,6 +322,18 @@ class TestUpdate:
         _, new = js.transform(program).update({"a/v": jnp.zeros(2)})
         np.testing.assert_array_equal(new["a/v"], [4, 4])
 
+    def test_assigning_another_variables_array_keeps_them_apart(self):
+        def program():
+            online, target = js.get_variable("online", [2]), js.get_variable("target", [2])
+            js.assign(target, online)
+            assert js.name_of(online) == "online"
+            assert js.name_of(js.value("target")) == js.name_of(target) == "target"
+            js.assign(online, online + 1)
+
+        _, new = js.transform(program).update({"online": jnp.ones(2), "target": jnp.zeros(2)})
+        assert new.map_with_name(lambda _, leaf: leaf.tolist()).flat() == {"online": [2, 2], "target": [1, 1]}
+        jax.jit(lambda p: p, donate_argnums=0)(new)
+
     @pytest.mark.parametrize(
         ("value", "error"),
         [(jnp.ones(3), js.ShapeMismatchError), (jnp.ones(2, jnp.int32), js.DtypeMismatchError)],

@@ -1,0 +1,119 @@
+"""Which variables a running program has, and the four ways to find one: by key, name, array and collection. Floor 2."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ._errors import BadArgumentError, BadNameError, UnknownNameError, user_line
+from ._names import matcher, near
+from ._specs import VariableSpec
+from ._variable import Variable
+
+
+class Registry:
+    """The variables of one run.
+
+    Attributes:
+      by_key: store key -> variable, of those that can be shared.
+      by_name: op name -> variable, of all, in order of creation.
+    """
+
+    __slots__ = ("_by_id", "_collections", "by_key", "by_name")
+
+    def __init__(self) -> None:
+        self.by_key: dict[Any, Variable] = {}
+        self.by_name: dict[str, Variable] = {}
+        self._by_id: dict[int, tuple[Any, Variable | None]] = {}
+        self._collections: dict[str, list[Any]] = {}
+
+    def check_fresh(self, name: str, scope: str) -> None:
+        """Raises BadNameError for an op name that a variable has; only names with a final slash are not made unique."""
+        if name in self.by_name:
+            raise BadNameError(
+                f"There already is a variable with the op name '{name}'.",
+                exists=self.by_name[name].origin(),
+                scope=scope,
+                where=user_line(),
+                fix="don't end names in a slash",
+            )
+
+    def add(self, variable: Variable, shared: bool) -> None:
+        """Adds a new variable, to its collections too; `shared` if reuse may find it."""
+        for collection in variable.collections:
+            self.collect(collection, variable)
+        self.by_name[variable.name] = variable
+        if shared:
+            self.by_key[variable.key] = variable
+
+    # By array ---------------------------------------------------------------------------------------------------------
+
+    def remember(self, value: Any, variable: Variable) -> None:
+        """Notes that this very object is a value of the variable."""
+        known = self._by_id.get(id(value))
+        ambiguous = known is not None and known[1] is not variable
+        # The array is kept, so that its id is not given to another one.
+        self._by_id[id(value)] = (value, None if ambiguous else variable)
+
+    def knows(self, value: Any) -> bool:
+        """Whether this very object is the value of a variable."""
+        return id(value) in self._by_id
+
+    def find(self, reference: Any, call: str, scope: str) -> Variable:
+        """The variable meant by an array, a `VariableSpec` or a full name.
+
+        Raises:
+          UnknownNameError: for a name that is not declared so far.
+          BadArgumentError: for an array that is no variable's, or several variables'.
+        """
+        if isinstance(reference, str | VariableSpec):
+            name = reference if isinstance(reference, str) else reference.name
+            variable = self.by_name.get(name)
+            if variable is not None:
+                return variable
+            raise UnknownNameError(
+                f"{call}: no variable '{name}' has been declared in this program so far.",
+                kind="unknown_name",
+                scope=scope,
+                where=user_line(),
+                near=near(name, self.by_name),
+                fix="give the full name of a variable that get_variable has returned before",
+            )
+        known = self._by_id.get(id(reference))
+        if known is None:
+            raise BadArgumentError(
+                f"{call}: this {type(reference).__name__} is no array that get_variable gave in this program.",
+                kind="not_a_variable",
+                scope=scope,
+                where=user_line(),
+                fix="pass the very object that get_variable returned, its VariableSpec or its full name",
+            )
+        if known[1] is None:
+            raise BadArgumentError(
+                f"{call}: this array is the value of several variables, so it does not tell which is meant.",
+                kind="ambiguous",
+                scope=scope,
+                where=user_line(),
+                fix="pass the full name",
+            )
+        return known[1]
+
+    # By collection ----------------------------------------------------------------------------------------------------
+
+    def collect(self, collection: str, item: Any) -> None:
+        """Appends to a collection."""
+        try:
+            self._collections[collection].append(item)
+        except KeyError:
+            self._collections[collection] = [item]
+
+    def collected(self, collection: str, scope: str | None = None) -> list[Any]:
+        """The items; `scope` is matched at the start of TF1's `.name`, the full name + ":0", which only variables have."""
+        items = self._collections.get(collection, [])
+        if scope is None:
+            return list(items)
+        match = matcher(scope).match
+        return [item for item in items if isinstance(item, Variable) and match(item.name + ":0")]
+
+    def count(self, collection: str) -> int:
+        """How many items a collection has."""
+        return len(self._collections.get(collection, ()))
