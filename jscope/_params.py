@@ -479,15 +479,19 @@ def _flatten_mapping(tree: Mapping[str, Any], scope: str, flat: dict[str, Any]) 
 def _same_leaf(a: Any, b: Any) -> bool:
     if a is b:
         return True
-    if hasattr(a, "shape") and hasattr(b, "shape"):
-        if a.shape != b.shape or getattr(a, "dtype", None) != getattr(b, "dtype", None):
-            return False
-        if isinstance(a, jax.ShapeDtypeStruct) or isinstance(b, jax.ShapeDtypeStruct):
-            return a == b
-        if jax.dtypes.issubdtype(a.dtype, jax.dtypes.extended):
-            a, b = jax.random.key_data(a), jax.random.key_data(b)
-        return bool((np.asarray(a) == np.asarray(b)).all())
-    return bool(a == b)
+    if not hasattr(a, "shape") and not hasattr(b, "shape"):
+        return bool(a == b)
+    if not hasattr(a, "shape") or not hasattr(b, "shape"):
+        # A scalar equals the number that it holds; an array and anything else are never equal.
+        array, other = (a, b) if hasattr(a, "shape") else (b, a)
+        return isinstance(other, int | float | complex) and array.shape == () and bool(array == other)
+    if a.shape != b.shape or getattr(a, "dtype", None) != getattr(b, "dtype", None):
+        return False
+    if isinstance(a, jax.ShapeDtypeStruct) or isinstance(b, jax.ShapeDtypeStruct):
+        return a == b
+    if jax.dtypes.issubdtype(a.dtype, jax.dtypes.extended):
+        a, b = jax.random.key_data(a), jax.random.key_data(b)
+    return bool((np.asarray(a) == np.asarray(b)).all())
 
 
 def _nest(params: Params) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from . import _rng
-from ._errors import BadTypeError, InitializerError, ParamsMismatchError, user_line
+from ._errors import BadTypeError, InitializerError, ParamsMismatchError, UnknownNameError, user_line
 from ._names import near
 from ._params import Params
 from ._show import format_bytes, short_type, table
@@ -150,7 +150,24 @@ class Specs(Mapping[str, VariableSpec]):
         self._by_name = {spec.name: spec for spec in variables}
 
     def __getitem__(self, name: str) -> VariableSpec:
-        return self._by_name[name]
+        spec = self._by_name.get(name)
+        if spec is None:
+            raise UnknownNameError(
+                f"The program declares no variable {name!r}.",
+                kind="unknown_name",
+                where=user_line(),
+                near=near(str(name), self._by_name),
+                fix="use one of its full names: print(specs) lists them",
+            )
+        return spec
+
+    # Mapping's own would catch the error, whose close names take long to find.
+    def __contains__(self, name: object) -> bool:
+        return name in self._by_name
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """The spec of that name, or `default`."""
+        return self._by_name.get(name, default)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._by_name)
@@ -284,8 +301,8 @@ class Specs(Mapping[str, VariableSpec]):
           >>> float(js.transform(program).specs().regularization_loss({"w": jnp.ones(2)}))
           2.0
         """
-        tree = self._declared(params)
-        losses = [spec.regularizer(tree[name]) for name, spec in self.items() if spec.regularizer and name in tree.names]
+        given = self._declared(params).flat()
+        losses = [spec.regularizer(given[name]) for name, spec in self.items() if spec.regularizer and name in given]
         return sum((loss for loss in losses if loss is not None), jnp.float32(0.0))
 
     def constrain(self, params: Mapping[str, Any]) -> Params:

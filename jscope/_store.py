@@ -264,22 +264,12 @@ class Store:
         partition = partition_of(partitioner, key, shape, dtype, asked)
         name = op_name(key, self.scopes.op_names)
         self.registry.check_fresh(name, self.scopes.state.name)
-        computed = None
+        computed, place = None, user_location()
         if not by_shape:
             initializer, shape, dtype, computed = self._initial(key, initializer)
         return self._declare(
             Variable(
-                name,
-                key,
-                shape,
-                dtype,
-                initializer,
-                trainable,
-                collections,
-                regularizer,
-                constraint,
-                partition,
-                user_location(),
+                name, key, shape, dtype, initializer, trainable, collections, regularizer, constraint, partition, place
             ),
             computed,
             shared=True,
