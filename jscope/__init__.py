@@ -19,6 +19,7 @@ from ._errors import TransformError as TransformError
 from ._errors import UnknownNameError as UnknownNameError
 from ._errors import VariableExistsError as VariableExistsError
 from ._errors import VariableNotFoundError as VariableNotFoundError
+from ._lift import lift as lift
 from ._params import Params as Params
 from ._scope import VariableScope as VariableScope
 from ._scope import get_variable_scope as get_variable_scope

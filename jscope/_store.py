@@ -141,7 +141,7 @@ class Store:
         if constraint is None:
             constraint = state.constraint
         if custom_getter is None:
-            return self._get(
+            return self.get_by_key(
                 key,
                 shape,
                 dtype,
@@ -195,11 +195,11 @@ class Store:
     ) -> Any:
         """What a custom getter calls: `get_variable` by full key, with the rest as the getter chose it."""
         self.level = self.observe()
-        return self._get(
+        return self.get_by_key(
             name, shape, dtype, initializer, regularizer, reuse, trainable, collections, partitioner, constraint
         )
 
-    def _get(
+    def get_by_key(
         self,
         key: Any,
         shape: Any,
@@ -212,6 +212,7 @@ class Store:
         partitioner: Any,
         constraint: Any,
     ) -> Any:
+        """TF1's steps from a full key on, everything resolved."""
         if initializer is not None and shape is not None and not callable(initializer):
             raise InitializerError(
                 "If the initializer is a constant, the shape is its own and can't be given too.",

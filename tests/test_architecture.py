@@ -33,6 +33,7 @@ FLOORS = {
     "_variables": 3,
     "_template": 3,
     "_transform": 4,
+    "_lift": 4,
     "__init__": 5,
 }
 ROOMS = {path.stem for path in HOUSE.glob("*.py")} - set(FLOORS)

@@ -1,0 +1,83 @@
+"""`lift`: another program's variables, declared here and handed over as an explicit tree. Floor 4."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ._ambient import current
+from ._errors import BadTypeError, InitializerError, user_line
+from ._params import Params
+from ._specs import VariableSpec
+from ._store import Store
+from ._transform import Transformed
+from ._values import FromProgram, InitialValue
+
+
+def lift(net: Transformed, /, *args: Any, **kwargs: Any) -> Params:
+    """Declares (or, under reuse, finds) the variables of `net` under the current scope, and gives them as a tree.
+
+    `net.apply(tree, ...)` is then an explicit, pure call: a body for transforms that take all inputs as arguments, and
+    one function, so one trace, however many scopes it is lifted in. `net` keeps its own defaults: the initializer,
+    regularizer, dtype and getter of the current scope do not reach into it.
+
+    Args:
+      net: a program made by `transform`.
+      *args, **kwargs: the program's own; only shapes and dtypes of arrays are looked at.
+
+    Returns:
+      A `Params` by the names that `net` has on its own.
+
+    Raises:
+      BadTypeError: if `net` is no transformed program.
+      InitializerError: if `net` computes an initial value itself.
+      OutsideProgramError: where no program runs.
+      JscopeError: as `get_variable` of each of the variables.
+
+    Example:
+      >>> layer = js.transform(lambda x: jnp.tanh(x @ js.get_variable("w", [2, 2])))
+      >>> def program(x):
+      ...     for i in range(3):
+      ...         with js.variable_scope(f"layer_{i}"):
+      ...             x = jax.checkpoint(layer.apply)(js.lift(layer, x), x)
+      ...     return x
+      >>> js.transform(program).specs(jnp.ones((1, 2))).abstract()
+      Params({layer_0: {w: f32[2,2]}, layer_1: {w: f32[2,2]}, layer_2: {w: f32[2,2]}})
+    """
+    current("lift")
+    if not isinstance(net, Transformed):
+        raise BadTypeError(
+            f"lift takes a transformed program, not {net!r}.",
+            kind="not_a_program",
+            where=user_line(),
+            fix="pass js.transform(function)",
+        )
+    specs = net.specs(*args, **kwargs)
+    store = current("lift")
+    return Params({name: _declared(store, spec) for name, spec in specs.items()})
+
+
+def _declared(store: Store, spec: VariableSpec) -> Any:
+    initializer, shape = spec.initializer, spec.shape
+    if isinstance(initializer, FromProgram):
+        raise InitializerError(
+            f"'{spec.name}' can't be lifted: the lifted program computes its initial value.",
+            kind="from_program",
+            exists=f"made at {spec.created_at}",
+            scope=store.scopes.state.name,
+            where=user_line(),
+            fix="give that variable an initializer callable, or call the program's function directly",
+        )
+    if isinstance(initializer, InitialValue):
+        initializer, shape = initializer.array, None
+    return store.get_by_key(
+        store.scopes.state.prefix + spec.name,
+        shape,
+        spec.dtype,
+        initializer,
+        spec.regularizer,
+        store.scopes.state.reuse,
+        spec.trainable,
+        spec.collections,
+        lambda shape, dtype: spec.partition,
+        spec.constraint,
+    )
