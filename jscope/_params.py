@@ -9,10 +9,11 @@ import weakref
 import zlib
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.export
+import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import DictKey
 
@@ -35,7 +36,7 @@ class Layout:
 
     __slots__ = ("__weakref__", "_children", "_scopes", "index", "names")
 
-    _interned: weakref.WeakValueDictionary[tuple[str, ...], Layout] = weakref.WeakValueDictionary()
+    _interned: ClassVar[weakref.WeakValueDictionary[tuple[str, ...], Layout]] = weakref.WeakValueDictionary()
     # Reentrant: a garbage collection or a signal inside may run a finalizer that makes a tree.
     _lock = threading.RLock()
 
@@ -94,8 +95,8 @@ class Layout:
 class Params(Mapping[str, Any]):
     """An immutable nested mapping from scope and variable names to arrays.
 
-    `params["tower"]["kernel"]`, `params["tower/kernel"]` and `params["tower"]` (a sub-tree) all work, and iteration gives
-    the top-level keys. To JAX it is one node: its leaves in sorted order of their full names.
+    `params["tower"]["kernel"]`, `params["tower/kernel"]` and `params["tower"]` (a sub-tree) all work, and iteration
+    gives the top-level keys. To JAX it is one node: its leaves in sorted order of their full names.
 
     Args:
       tree: a nested or flat mapping; its leaves are kept as they are (arrays, `None`, labels, shardings, ...).
@@ -112,8 +113,8 @@ class Params(Mapping[str, Any]):
       >>> params["tower/bias"].shape, params["tower"].names, list(params)
       ((3,), ('bias', 'kernel'), ['tower'])
 
-    Where a variable and a scope have one name, `params[name]` (hence `items()`) is the variable: `scope(name)` gives the
-    scope, and `flat()` everything.
+    Where a variable and a scope have one name, `params[name]` (hence `items()`) is the variable: `scope(name)` gives
+    the scope, and `flat()` everything.
 
     Checkpoints of orbax: a tree saved as `Params` is restored into a `Params` of `jax.ShapeDtypeStruct`s
     (`specs.abstract()`), or without a target as a flat dict, which `Params(...)` takes. One saved as nested dicts is
@@ -125,7 +126,7 @@ class Params(Mapping[str, Any]):
     _layout: Layout
     _leaves: tuple[Any, ...]
 
-    def __new__(cls, tree: Mapping[str, Any] = {}, /) -> Params:  # noqa: B006 (never changed)
+    def __new__(cls, tree: Mapping[str, Any] = {}, /) -> Params:
         if isinstance(tree, Params):
             return tree
         flat: dict[str, Any] = {}
@@ -200,7 +201,7 @@ class Params(Mapping[str, Any]):
     def get(self, name: str, default: Any = None) -> Any:
         """`self[name]`, or `default` where there is neither a variable nor a scope of that name."""
         # Mapping's own would catch the error, whose close names take long to find.
-        return self[name] if name in self else default
+        return self[name] if name in self else default  # noqa: SIM401 (that is this method)
 
     def flat(self) -> dict[str, Any]:
         """A plain dict from full name to leaf, sorted by name: what safetensors and `np.savez` take.
@@ -228,7 +229,8 @@ class Params(Mapping[str, Any]):
                 scope = "/".join(scopes[: depth + 1])
                 if scope in self._layout.index:
                     raise BadNameError(
-                        f"'{scope}' is a variable and '{name}' lies in a scope of that name: a nested dict can't hold both.",
+                        f"'{scope}' is a variable and '{name}' lies in a scope of that name: "
+                        "a nested dict can't hold both.",
                         kind="name_and_scope",
                         where=user_line(),
                         fix="use to_dict(flat=True)",
@@ -310,8 +312,8 @@ class Params(Mapping[str, Any]):
     def like(self, labels: Mapping[str, Any] | Sequence[tuple[str, Any]], *, default: Any = _MISSING) -> Params:
         """A full tree of labels, masks, axes, specs or shardings, from a prefix tree or from patterns.
 
-        What a dict gives for free (prefix trees for `in_axes`, `in_shardings`, `optax.masked`, ...) one pytree node can't:
-        this spreads a prefix tree over all leaves.
+        What a dict gives for free (prefix trees for `in_axes`, `in_shardings`, `optax.masked`, ...) one pytree node
+        can't: this spreads a prefix tree over all leaves.
 
         Args:
           labels: a nested mapping whose leaves each label a variable or a whole scope, the innermost winning, or a
@@ -489,7 +491,7 @@ def _same_leaf(a: Any, b: Any) -> bool:
         return False
     if isinstance(a, jax.ShapeDtypeStruct) or isinstance(b, jax.ShapeDtypeStruct):
         return a == b
-    if jax.dtypes.issubdtype(a.dtype, jax.dtypes.extended):
+    if jnp.issubdtype(a.dtype, jax.dtypes.extended):
         a, b = jax.random.key_data(a), jax.random.key_data(b)
     return bool((np.asarray(a) == np.asarray(b)).all())
 
@@ -498,10 +500,11 @@ def _nest(params: Params) -> dict[str, Any]:
     """Nested dicts of short types; a scope that shares its name with a variable is shown as `name/`."""
     tree: dict[str, Any] = {}
     for child in params:
+        shown = child or "''"
         if child in params._layout.index:
-            tree[child] = short_type(params._leaves[params._layout.index[child]])
+            tree[shown] = short_type(params[child])
         if params._layout.scope(child)[2] is not None:
-            tree[child + "/" if child in tree else child] = _nest(params.scope(child))
+            tree[shown + "/" if shown in tree else shown] = _nest(params.scope(child))
     return tree
 
 

@@ -53,9 +53,14 @@ def check_draw(initializer: Callable[..., Any], shape: tuple[int, ...], dtype: A
     if check is not None:
         check(shape, dtype)
     else:
-        jax.eval_shape(
-            lambda key: _checked_call(initializer, key, shape, dtype), jax.eval_shape(lambda: jax.random.key(0))
-        )
+        _check_abstractly(_ByContent(initializer), shape, dtype, jax.config.jax_enable_x64)
+
+
+@functools.lru_cache(maxsize=1 << 12)
+def _check_abstractly(initializer: _ByContent, shape: tuple[int, ...], dtype: Any, x64: bool) -> None:
+    # Cached, since this costs more than the rest of a declaration; what raises is not cached.
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    jax.eval_shape(lambda key: _checked_call(initializer.function, key, shape, dtype), key)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))

@@ -10,10 +10,10 @@ from typing import Any
 import jax
 
 from ._ambient import current, is_running
+from ._declare import GLOBAL_VARIABLES, TRAINABLE_VARIABLES
 from ._errors import BadArgumentError, BadTypeError, user_line
 from ._scopes import AUTO_REUSE, Reuse, ScopeHandle, ScopeStack, ScopeState
 from ._specs import VariableSpec
-from ._declare import GLOBAL_VARIABLES, TRAINABLE_VARIABLES
 from ._store import LOCAL_VARIABLES
 
 

@@ -217,17 +217,17 @@ class Specs(Mapping[str, VariableSpec]):
         self, key: jax.Array, computed: Mapping[str, jax.Array], warm_start: Mapping[str, Any] | None = None
     ) -> Params:
         """As `init`, with the values that the program computed."""
-        given = Params(warm_start or {})
+        given = Params({} if warm_start is None else warm_start)
         if warm_start is not None:
             report = self.compare(given)
             faults = report.faults(allow_missing=True)
             if faults:
                 raise ParamsMismatchError(
-                    f"warm_start does not fit the program: {len(faults)} faults.",
+                    f"warm_start does not fit the program: {_count(faults)}.",
                     kind="params_mismatch",
                     faults=faults,
                     where=user_line(),
-                    fix="rename or drop what is not declared (params.select), convert what has the wrong shape or dtype",
+                    fix="rename or drop what is not declared (params.select), convert what has a wrong shape or dtype",
                 )
             _log.info("warm start: %d kept, %d made\n%s", len(report.kept), len(report.missing), report)
         kept = given.flat()
@@ -302,8 +302,11 @@ class Specs(Mapping[str, VariableSpec]):
           2.0
         """
         given = self._declared(params).flat()
-        losses = [spec.regularizer(given[name]) for name, spec in self.items() if spec.regularizer and name in given]
-        return sum((loss for loss in losses if loss is not None), jnp.float32(0.0))
+        total = jnp.float32(0.0)
+        for name, spec in self.items():
+            loss = spec.regularizer(given[name]) if spec.regularizer and name in given else None
+            total = total if loss is None else total + loss
+        return total
 
     def constrain(self, params: Mapping[str, Any]) -> Params:
         """The tree with every constraint applied, as TF1's optimizers do after a step.
@@ -365,12 +368,16 @@ def mismatch(leaf: Any, shape: tuple[int, ...], dtype: Any) -> str:
 def mismatch_error(faults: list[str], where: str = "") -> ParamsMismatchError:
     """One error for everything about a tree that does not fit."""
     return ParamsMismatchError(
-        f"The parameters do not fit the program: {len(faults)} fault{'s' if len(faults) > 1 else ''}.",
+        f"The parameters do not fit the program: {_count(faults)}.",
         kind="params_mismatch",
         faults=faults,
         where=where or user_line(),
         fix="print(net.specs(...)) shows what is declared, print(net.specs(...).compare(params)) how the tree differs",
     )
+
+
+def _count(faults: list[str]) -> str:
+    return f"{len(faults)} fault{'s' if len(faults) > 1 else ''}"
 
 
 def params_of(tree: Any, what: str) -> Params:

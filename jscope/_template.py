@@ -6,10 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 from ._ambient import current
+from ._declare import GLOBAL_VARIABLES, TRAINABLE_VARIABLES
 from ._errors import BadArgumentError, TemplateError, user_line
 from ._scope import VariableScope, variable_scope
 from ._specs import VariableSpec
-from ._declare import GLOBAL_VARIABLES, TRAINABLE_VARIABLES
 from ._store import LOCAL_VARIABLES, Store
 
 

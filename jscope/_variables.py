@@ -10,8 +10,8 @@ from typing import Any
 import jax
 
 from ._ambient import current
-from ._specs import VariableSpec
 from ._declare import GLOBAL_VARIABLES, TRAINABLE_VARIABLES
+from ._specs import VariableSpec
 from ._store import LOCAL_VARIABLES, REGULARIZATION_LOSSES
 
 

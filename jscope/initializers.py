@@ -155,7 +155,7 @@ class constant_initializer(Initializer):  # noqa: N801
                 where=user_line(),
                 fix=f"give a value of that dtype, or ask for dtype {array.dtype.name}",
             )
-        if array.size > math.prod(shape):
+        if array.ndim and array.size > math.prod(shape):
             raise InitializerError(
                 f"constant_initializer has {array.size} values, but shape {tuple(shape)} takes at most {math.prod(shape)}.",
                 kind="init_value",
@@ -390,7 +390,9 @@ class orthogonal_initializer(_Random):  # noqa: N801
         _check_rank(self, shape, len(shape) >= 2, "two or more")
 
     def _sample(self, key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
-        return jax.nn.initializers.orthogonal(self.gain)(key, shape, dtype)
+        # JAX has no QR decomposition of half precision.
+        wide = jnp.promote_types(dtype, jnp.float32)
+        return jax.nn.initializers.orthogonal(self.gain)(key, shape, wide).astype(dtype)
 
 
 @dataclasses.dataclass(frozen=True)

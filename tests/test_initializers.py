@@ -1,0 +1,130 @@
+"""TF1's initializers: their numbers, as TF1 defines them, and what they refuse."""
+
+from __future__ import annotations
+
+import pickle
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jscope as js
+
+KEY = jax.random.key(0)
+ALL = [getattr(js, name) for name in js.initializers.__all__]
+
+
+def sample(initializer, shape=(300, 500), dtype=jnp.float32):
+    return np.asarray(initializer(KEY, shape, dtype), np.float64)
+
+
+@pytest.mark.parametrize("cls", ALL)
+def test_are_values(cls):
+    one, two = cls(), cls()
+    assert one == two
+    assert hash(one) == hash(two)
+    assert pickle.loads(pickle.dumps(one)) == one
+    assert type(one).__name__ in repr(one)
+    with pytest.raises(AttributeError):
+        one.dtype = jnp.float16
+
+
+@pytest.mark.parametrize("cls", ALL)
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float16, jnp.bfloat16])
+def test_shape_and_dtype(cls, dtype):
+    value = cls()(KEY, (4, 4), dtype)
+    assert (value.shape, value.dtype) == ((4, 4), dtype)
+
+
+@pytest.mark.parametrize("cls", ALL)
+def test_zero_size(cls):
+    if cls is js.identity_initializer:
+        assert cls()(KEY, (0, 3), jnp.float32).shape == (0, 3)
+    else:
+        assert js.transform(lambda: js.get_variable("v", [0, 3], initializer=cls())).init(KEY)["v"].shape == (0, 3)
+
+
+@pytest.mark.parametrize(
+    ("initializer", "stddev", "limit"),
+    [
+        (js.glorot_uniform_initializer(), (6 / 800) ** 0.5 / 3**0.5, (6 / 800) ** 0.5),
+        (js.glorot_normal_initializer(), (2 / 800) ** 0.5, 2 * (2 / 800) ** 0.5 / 0.87962566103423978),
+        (js.he_normal_initializer(), (2 / 300) ** 0.5, 2 * (2 / 300) ** 0.5 / 0.87962566103423978),
+        (js.he_uniform_initializer(), (2 / 300) ** 0.5, (6 / 300) ** 0.5),
+        (js.lecun_normal_initializer(), (1 / 300) ** 0.5, 2 * (1 / 300) ** 0.5 / 0.87962566103423978),
+        (js.lecun_uniform_initializer(), (1 / 300) ** 0.5, (3 / 300) ** 0.5),
+        (js.variance_scaling_initializer(3.0, "fan_out", "uniform"), (3 / 500) ** 0.5, (9 / 500) ** 0.5),
+        (js.variance_scaling_initializer(distribution="untruncated_normal"), (1 / 300) ** 0.5, np.inf),
+        (js.random_normal_initializer(stddev=0.5), 0.5, np.inf),
+        (js.truncated_normal_initializer(stddev=0.5), 0.5 * 0.87962566103423978, 1.0),
+        (js.random_uniform_initializer(-2, 2), 2 / 3**0.5, 2.0),
+    ],
+)
+def test_distributions(initializer, stddev, limit):
+    values = sample(initializer)
+    assert abs(values.std() / stddev - 1) < 0.01
+    assert abs(values.mean()) < 0.02 * stddev
+    assert abs(values).max() <= limit * (1 + 1e-6)
+    if limit < np.inf:
+        assert abs(values).max() > 0.98 * limit
+
+
+@pytest.mark.parametrize(
+    ("shape", "limit"),
+    [((), 3**0.5), ((50000,), (6 / 100000) ** 0.5), ((5, 5, 40, 60), (6 / (25 * 100)) ** 0.5)],
+)
+def test_fans_of_other_ranks(shape, limit):
+    keys = jax.random.split(KEY, 200 if shape == () else 1)
+    values = np.stack([js.glorot_uniform_initializer()(key, shape, jnp.float32) for key in keys])
+    assert 0.95 * limit < abs(values).max() <= limit * (1 + 1e-6)
+
+
+def test_mean_and_seed():
+    assert abs(sample(js.random_normal_initializer(mean=3.0)).mean() - 3) < 0.02
+    assert (sample(js.random_normal_initializer(seed=1)) != sample(js.random_normal_initializer(seed=2))).all()
+
+
+def test_integers_from_a_range():
+    values = sample(js.random_uniform_initializer(3, 6), dtype=jnp.int32)
+    assert set(np.unique(values)) == {3, 4, 5}
+    with pytest.raises(js.InitializerError, match="needs a maxval"):
+        js.random_uniform_initializer()(KEY, (2,), jnp.int32)
+
+
+def test_constants():
+    ci = js.constant_initializer
+    assert ci(3.0)(None, (2,)).tolist() == [3, 3]
+    assert ci([1.0, 2.0, 3.0, 4.0])(None, (2, 2)).tolist() == [[1, 2], [3, 4]]
+    assert ci([1.0, 2.0])(None, (3,)).tolist() == [1, 2, 2]
+    assert ci(3)(None, (2,), jnp.int32).tolist() == [3, 3]
+    assert ci(True)(None, (2,), jnp.bool_).tolist() == [True, True]
+    assert ci(np.ones((2, 2)), verify_shape=True)(None, (2, 2)).shape == (2, 2)
+    assert ci([1, 2]) == ci(np.array([1, 2])) != ci([1, 3])
+    assert ci(1) != ci(1.0)
+    for value, dtype in ((3.0, jnp.int32), (1, jnp.bool_), (True, jnp.int32), (True, jnp.float32)):
+        with pytest.raises(TypeError):
+            ci(value)(None, (2,), dtype)
+    with pytest.raises(TypeError, match="verify_shape"):
+        ci([1.0, 2.0], verify_shape=True)(None, (3,))
+
+
+def test_matrices():
+    q = sample(js.orthogonal_initializer(2.0), (3, 4, 20))
+    flat = q.reshape(12, 20)
+    np.testing.assert_allclose(flat @ flat.T, 4 * np.eye(12), atol=1e-5)
+    assert sample(js.identity_initializer(3.0), (2, 3)).tolist() == [[3, 0, 0], [0, 3, 0]]
+    for cls in (js.orthogonal_initializer, js.identity_initializer):
+        with pytest.raises(js.InitializerError, match="dimensions"):
+            cls()(KEY, (3,), jnp.float32)
+
+
+@pytest.mark.parametrize("arguments", [{"scale": 0}, {"mode": "fan"}, {"distribution": "gamma"}])
+def test_bad_arguments(arguments):
+    with pytest.raises(js.BadArgumentError, match=next(iter(arguments))):
+        js.variance_scaling_initializer(**arguments)
+
+
+def test_draws_need_a_floating_dtype():
+    with pytest.raises(js.InitializerError, match="draws floating numbers, not int32"):
+        js.transform(lambda: js.get_variable("v", [2], jnp.int32, js.he_normal_initializer())).specs()

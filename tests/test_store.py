@@ -1,0 +1,78 @@
+"""The store and the scope stack without anything ambient: explicit objects, called directly."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+import jscope as js
+from jscope._params import Params
+from jscope._scopes import AUTO_REUSE, ScopeStack
+from jscope._sources import Abstract, Drawn, Given
+from jscope._store import Store
+
+KEY = jax.random.key(0)
+
+
+class Request:
+    """What `variable_scope` is to the stack."""
+
+    def __init__(self, name=None, default=None, reuse=None, aux=True, **overrides):
+        self.name_or_scope, self.default_name, self.reuse = name, default, reuse
+        self.auxiliary_name_scope, self.overrides = aux, overrides
+
+
+def test_a_stack_enters_and_leaves():
+    stack = ScopeStack()
+    root = stack.handle
+    outer, inner = Request("a", reuse=AUTO_REUSE), Request(None, "d")
+    first = stack.enter(outer)
+    stack.enter(inner)
+    assert (stack.state.name, stack.state.reuse, stack.op_scope) == ("a/d", AUTO_REUSE, "a/d")
+    stack.leave(inner)
+    assert stack.handle is first
+    stack.change(first, reuse=True)
+    assert stack.state.reuse is True
+    stack.leave(outer)
+    assert (stack.handle, stack.op_scope) == (root, "")
+    assert stack.state_of(first).reuse is True
+    assert first._made_with.reuse is AUTO_REUSE  # the object itself is as it was
+
+
+def test_sources():
+    def declare(store):
+        return store.get_variable("v", [2])
+
+    abstract = jax.eval_shape(lambda: declare(Store(Abstract())))
+    assert (abstract.shape, abstract.dtype) == ((2,), jnp.float32)
+    drawn = declare(Store(Drawn(KEY)))
+    given = declare(Store(Given(Params({"v": drawn}))))
+    assert given is drawn
+    with pytest.raises(js.ParamsMismatchError):
+        declare(Store(Given(Params({}))))
+
+
+def test_a_store_knows_levels():
+    store = Store(Drawn(KEY))
+    store.level = 2
+    inner = store.get_variable("v", [2])
+    store.scopes.change(store.scopes.handle, reuse=True)
+    assert store.get_variable("v") is inner
+    store.level = 1
+    other = store.get_variable("v")
+    assert other is not inner  # that array belongs to another trace
+    assert (other == inner).all()
+    store.level = 2
+    assert store.get_variable("v") is inner
+    store.level = 0
+    outside = store.get_variable("v")
+    store.level = 1
+    assert store.get_variable("v") is outside  # good in every trace
+
+
+def test_stores_share_nothing():
+    one, two = Store(Drawn(KEY)), Store(Drawn(KEY))
+    one.get_variable("v", [2])
+    assert [spec.name for spec in one.specs()] == ["v"]
+    assert two.specs() == []
