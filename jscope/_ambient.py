@@ -1,28 +1,30 @@
 """The only state at a distance: which program is running here, and which of JAX's cached traces it may use. Floor 3.
 
-One ContextVar holds the frame of the innermost running program. A frame answers only in the very context that opened it,
-so neither another thread, nor a copied context, nor code that runs after the program's end can use it.
+One ContextVar holds the frame of the innermost running program. A frame answers only in the very context that opened
+it, so neither another thread, nor a copied context, nor code that runs after the program's end can use it.
 
-**Why JAX's trace caches need a guard.** JAX caches traces by function object. A function that outlives one call and reads
-ambient state (a module-level `jax.jit` block that calls `get_variable`) would be traced once and silently replayed in
-another scope, program or tree. `jax.make_user_context` makes a value of ours part of the key of those caches. That value
-is a *token*: an integer, never given out twice.
+**Why JAX's trace caches need a guard.** JAX caches traces by function object. A function that outlives one call and
+reads ambient state (a module-level `jax.jit` block that calls `get_variable`) would be traced once and silently
+replayed in another scope, program or tree. `jax.make_user_context` makes a value of ours part of the key of those
+caches. That value is a *token*: an integer, never given out twice.
 
-**The argument.** Call a trace *ambient* if, while it is made, an ambient call (any call through `current`) runs in it.
+**The argument.** Call a trace *ambient* if, while it is made, an ambient call (any call through `current`) runs in
+it.
 
-1. Every open frame owns its token alone: tokens come out of a pool of unused ones, so no frame of another thread, and no
-   frame around this one, has the same token in force. A trace is keyed by the token in force when it starts, and tokens
-   change only inside `Frame`, so a trace that is started in a frame is keyed by one of that frame's own tokens.
-2. The first ambient call in a trace not seen before *spends* the token in force: it is never set again, and does not go
-   back to the pool. If the trace started under an earlier token, then what changed the token since was the first
+1. Every open frame owns its token alone: tokens come out of a pool of unused ones, so no frame of another thread, and
+   no frame around this one, has the same token in force. A trace is keyed by the token in force when it starts, and
+   tokens change only inside `Frame`, so a trace that is started in a frame is keyed by one of that frame's own
+   tokens.
+2. The first ambient call in a trace not seen before *spends* the token in force: it is never set again, and does not
+   go back to the pool. If the trace started under an earlier token, then what changed the token since was the first
    ambient call of a trace inside it, which spent that earlier one. So the key of every ambient trace is spent, and no
    later call can hit it.
-3. Traces without ambient calls spend nothing: under an unspent token they are shared by all programs that ever get that
-   token, JAX's own among them, and that is right because they do not depend on ambient state.
+3. Traces without ambient calls spend nothing: under an unspent token they are shared by all programs that ever get
+   that token, JAX's own among them, and that is right because they do not depend on ambient state.
 
-So that JAX's own cached traces are found again inside the blocks, what runs in them runs under one token of the frame's
-own (`_inner_token`) until that one is spent; the entry trace leaves it at its next ambient call, for a fresh one, so that
-the next block spends the fresh one instead.
+So that JAX's own cached traces are found again inside the blocks, what runs in them runs under one token of the
+frame's own (`_inner_token`) until that one is spent; the entry trace leaves it at its next ambient call, for a fresh
+one, so that the next block spends the fresh one instead.
 
 A program that has spent a token starts with a token of its own from then on (`Hint`), so that it does not use up the
 pooled one, with which JAX's own cached traces are found again.
@@ -108,7 +110,7 @@ class Frame:
                 "A program is left while one that was opened later still runs.",
                 kind="nesting",
                 where=user_line(),
-                fix="leave build() and bind() in the reverse order of entry, in the context that entered them; `with` does",
+                fix="leave build() and bind() in reverse order of entry, in the context that entered them; `with` does",
             )
         frame: Frame | None = self
         while frame is not None and not frame._open:

@@ -7,7 +7,8 @@
     ├── KeyError      UnknownNameError
     └── RuntimeError  OutsideProgramError, ScopeExitError, TransformError, AssignError, MissingRngError
 
-Each is also the builtin that TensorFlow 1 raises for the same fault, so ported code that catches `ValueError` goes on working.
+Each is also the builtin that TensorFlow 1 raises for the same fault: ported code that catches `ValueError` goes on
+working.
 """
 
 from __future__ import annotations

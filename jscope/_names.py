@@ -1,4 +1,4 @@
-"""The grammar of names: what is allowed, how names are joined, split, made unique, counted and matched. Floor 0: no jax here."""
+"""The grammar of names: which are allowed, how they are joined, made unique, counted, matched. Floor 0: no jax here."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def join(scope: str, name: str) -> str:
 
 
 def split(name: str) -> list[str]:
-    """The parts of a full name. Empty parts are kept (`a//v` is `a`, ``, `v`), so joining with `/` gives the name back."""
+    """The parts of a full name, empty ones kept (`a//v` is `a`, ``, `v`): joining with `/` gives the name back."""
     return name.split("/")
 
 
@@ -50,7 +50,7 @@ def matcher(pattern: str) -> re.Pattern[str]:
 
 
 class OpNames:
-    """TensorFlow's op-name table: every op scope and variable takes a name here, and a second taker gets `_1`, `_2`, ...
+    """TensorFlow's op-name table: every op scope and variable takes a name here, a second taker gets `_1`.
 
     Scopes and variables share the table, and letter case does not tell names apart.
     """

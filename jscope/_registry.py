@@ -107,7 +107,7 @@ class Registry:
             self._collections[collection] = [item]
 
     def collected(self, collection: str, scope: str | None = None) -> list[Any]:
-        """The items; `scope` is matched at the start of TF1's `.name`, the full name + ":0", which only variables have."""
+        """The items; `scope` is matched at the start of TF1's `.name`, full name + ":0", which only variables have."""
         items = self._collections.get(collection, [])
         if scope is None:
             return list(items)

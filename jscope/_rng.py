@@ -31,7 +31,7 @@ def fold_name(key: jax.Array, name: str) -> jax.Array:
 
 
 def call_key(key: jax.Array, scope: str, name: str, count: int) -> jax.Array:
-    """The key of the `count`-th `next_key(name)` in `scope`. The zero byte keeps these apart from all variables' names."""
+    """The key of the `count`-th `next_key(name)` in `scope`; the zero byte keeps it apart from variables' names."""
     return fold_name(key, f"{scope}\0{name}\0{count}")
 
 
@@ -53,7 +53,7 @@ def check_draw(initializer: Callable[..., Any], shape: tuple[int, ...], dtype: A
     if check is not None:
         check(shape, dtype)
     else:
-        _check_abstractly(_ByContent(initializer), shape, dtype, jax.config.jax_enable_x64)
+        _check_abstractly(_ByContent(initializer), shape, dtype, jax.config.read("jax_enable_x64"))
 
 
 @functools.lru_cache(maxsize=1 << 12)
@@ -108,7 +108,7 @@ class _ByContent:
 
 
 def _content(value: Any) -> Hashable:
-    """A hashable stand-in, equal only for values that behave alike; where that can't be known, the object's identity."""
+    """A hashable stand-in, equal only for values that behave alike; where that can't be known, the identity."""
     if isinstance(value, types.FunctionType):
         cells = value.__closure__ or ()
         try:

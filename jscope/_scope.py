@@ -140,8 +140,8 @@ _OVERRIDES = ("initializer", "regularizer", "dtype", "custom_getter", "partition
 class variable_scope:  # noqa: N801 (TF1's name)
     """Opens a scope of variables; a context manager that yields the `VariableScope`. TF1: `tf.variable_scope`.
 
-    A string opens a scope inside the current one; a `VariableScope` jumps to that very scope; with None the default name
-    is used, made unique (`dense`, `dense_1`). What is not given is inherited, the constraint excepted.
+    A string opens a scope inside the current one; a `VariableScope` jumps to that very scope; with None the default
+    name is used, made unique (`dense`, `dense_1`). What is not given is inherited, the constraint excepted.
 
     Args:
       name_or_scope: a name, a scope object, or None.

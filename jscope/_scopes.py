@@ -1,7 +1,7 @@
 """Variable scopes and op scopes of one running program, entered and left by TensorFlow 1's rules. Floor 2.
 
-Explicit and pure: nothing here knows what "the current program" is. `ScopeStack` holds everything that TF1 keeps per graph
-about scopes; scope objects that outlive a program (`ScopeHandle`) hold only what they were made with.
+Explicit and pure: nothing here knows what "the current program" is. `ScopeStack` holds everything that TF1 keeps per
+graph about scopes; scope objects that outlive a program (`ScopeHandle`) hold only what they were made with.
 """
 
 from __future__ import annotations
@@ -258,7 +258,7 @@ class ScopeStack:
             )
         if target is None and reuse:
             raise BadArgumentError(
-                f"reuse={reuse} can't be used with a default name ({request.default_name!r}): which scope to reuse is not said.",
+                f"reuse={reuse} can't be used with a default name ({request.default_name!r}): which scope is meant?",
                 kind="reuse_default_name",
                 scope=self.state.name,
                 where=user_line(),
@@ -279,7 +279,7 @@ class ScopeStack:
         return _Prepared(op_scope_name, name, original, reuse)
 
     def _op_scope_name(self, request: ScopeRequest, name: str, needed: bool) -> str | None:
-        """The op scope that a request opens, None for none. Without the auxiliary scope it re-enters the one in force."""
+        """The op scope that a request opens, None for none; without the auxiliary one it re-enters that in force."""
         if not request.auxiliary_name_scope:
             return self.op_scope + "/" if self.op_scope else ""
         return name if needed else None
@@ -319,8 +319,8 @@ class ScopeStack:
         """Leaves the last entry of `request`.
 
         Raises:
-          ScopeExitError: if a scope opened later is still open, or this one never was. As in TF1 the variable scope then
-            stays current, while its op scope has been put back.
+          ScopeExitError: if a scope opened later is still open, or this one never was. As in TF1 the variable scope
+            then stays current, while its op scope has been put back.
         """
         entries = self._open.get(request)
         if not entries:
@@ -335,7 +335,7 @@ class ScopeStack:
         entry.leave(self)
         if self.handle is not entry.handle:
             raise ScopeExitError(
-                f"Improper nesting: scope '{entry.name}' is left while '{self.state.name}', opened later, is still open.",
+                f"Improper nesting: scope '{entry.name}' is left while '{self.state.name}', opened later, is open.",
                 kind="nesting",
                 scope=self.state.name,
                 where=user_line(),

@@ -1,4 +1,4 @@
-"""Where a running program's variables get their values: nowhere (abstract), from initializers, or from a given tree. Floor 2.
+"""Where a program's variables get their values: nowhere (abstract), from initializers, or from a given tree. Floor 2.
 
 The scope rules are the same over all three; only this differs between `specs`, `init` / `build` and `apply` / `bind`.
 """
@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from . import _rng
+from ._errors import ParamsMismatchError
 from ._names import near
 from ._params import Params
 from ._specs import mismatch, mismatch_error
@@ -82,18 +83,18 @@ class Given:
                 _rng.check_draw(variable.initializer, variable.shape, variable.dtype)
             close = near(variable.name, self._params.names)
             hint = f" (near: {', '.join(map(repr, close))})" if close else ""
-            self._fault(f"'{variable.name}' is missing{hint}")
+            raise self._fault(f"'{variable.name}' is missing{hint}")
         leaf = self._leaves[index]
         if variable.shape is not None:
             fault = mismatch(leaf, variable.shape, variable.dtype)
             if fault:
-                self._fault(f"'{variable.name}': {fault}")
+                raise self._fault(f"'{variable.name}': {fault}")
         if isinstance(leaf, jax.Array):
             return leaf
         # Concrete in whatever trace this is the first read, since later reads may come from another.
         with jax.ensure_compile_time_eval():
             return jnp.asarray(as_initial_value(leaf))
 
-    def _fault(self, fault: str) -> Any:
+    def _fault(self, fault: str) -> ParamsMismatchError:
         faults = self._all_faults() if self._all_faults is not None else []
-        raise mismatch_error(faults if fault in faults else [fault, *faults])
+        return mismatch_error(faults if fault in faults else [fault, *faults])

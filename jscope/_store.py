@@ -233,7 +233,7 @@ class Store:
                 f"Variable '{key}' already exists, and reuse is off here.",
                 **self._asked(key, wanted, dtype, "exists"),
                 exists=variable.origin(),
-                fix="to share it, enter the scope with reuse=True or reuse=js.AUTO_REUSE; else use another name or scope",
+                fix="to share it, enter the scope with reuse=True or js.AUTO_REUSE; else use another name or scope",
             )
         check_shared(variable, wanted, dtype, functools.partial(self._asked, key, wanted, dtype))
         if self.source.makes_values:
@@ -475,7 +475,7 @@ class Store:
         )
 
     def _initial(self, key: Any, initializer: Any) -> tuple[Any, Any, Any, Any]:
-        """(initializer for the spec, shape, dtype, value if the program computed it) of one that brings its own shape."""
+        """(initializer for the spec, shape, dtype, value if the program computed it), of one with its own shape."""
         if callable(initializer):
             if not self.source.makes_values:
                 return initializer, None, None, None

@@ -24,12 +24,14 @@ _RESERVED = ("rng", "warm_start")
 
 
 class Transformed:
-    """A program as pure functions of an explicit tree; made by `transform`. Frozen, hashable, equal for equal functions.
+    """A program as pure functions of an explicit tree, made by `transform`. Frozen; equal for equal functions.
 
     `specs`, `init`, `apply` and `update` are the same objects at every access, so `jax.jit(net.apply)` caches.
     """
 
     __slots__ = ("__dict__", "_fn", "_hint")
+
+    __name__: str
 
     def __init__(self, fn: Callable[..., Any]) -> None:
         name = getattr(fn, "__name__", type(fn).__name__)
@@ -200,7 +202,7 @@ class Transformed:
         kwargs: dict[str, Any],
         wanted: list[str] | None = None,
     ) -> tuple[list[Any], Any, list[Any]]:
-        """Runs the program abstractly: its declarations, the trace of the `wanted` initial values, and its array inputs."""
+        """Runs the program abstractly: its declarations, the trace of `wanted` initial values, its array inputs."""
         leaves, structure = jax.tree.flatten((args, kwargs))
         abstract = [isinstance(leaf, jax.Array | np.ndarray | jax.ShapeDtypeStruct) for leaf in leaves]
         arrays = [leaf for leaf, is_array in zip(leaves, abstract, strict=True) if is_array]
@@ -261,7 +263,7 @@ def transform(fn: Callable[..., Any]) -> Transformed:
     for name in _RESERVED:
         if name in parameters:
             raise BadNameError(
-                f"The program {getattr(fn, '__name__', fn)} has a parameter called {name!r}, which jscope keeps for itself.",
+                f"Program {getattr(fn, '__name__', fn)} has a parameter called {name!r}, which jscope keeps.",
                 kind="reserved",
                 where=user_line(),
                 fix="rename it; random keys come from js.next_key() and apply(..., rng=key)",

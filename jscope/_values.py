@@ -7,6 +7,7 @@ import warnings
 from typing import Any
 
 import jax
+import jax.core
 import jax.numpy as jnp
 import numpy as np
 
@@ -63,7 +64,7 @@ def _parse_dtype(dtype: Any) -> Any:
 
 
 def as_shape(shape: Any) -> PartialShape | None:
-    """A tuple of dimensions from an int, list or tuple; None inside is an unknown dimension, None alone an unknown shape.
+    """A tuple of dimensions from an int, list or tuple; None is an unknown dimension, or alone an unknown shape.
 
     Raises:
       BadArgumentError: for a negative dimension.
@@ -72,12 +73,10 @@ def as_shape(shape: Any) -> PartialShape | None:
     if shape is None:
         return None
     try:
-        dims = tuple(shape) if not isinstance(shape, str) else None
+        dims = tuple(shape)
     except TypeError:
         dims = (shape,)
     try:
-        if dims is None:
-            raise TypeError
         dims = tuple(None if dim is None else operator.index(dim) for dim in dims)
     except TypeError:
         raise BadTypeError(
@@ -105,7 +104,7 @@ def is_compatible(asked: PartialShape | None, found: Shape) -> bool:
 
 
 def as_initial_value(value: Any) -> jax.Array | np.ndarray:
-    """An array from what TF1 takes as a constant: Python numbers become float32, int32 or bool; arrays keep their dtype.
+    """An array from what TF1 takes as a constant: Python numbers become float32 or int32, arrays keep their dtype.
 
     Raises:
       BadInitialValueTypeError: for what is no number, list or array.
@@ -114,9 +113,9 @@ def as_initial_value(value: Any) -> jax.Array | np.ndarray:
         return value
     try:
         array = np.asarray(value)
-        kind = array.dtype.kind
     except (ValueError, TypeError):
-        kind = "O"
+        array = np.asarray(None)
+    kind = array.dtype.kind
     if kind in "OSUMmT":
         raise BadInitialValueTypeError(
             f"An initial value of type {type(value).__name__} does not convert to an array: {value!r:.80}.",

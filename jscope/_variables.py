@@ -1,13 +1,16 @@
-"""Variables as a program asks for them: `get_variable`, `assign`, `next_key`, the collections, under TF1's names. Floor 3.
+"""Variables as a program asks for them: `get_variable`, `assign`, `next_key`, the collections, by TF1's names. Floor 3.
 
 Each call finds the running program and hands over to its `Store`; no rule is decided here.
 """
 
 from __future__ import annotations
 
+import functools
+import operator
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from ._ambient import current
 from ._declare import GLOBAL_VARIABLES, TRAINABLE_VARIABLES
@@ -64,17 +67,17 @@ def get_variable(
     custom_getter: Any = None,
     constraint: Any = None,
 ) -> jax.Array:
-    """The variable of that name in the current scope: made, or found again where the scope reuses. TF1: `tf.get_variable`.
+    """The variable of that name in the current scope, made or, where the scope reuses, found. TF1: `tf.get_variable`.
 
-    Haiku's `hk.get_parameter` (and `hk.get_state`, with `trainable=False`) and Flax's `self.param` are the nearest things.
+    Haiku: `hk.get_parameter` (and, with `trainable=False`, `hk.get_state`); Flax: `self.param`.
     In one trace, asking again for one name gives the same object until it is assigned.
 
     Args:
       name: joined to the scope's name with a slash.
       shape: dimensions, an int meaning one; may be left out under reuse, and where the initializer brings its own.
       dtype: default that of the scope, which is float32 unless set.
-      initializer: a callable `init(key, shape, dtype)`, or a number or array (then without `shape`). Default that of the
-        scope, else glorot uniform for floating dtypes and zeros for integers and bool.
+      initializer: a callable `init(key, shape, dtype)`, or a number or array (then without `shape`). Default that of
+        the scope, else glorot uniform for floating dtypes and zeros for integers and bool.
       regularizer: a callable from value to scalar loss; see `get_regularization_losses`.
       trainable: default True; False keeps it out of the trainable collection.
       collections: default `[GraphKeys.GLOBAL_VARIABLES]`.
@@ -294,7 +297,7 @@ def add_to_collection(key: str, value: Any) -> None:
 
 
 def get_regularization_losses(scope: str | None = None) -> list[jax.Array]:
-    """The loss of each variable that has a regularizer, from its current value. TF1: `tf.losses.get_regularization_losses`.
+    """The loss of each regularizer on its variable's current value. TF1: `tf.losses.get_regularization_losses`.
 
     Args:
       scope: a regular expression for the start of the variable's full name.
@@ -314,14 +317,14 @@ def get_regularization_losses(scope: str | None = None) -> list[jax.Array]:
 
 
 def get_regularization_loss(scope: str | None = None) -> jax.Array:
-    """The sum of `get_regularization_losses`: a scalar, 0 where there are none. TF1: `tf.losses.get_regularization_loss`.
+    """The sum of `get_regularization_losses`: a scalar, 0 for none. TF1: `tf.losses.get_regularization_loss`.
 
     Example:
       >>> float(js.transform(lambda: js.get_regularization_loss()).apply({}))
       0.0
     """
     losses = current("get_regularization_loss").losses(scope)
-    return sum(losses[1:], losses[0]) if losses else jax.numpy.float32(0.0)
+    return functools.reduce(operator.add, losses) if losses else jnp.float32(0.0)
 
 
 def value(variable: jax.Array | VariableSpec | str) -> jax.Array:

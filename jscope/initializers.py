@@ -157,7 +157,7 @@ class constant_initializer(Initializer):  # noqa: N801
             )
         if array.ndim and array.size > math.prod(shape):
             raise InitializerError(
-                f"constant_initializer has {array.size} values, but shape {tuple(shape)} takes at most {math.prod(shape)}.",
+                f"constant_initializer has {array.size} values, but shape {tuple(shape)} takes {math.prod(shape)}.",
                 kind="init_value",
                 where=user_line(),
                 fix="give as many values as the shape has, or one number",
@@ -271,7 +271,7 @@ class random_uniform_initializer(_Random):  # noqa: N801
         return jax.random.uniform(key, shape, dtype, self.minval, maxval)
 
 
-_DISTRIBUTIONS = {
+_DISTRIBUTIONS: dict[str, Any] = {
     "normal": "truncated_normal",  # TF1's "normal" is the truncated one
     "truncated_normal": "truncated_normal",
     "untruncated_normal": "normal",
@@ -327,13 +327,14 @@ class variance_scaling_initializer(_Random):  # noqa: N801
             # JAX refuses rank 0 and 1. As one column the fan in is the length, which is TF1's value of all three modes.
             column = jax.nn.initializers.variance_scaling(self.scale, "fan_in", distribution)
             return column(key, (math.prod(shape), 1), dtype).reshape(shape)
-        return jax.nn.initializers.variance_scaling(self.scale, self.mode, distribution)(key, shape, dtype)
+        mode: Any = self.mode  # checked to be one of the three
+        return jax.nn.initializers.variance_scaling(self.scale, mode, distribution)(key, shape, dtype)
 
 
 def _scaled(name: str, scale: float, mode: str, distribution: str, jax_name: str) -> type[variance_scaling_initializer]:
     """One of the named special cases, as a class of its own so that it is a TF1 name, a value and instantiable bare."""
 
-    def __init__(self: Any, seed: int | None = None, dtype: Any = jnp.float32) -> None:
+    def __init__(self: Any, seed: int | None = None, dtype: Any = jnp.float32) -> None:  # noqa: N807
         variance_scaling_initializer.__init__(self, scale, mode, distribution, seed, dtype)
 
     article = {"fan_in": "the fan in", "fan_out": "the fan out", "fan_avg": "the mean of fan in and fan out"}[mode]
