@@ -104,6 +104,7 @@ class Frame:
         in_order = _current.get() is self
         self._open = False
         self.store.observe = lambda: 0
+        self.store.scopes.close()
         if not in_order:
             # The programs opened later are still running: the last of them puts back what is around us all.
             raise ScopeExitError(

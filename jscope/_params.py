@@ -427,7 +427,11 @@ class Params(Mapping[str, Any]):
         from treescope import repr_lib
 
         return repr_lib.render_dictionary_wrapper(
-            object_type=Params, wrapped_dict=self.flat(), path=path, subtree_renderer=subtree_renderer
+            object_type=Params,
+            wrapped_dict=self.flat(),
+            path=path,
+            subtree_renderer=subtree_renderer,
+            roundtrippable=True,
         )
 
 

@@ -67,20 +67,12 @@ class ScopeRequest(Protocol):
 class _OpEntry:
     """One open op scope: what to put back when it is left."""
 
-    __slots__ = ("_before", "_is_open", "_shown")
+    __slots__ = ("before", "put_back", "shown")
 
     def __init__(self, before: str, shown: Any) -> None:
-        self._before = before
-        self._shown = shown
-        self._is_open = True
-
-    def leave(self, stack: ScopeStack) -> None:
-        """Puts the op scope back; once, as TF1 does, also if the variable scope has to be left a second time."""
-        if self._is_open:
-            self._is_open = False
-            stack.op_scope = self._before
-            if self._shown is not None:
-                self._shown.__exit__(None, None, None)
+        self.before = before
+        self.shown = shown
+        self.put_back = False
 
 
 class _Entry(_OpEntry):
@@ -129,6 +121,7 @@ class ScopeStack:
         "_open_op_scopes",
         "_prepared",
         "_show",
+        "_shown",
         "handle",
         "op_names",
         "op_scope",
@@ -142,6 +135,7 @@ class ScopeStack:
     ) -> None:
         self._new_handle = new_handle
         self._show = show
+        self._shown: list[AbstractContextManager[Any]] = []
         self._changed: dict[ScopeHandle, ScopeState] = {}
         self._counts = ScopeCounts()
         self._open: dict[ScopeRequest, list[_Entry]] = {}
@@ -177,7 +171,7 @@ class ScopeStack:
         self.op_scope = self.op_names.open(self.op_scope, name)
         return self.op_scope + "/" if self.op_scope else ""
 
-    def _shown(self, before: str) -> Any:
+    def _open_shown(self, before: str) -> Any:
         """The op scope in force, opened in JAX's names as well; None where there is nothing to open.
 
         JAX can only extend the names in force. An absolute op scope (a final slash, a jump to the root) therefore shows
@@ -188,13 +182,30 @@ class ScopeStack:
             return None
         shown = self._show(opened[len(before) + 1 :] if before and opened.startswith(before + "/") else opened)
         shown.__enter__()
+        self._shown.append(shown)
         return shown
+
+    def _leave_op_entry(self, entry: _OpEntry) -> None:
+        """Puts the op scope back, once: TF1 does so also where the variable scope has to be left a second time."""
+        if not entry.put_back:
+            entry.put_back = True
+            self.op_scope = entry.before
+
+    def _close_shown(self, shown: Any) -> None:
+        if shown is not None:
+            self._shown.remove(shown)
+            shown.__exit__(None, None, None)
+
+    def close(self) -> None:
+        """Closes in JAX's names what the program leaves open there."""
+        while self._shown:
+            self._shown.pop().__exit__(None, None, None)
 
     def enter_op_scope(self, request: object, name: str | None) -> str:
         """Enters op scope `name` on behalf of `request`; None and "" go to the root."""
         before = self.op_scope
         opened = self._open_op_scope("" if name is None else name)
-        self._open_op_scopes.setdefault(request, []).append(_OpEntry(before, self._shown(before)))
+        self._open_op_scopes.setdefault(request, []).append(_OpEntry(before, self._open_shown(before)))
         return opened
 
     def leave_op_scope(self, request: object) -> None:
@@ -212,7 +223,9 @@ class ScopeStack:
                 where=user_line(),
                 fix="use `with name_scope(...):`",
             )
-        entries.pop().leave(self)
+        entry = entries.pop()
+        self._leave_op_entry(entry)
+        self._close_shown(entry.shown)
 
     # Variable scopes --------------------------------------------------------------------------------------------------
 
@@ -241,7 +254,7 @@ class ScopeStack:
             state = self._inner(target, request, reuse, prepared.original_name_scope)
             handle = self._new_handle(state)
             self._counts.open(state.name)
-        entry = _Entry(before, self._shown(before), handle, state.name, self.handle, mark)
+        entry = _Entry(before, self._open_shown(before), handle, state.name, self.handle, mark)
         self._open.setdefault(request, []).append(entry)
         self.handle, self.state = handle, state
         return handle
@@ -332,7 +345,7 @@ class ScopeStack:
                 fix="use `with variable_scope(...):`",
             )
         entry = entries[-1]
-        entry.leave(self)
+        self._leave_op_entry(entry)
         if self.handle is not entry.handle:
             raise ScopeExitError(
                 f"Improper nesting: scope '{entry.name}' is left while '{self.state.name}', opened later, is open.",
@@ -341,6 +354,7 @@ class ScopeStack:
                 where=user_line(),
                 fix="leave scopes in the reverse order of entry; `with` does",
             )
+        self._close_shown(entry.shown)
         entries.pop()
         if not entries:
             del self._open[request]

@@ -89,6 +89,14 @@ class Template:
         """Its scope in the running program; None before the first call."""
         return self._run(current("Template.variable_scope")).scope
 
+    @property
+    def variable_scope_name(self) -> str | None:
+        """The full name of its scope with a final slash; None before the first call."""
+        scope = self.variable_scope
+        if scope is None:
+            return None
+        return scope.name.removesuffix("/") + "/" if scope.name else ""
+
     def _collection(self, key: str) -> list[VariableSpec]:
         scope = self.variable_scope
         return scope.get_collection(key) if scope is not None else []

@@ -215,6 +215,23 @@ def test_out_of_order():
             js.name_scope("n").__exit__(None, None, None)
 
 
+def test_jax_names_come_out_right_after_a_scope_left_out_of_order():
+    def program(x):
+        outer, inner = js.variable_scope("a"), js.variable_scope("b")
+        outer.__enter__()
+        inner.__enter__()
+        with pytest.raises(js.ScopeExitError):
+            outer.__exit__(None, None, None)
+        inner.__exit__(None, None, None)
+        x = jnp.sin(x)
+        outer.__exit__(None, None, None)
+        return jnp.cos(x)
+
+    text = jax.jit(js.transform(program).apply).lower({}, 1.0).as_text(debug_info=True)
+    assert '"jit(program)/a/sin"' in text
+    assert '"jit(program)/cos"' in text
+
+
 def test_all_of_it_under_python_O():
     """Nothing of it hangs on an `assert`: these tests, their own asserts kept, run in a process with -O."""
     this = Path(__file__)

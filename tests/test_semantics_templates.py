@@ -5,7 +5,6 @@ import threading
 
 import jax
 import jax.numpy as jnp
-import pytest
 from tf1_rows import AUTO, E, P, cur, gv, names, nm, op, op_scope, row, val, vs
 
 import jscope as js
@@ -187,7 +186,6 @@ def test_M04_create_scope_now():
     P(t.variable_scope.name)
 
 
-@pytest.mark.xfail(strict=True, reason="TF1's Template has variable_scope_name, jscope's has not")
 @row("a/t/")
 def test_M04_second_column_variable_scope_name():
     with vs("a"):
