@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import jscope as js
+from jscope._rng import call_key
 
 # One way to call a function of a scalar through each transform that keeps its value.
 TRANSFORMS = {
@@ -288,3 +289,38 @@ def test_static_arguments():
 
     for w in (3.0, 4.0):
         assert js.transform(program).apply({"w": w}, X) == 2 * w
+
+
+@pytest.mark.parametrize("transform", [jax.jit, jax.checkpoint, lambda f: lambda x: jax.lax.map(f, x[None])[0]])
+def test_compile_time_eval_inside_a_persistent_block(transform, outer):
+    """`ensure_compile_time_eval` hides from the calls in it that a trace is being made around them."""
+
+    @transform
+    def block(x):
+        with jax.ensure_compile_time_eval():
+            key = jax.random.key_data(js.next_key())[1].astype(jnp.float32)
+        return x + key
+
+    def program(x):
+        first = block(x)
+        with js.variable_scope("a"):
+            second = block(x)
+        with js.variable_scope("b"):
+            third = block(x)
+        with js.variable_scope("c"):
+            fourth = block(x)
+        return first, second, third, fourth, block(x)
+
+    def expected(x):
+        scopes = ["", "a", "b", "c"]
+        keys = [call_key(KEY, scope, "default", 0) for scope in scopes] + [call_key(KEY, "", "default", 1)]
+        return tuple(x + jax.random.key_data(key)[1].astype(jnp.float32) for key in keys)
+
+    net = js.transform(program)
+    # The rng is no argument of the outer jit: what is evaluated while compiling has to be concrete.
+    apply = outer(lambda x: net.apply({}, x, rng=KEY))
+    assert apply(X) == expected(X)
+    assert apply(X + 1) == expected(X + 1)
+
+
+KEY = jax.random.key(0)
