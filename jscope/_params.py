@@ -171,23 +171,18 @@ class Params(Mapping[str, Any]):
         if isinstance(name, str):
             start, stop, inner = self._layout.scope(name)
         if inner is None:
-            raise UnknownNameError(
-                f"{name!r} is neither a variable nor a scope of this tree.",
-                kind="unknown_name",
-                where=user_line(),
-                exists=some(self._layout.children),
-                near=near(str(name), self._all_names()),
-                fix="use one of `params.names`",
-            )
+            what = f"{name!r} is neither a variable nor a scope of this tree."
+            raise self._unknown(what, str(name), "use one of `params.names`", exists=some(self._layout.children))
         return _make(inner, self._leaves[start:stop])
 
-    def _all_names(self) -> list[str]:
-        """Full names of variables and of all scopes around them."""
-        names: dict[str, None] = {}
-        for name in self._layout.names:
-            parts = split(name)
+    def _unknown(self, what: str, name: str, fix: str, exists: str = "") -> UnknownNameError:
+        names: dict[str, None] = {}  # of variables and of all scopes around them
+        for full in self._layout.names:
+            parts = split(full)
             names.update((("/".join(parts[:k])), None) for k in range(1, len(parts) + 1))
-        return list(names)
+        # Where a variable is meant, the scope of that very name is no help.
+        close = [place for place in near(name, names) if place != name]
+        return UnknownNameError(what, kind="unknown_name", where=user_line(), exists=exists, near=close, fix=fix)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._layout.children)
@@ -256,13 +251,9 @@ class Params(Mapping[str, Any]):
         index = self._layout.index
         unknown = [name for name in changes if name not in index]
         if unknown:
-            raise UnknownNameError(
-                f"replace: the tree has no variable {', '.join(map(repr, unknown))}.",
-                kind="unknown_name",
-                where=user_line(),
-                near=near(str(unknown[0]), index),
-                fix="give full names out of `params.names`; use `params | {...}` to add variables",
-            )
+            what = f"replace: the tree has no variable {', '.join(map(repr, unknown))}."
+            fix = "give full names out of `params.names`; use `params | {...}` to add variables"
+            raise self._unknown(what, str(unknown[0]), fix)
         for name, leaf in changes.items():
             leaves[index[name]] = leaf
         return _make(self._layout, tuple(leaves))
@@ -339,12 +330,9 @@ class Params(Mapping[str, Any]):
             try:
                 rules = [(pattern, label) for pattern, label in labels]
             except (TypeError, ValueError):
-                raise BadTypeError(
-                    f"like takes a mapping or (pattern, label) pairs, not {labels!r:.80}.",
-                    kind="bad_labels",
-                    where=user_line(),
-                    fix='write like({"scope": label}) or like([("pattern", label)])',
-                ) from None
+                what = f"like takes a mapping or (pattern, label) pairs, not {labels!r:.80}."
+                fix = 'write like({"scope": label}) or like([("pattern", label)])'
+                raise _bad_type(what, "bad_labels", fix) from None
             rules = [(matcher(pattern), label) for pattern, label in rules]
             for i, name in enumerate(self._layout.names):
                 for pattern, label in rules:
@@ -367,13 +355,8 @@ class Params(Mapping[str, Any]):
             index = self._layout.index.get(name)
             start, stop, inner = self._layout.scope(name)
             if index is None and inner is None:
-                raise UnknownNameError(
-                    f"like: the tree has neither a variable nor a scope {name!r}.",
-                    kind="unknown_name",
-                    where=user_line(),
-                    near=near(name, self._all_names()),
-                    fix="use names of the tree, or (pattern, label) pairs",
-                )
+                what = f"like: the tree has neither a variable nor a scope {name!r}."
+                raise self._unknown(what, name, "use names of the tree, or (pattern, label) pairs")
             if index is not None:
                 leaves[index] = label
             leaves[start:stop] = [label] * (stop - start)
@@ -404,23 +387,15 @@ class Params(Mapping[str, Any]):
         return _make, (self._layout, self._leaves)
 
     def __setitem__(self, name: str, value: Any) -> None:
-        raise BadTypeError(
-            f"Params is immutable: {name!r} can't be set.",
-            kind="immutable",
-            where=user_line(),
-            fix=f"make a new tree: params = params.replace({{{name!r}: ...}})",
-        )
+        fix = f"make a new tree: params = params.replace({{{name!r}: ...}})"
+        raise _bad_type(f"Params is immutable: {name!r} can't be set.", "immutable", fix)
 
     def __delitem__(self, name: str) -> None:
-        raise BadTypeError(
-            f"Params is immutable: {name!r} can't be deleted.",
-            kind="immutable",
-            where=user_line(),
-            fix="take the tree apart: gone, params = params.select(...)",
-        )
+        fix = "take the tree apart: gone, params = params.select(...)"
+        raise _bad_type(f"Params is immutable: {name!r} can't be deleted.", "immutable", fix)
 
     def __repr__(self) -> str:
-        return f"Params({nested(_nest(self))})"
+        return f"Params({nested({name: short_type(leaf) for name, leaf in self.flat().items()})})"
 
     def __treescope_repr__(self, path: Any, subtree_renderer: Any) -> Any:
         """How treescope shows it: as a foldable mapping by full name."""
@@ -447,13 +422,13 @@ def _of_flat(flat: Mapping[str, Any]) -> Params:
     return _make(Layout.of(names), tuple(flat[name] for name in names))
 
 
+def _bad_type(what: str, kind: str, fix: str) -> BadTypeError:
+    return BadTypeError(what, kind=kind, where=user_line(), fix=fix)
+
+
 def _not_a_mapping(wanted: str, given: Any) -> BadTypeError:
-    return BadTypeError(
-        f"{wanted} a mapping of names, not a {type(given).__name__}.",
-        kind="not_a_mapping",
-        where=user_line(),
-        fix="pass a dict by name, or a Params",
-    )
+    what = f"{wanted} a mapping of names, not a {type(given).__name__}."
+    return _bad_type(what, "not_a_mapping", "pass a dict by name, or a Params")
 
 
 def _flatten_mapping(tree: Mapping[str, Any], scope: str, flat: dict[str, Any]) -> None:
@@ -462,12 +437,8 @@ def _flatten_mapping(tree: Mapping[str, Any], scope: str, flat: dict[str, Any]) 
     # The items of a Params lack a scope that has the name of a variable.
     for key, value in (tree.flat() if isinstance(tree, Params) else tree).items():
         if not isinstance(key, str):
-            raise BadTypeError(
-                f"Names in a tree of parameters are strings, not {key!r}.",
-                kind="bad_name_type",
-                where=user_line(),
-                fix=f"use {str(key)!r}",
-            )
+            what = f"Names in a tree of parameters are strings, not {key!r}."
+            raise _bad_type(what, "bad_name_type", f"use {str(key)!r}")
         name = scope + key
         if isinstance(value, Mapping):
             _flatten_mapping(value, name + "/", flat)
@@ -498,18 +469,6 @@ def _same_leaf(a: Any, b: Any) -> bool:
     if jnp.issubdtype(a.dtype, jax.dtypes.extended):
         a, b = jax.random.key_data(a), jax.random.key_data(b)
     return bool((np.asarray(a) == np.asarray(b)).all())
-
-
-def _nest(params: Params) -> dict[str, Any]:
-    """Nested dicts of short types; a scope that shares its name with a variable is shown as `name/`."""
-    tree: dict[str, Any] = {}
-    for child in params:
-        shown = child or "''"
-        if child in params._layout.index:
-            tree[shown] = short_type(params[child])
-        if params._layout.scope(child)[2] is not None:
-            tree[shown + "/" if shown in tree else shown] = _nest(params.scope(child))
-    return tree
 
 
 # What JAX needs to know -----------------------------------------------------------------------------------------------

@@ -18,8 +18,19 @@ def short_type(leaf: Any) -> str:
     return f"{_SHORT_KINDS.get(kind, kind)}{name[len(kind) :]}[{','.join(map(str, shape))}]"
 
 
-def nested(tree: dict[str, Any]) -> str:
-    """A tree of nested dicts of texts: in one line if it is short, else indented."""
+def nested(flat: dict[str, str]) -> str:
+    """Texts by full name, sorted, as nested dicts: in one line if it is short, else indented.
+
+    A scope that shares its name with a variable is shown as `name/`.
+    """
+    tree: dict[str, Any] = {}
+    for name, text in flat.items():
+        *scopes, last = (part or "''" for part in name.split("/"))
+        node = tree
+        for part in scopes:
+            # In sorted order the variable comes first.
+            node = node.setdefault(part + "/" if isinstance(node.get(part), str) else part, {})
+        node[last] = text
     line = _one_line(tree)
     return line if len(line) <= 100 else _many_lines(tree, "")
 

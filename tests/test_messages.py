@@ -82,7 +82,7 @@ net = js.transform(lambda: js.get_variable("kernel", [2]))
 
 # what raises, jscope's class, TF1's (or Python's) class, kind, a piece of the text, a piece of the fix
 CASES = {
-    "exists": (build(exists), js.VariableExistsError, ValueError, "exists", "'v' already exists", "reuse=js.AUTO_REUSE"),
+    "exists": (build(exists), js.VariableExistsError, ValueError, "exists", "'v' already exists", "js.AUTO_REUSE"),
     "missing": (build(missing), js.VariableNotFoundError, ValueError, "missing", "'tower/kernl' does not exist", "AUTO_REUSE"),
     "shape": (build(wrong_shape), js.ShapeMismatchError, ValueError, "shape_mismatch", "shape (3,), but it has", "leave shape out"),
     "dtype": (build(wrong_dtype), js.DtypeMismatchError, ValueError, "dtype_mismatch", "dtype float32, but it", "dtype=int32"),
@@ -183,7 +183,7 @@ def test_word_by_word():
             "Variable 'tower/kernel' already exists, and reuse is off here.\n"
             f"  Asked:  get_variable('tower/kernel', shape=(2, 3), dtype=float32) with reuse=False in scope 'tower' at {HERE}:{failed}\n"
             f"  Exists: 'tower/kernel' f32[2,3], made at {HERE}:{made}\n"
-            "  Fix: to share it, enter the scope with reuse=True or reuse=js.AUTO_REUSE; else use another name or scope"
+            "  Fix: to share it, enter the scope with reuse=True or js.AUTO_REUSE; else use another name or scope"
         )  # fmt: skip
         failed = line() + 2
         with pytest.raises(js.VariableNotFoundError) as info, js.variable_scope("", reuse=True):
