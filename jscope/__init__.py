@@ -1,6 +1,22 @@
 """jscope: TensorFlow 1's variable scopes for JAX, as pure functions over one immutable tree of parameters."""
 
 from . import initializers as initializers
+from ._calls import GraphKeys as GraphKeys
+from ._calls import add_to_collection as add_to_collection
+from ._calls import assign as assign
+from ._calls import get_collection as get_collection
+from ._calls import get_local_variable as get_local_variable
+from ._calls import get_regularization_loss as get_regularization_loss
+from ._calls import get_regularization_losses as get_regularization_losses
+from ._calls import get_variable as get_variable
+from ._calls import global_variables as global_variables
+from ._calls import local_variables as local_variables
+from ._calls import name_of as name_of
+from ._calls import next_key as next_key
+from ._calls import no_regularizer as no_regularizer
+from ._calls import trainable_variables as trainable_variables
+from ._calls import value as value
+from ._calls import variable as variable
 from ._errors import AssignError as AssignError
 from ._errors import BadArgumentError as BadArgumentError
 from ._errors import BadInitialValueTypeError as BadInitialValueTypeError
@@ -25,7 +41,7 @@ from ._scope import VariableScope as VariableScope
 from ._scope import get_variable_scope as get_variable_scope
 from ._scope import name_scope as name_scope
 from ._scope import variable_scope as variable_scope
-from ._scopes import AUTO_REUSE as AUTO_REUSE
+from ._scope_stack import AUTO_REUSE as AUTO_REUSE
 from ._specs import Comparison as Comparison
 from ._specs import Specs as Specs
 from ._specs import VariableSpec as VariableSpec
@@ -35,22 +51,6 @@ from ._transform import Transformed as Transformed
 from ._transform import bind as bind
 from ._transform import build as build
 from ._transform import transform as transform
-from ._variables import GraphKeys as GraphKeys
-from ._variables import add_to_collection as add_to_collection
-from ._variables import assign as assign
-from ._variables import get_collection as get_collection
-from ._variables import get_local_variable as get_local_variable
-from ._variables import get_regularization_loss as get_regularization_loss
-from ._variables import get_regularization_losses as get_regularization_losses
-from ._variables import get_variable as get_variable
-from ._variables import global_variables as global_variables
-from ._variables import local_variables as local_variables
-from ._variables import name_of as name_of
-from ._variables import next_key as next_key
-from ._variables import no_regularizer as no_regularizer
-from ._variables import trainable_variables as trainable_variables
-from ._variables import value as value
-from ._variables import variable as variable
 from .initializers import constant_initializer as constant_initializer
 from .initializers import glorot_normal_initializer as glorot_normal_initializer
 from .initializers import glorot_uniform_initializer as glorot_uniform_initializer

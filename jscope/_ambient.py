@@ -88,6 +88,10 @@ class Frame:
         self._open = False
 
     def __enter__(self) -> Store:
+        if self._open:
+            raise ScopeExitError(
+                "This program is running already.", kind="nesting", where=user_line(), fix="open another one"
+            )
         self._outer = _current.get()
         self._entry_trace = trace_state()
         self._seen: list[Any] = []
@@ -96,14 +100,14 @@ class Frame:
         self._open = True
         self._token_context: Any = None
         self._set_token(_take_token() if self._pooled else next(_fresh))
-        self.store.observe = self._observe
+        self.store.observe = self._observe_for_getter
         self._context = _current.set(self)
         return self.store
 
     def __exit__(self, *exception: Any) -> None:
         in_order = _current.get() is self
         self._open = False
-        self.store.observe = lambda: 0
+        self.store.observe = _after_the_end
         self.store.scopes.close()
         if not in_order:
             # The programs opened later are still running: the last of them puts back what is around us all.
@@ -155,6 +159,12 @@ class Frame:
             )
         return level
 
+    def _observe_for_getter(self) -> int:
+        """The level, for a call by way of an object of this frame: good only where this frame is the current one."""
+        if current("a getter") is not self.store:
+            raise _outside("a getter", self)
+        return self.store.level
+
     def _spend(self) -> None:
         self._pooled = False
         self._hint.spends = True
@@ -188,6 +198,10 @@ def current(call: str) -> Store:
     store = frame.store
     store.level = frame._observe()
     return store
+
+
+def _after_the_end() -> int:
+    raise _outside("a getter", None)
 
 
 def is_running() -> bool:

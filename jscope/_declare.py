@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from ._errors import (
     BadArgumentError,
@@ -18,12 +19,14 @@ from ._errors import (
     user_line,
 )
 from ._names import OpNames
-from ._values import PartialShape, as_dtype, as_initial_value, is_compatible
+from ._values import PartialShape, as_dtype, as_initial_value, converted, is_compatible
 from ._variable import Variable
 from .initializers import glorot_uniform_initializer, zeros_initializer
 
 GLOBAL_VARIABLES = "variables"
 TRAINABLE_VARIABLES = "trainable_variables"
+LOCAL_VARIABLES = "local_variables"
+REGULARIZATION_LOSSES = "regularization_losses"
 
 # The fields of an error that say what was asked and where; made only when there is an error to raise.
 Asked = Callable[[str], dict[str, Any]]
@@ -103,6 +106,8 @@ def collections_of(collections: Any, trainable: bool, key: Any, asked: Asked) ->
             **asked("bad_collections"),
             fix="give a list of strings",
         )
+    if isinstance(collections, set | frozenset):
+        collections = sorted(collections)  # a set has another order in every process
     return tuple(dict.fromkeys((*collections, TRAINABLE_VARIABLES) if trainable else collections))
 
 
@@ -205,7 +210,9 @@ def assignable(variable: Variable, value: Any, asked: dict[str, Any]) -> jax.Arr
     Raises:
       ShapeMismatchError, DtypeMismatchError: for one that does not fit.
     """
-    value = jnp.asarray(value, variable.dtype) if isinstance(value, bool | int | float) else jnp.asarray(value)
+    if isinstance(value, bool | int | float):
+        value = converted(np.asarray(value), variable.dtype, value)
+    value = jnp.asarray(value, getattr(value, "dtype", None))  # a variable is never weakly typed
     if value.shape != variable.shape:
         raise ShapeMismatchError(
             f"'{variable.name}' of shape {variable.shape} is assigned a value of shape {value.shape}.",

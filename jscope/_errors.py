@@ -14,7 +14,8 @@ working.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 
 class JscopeError(Exception):
@@ -29,7 +30,6 @@ class JscopeError(Exception):
       scope: the name of the variable scope in force, `""` at the root, None where there was none.
       where: the user's `file:line` of the failing call.
       exists: what is there already, with its origin.
-      near: close names, best first.
       fix: one way out.
       faults: where one error gathers several, one line each.
     """
@@ -43,7 +43,7 @@ class JscopeError(Exception):
         scope: str | None = None,
         where: str = "",
         exists: str = "",
-        near: Iterable[str] = (),
+        near: Iterable[str] | Callable[[], Iterable[str]] = (),
         fix: str = "",
         faults: Iterable[str] = (),
     ) -> None:
@@ -54,9 +54,18 @@ class JscopeError(Exception):
         self.scope = scope
         self.where = where
         self.exists = exists
-        self.near = tuple(near)
+        self._near = near
         self.fix = fix
         self.faults = tuple(faults)
+
+    @property
+    def near(self) -> tuple[str, ...]:
+        """Close names, best first; looked for only when somebody asks: programs may catch errors by the hundred."""
+        self._near = tuple(self._near() if callable(self._near) else self._near)
+        return self._near
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.what,), {**self.__dict__, "_near": self.near}
 
     def __str__(self) -> str:
         lines = [self.what]

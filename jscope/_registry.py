@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import Any
 
 from ._errors import BadArgumentError, BadNameError, UnknownNameError, user_line
@@ -49,14 +50,27 @@ class Registry:
 
     def remember(self, value: Any, variable: Variable) -> None:
         """Notes that this very object is a value of the variable."""
-        known = self._by_id.get(id(value))
+        known = self._known(value)
         ambiguous = known is not None and known[1] is not variable
         # The array is kept, so that its id is not given to another one.
         self._by_id[id(value)] = (value, None if ambiguous else variable)
 
+    def remember_weakly(self, value: Any, variable: Variable) -> weakref.ref[Any]:
+        """The same of a value that is bound to an inner trace, which may not be kept longer than the trace."""
+        reference = weakref.ref(value)
+        self._by_id[id(value)] = (reference, variable)
+        return reference
+
+    def _known(self, value: Any) -> tuple[Any, Variable | None] | None:
+        known = self._by_id.get(id(value))
+        if known is None:
+            return None
+        kept = known[0]
+        return known if (kept() if isinstance(kept, weakref.ref) else kept) is value else None
+
     def knows(self, value: Any) -> bool:
         """Whether this very object is the value of a variable."""
-        return id(value) in self._by_id
+        return self._known(value) is not None
 
     def find(self, reference: Any, call: str, scope: str) -> Variable:
         """The variable meant by an array, a `VariableSpec` or a full name.
@@ -78,7 +92,7 @@ class Registry:
                 near=near(name, self.by_name),
                 fix="give the full name of a variable that get_variable has returned before",
             )
-        known = self._by_id.get(id(reference))
+        known = self._known(reference)
         if known is None:
             raise BadArgumentError(
                 f"{call}: this {type(reference).__name__} is no array that get_variable gave in this program.",

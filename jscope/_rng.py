@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import types
+import weakref
 from collections.abc import Callable, Hashable
 from typing import Any
 
@@ -13,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ._errors import InitializerError, user_line
+from ._values import is_traced
 
 
 @functools.lru_cache(maxsize=1 << 16)
@@ -38,39 +40,92 @@ def call_key(key: jax.Array, scope: str, name: str, count: int) -> jax.Array:
 def draw(initializer: Callable[..., Any], shape: tuple[int, ...], dtype: Any, key: jax.Array, name: str) -> jax.Array:
     """The initial value of variable `name`: `initializer(key of that name, shape, dtype)`, always jitted.
 
-    Jitted also when nothing else is, so that eager and jitted callers agree to the bit; one compilation serves all
-    variables of one shape, dtype and initializer.
+    Jitted also when nothing else is, so that eager and jitted callers agree to the bit. One compilation serves all
+    variables of one shape, dtype and initializer; as with `jax.jit`, what an initializer reads from elsewhere counts as
+    it was at the first call of that very function.
 
     Raises:
       InitializerError: if the initializer gives another shape or dtype than asked.
     """
-    return _draw(_ByContent(initializer), shape, dtype, key, name_words(name))
+    by_value = _ByValue.of(initializer)
+    if by_value is not None:
+        return _draw(by_value, shape, dtype, key, name_words(name))
+    return _jitted(initializer)(_fold(key, name_words(name)), shape, dtype)
 
 
-def check_draw(initializer: Callable[..., Any], shape: tuple[int, ...], dtype: Any) -> None:
-    """Raises what `draw` would raise, and makes nothing."""
+def check_draw(initializer: Callable[..., Any], shape: tuple[int, ...], dtype: Any, key: jax.Array) -> None:
+    """Raises what `draw` would raise, and makes nothing.
+
+    Raises:
+      InitializerError: for a wrong result, and for an initializer that closes over values of a trace.
+    """
     check = getattr(initializer, "check", None)
-    if check is not None:
+    if check is not None and type(initializer).__module__ == "jscope.initializers":
         check(shape, dtype)
+        return
+    abstract = jax.ShapeDtypeStruct(key.shape, key.dtype)
+    by_value = _ByValue.of(initializer)
+    if by_value is None:
+        _check_abstractly(initializer, shape, dtype, abstract)
     else:
-        _check_abstractly(_ByContent(initializer), shape, dtype, jax.config.read("jax_enable_x64"))
+        _check_once(by_value, shape, dtype, abstract, jax.config.read("jax_enable_x64"))
 
 
 @functools.lru_cache(maxsize=1 << 12)
-def _check_abstractly(initializer: _ByContent, shape: tuple[int, ...], dtype: Any, x64: bool) -> None:
+def _check_once(initializer: _ByValue, shape: tuple[int, ...], dtype: Any, key: Any, x64: bool) -> None:
     # Cached, since this costs more than the rest of a declaration; what raises is not cached.
-    key = jax.eval_shape(lambda: jax.random.key(0))
-    jax.eval_shape(lambda key: _checked_call(initializer.function, key, shape, dtype), key)
+    _check_abstractly(initializer.function, shape, dtype, key)
+
+
+def _check_abstractly(initializer: Callable[..., Any], shape: tuple[int, ...], dtype: Any, key: Any) -> None:
+    traced = jax.make_jaxpr(lambda key: _checked(initializer, initializer(key, shape, dtype), shape, dtype))(key)
+    if any(map(is_traced, traced.consts)):
+        raise InitializerError(
+            f"The initializer {describe(initializer)} closes over values that the program computes.",
+            kind="init_value",
+            where=user_line(),
+            fix="give the value itself, without a shape: initializer=value, or initializer=lambda: value",
+        )
+
+
+# id of an initializer -> (weak reference to it, the jitted form); an entry goes when its initializer does.
+_by_identity: dict[int, tuple[weakref.ref[Any], Callable[..., Any]]] = {}
+
+
+def _jitted(initializer: Callable[..., Any]) -> Callable[..., Any]:
+    """The initializer, jitted once for as long as it lives; nothing here keeps it, or what it closes over, alive."""
+    number = id(initializer)
+    known = _by_identity.get(number)
+    if known is not None and known[0]() is initializer:
+        return known[1]
+    try:
+        alive: Any = weakref.ref(initializer, lambda _: _by_identity.pop(number, None))
+    except TypeError:
+        alive = None
+
+    def init(key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
+        function = initializer_now()
+        return _checked(function, function(key, shape, dtype), shape, dtype)
+
+    initializer_now = alive or (lambda kept=initializer: kept)
+    made = jax.jit(init, static_argnums=(1, 2))
+    if alive is not None:
+        _by_identity[number] = (alive, made)
+    return made
+
+
+@jax.jit
+def _fold(key: jax.Array, words: jax.Array) -> jax.Array:
+    return jax.random.fold_in(jax.random.fold_in(key, words[0]), words[1])
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
-def _draw(initializer: _ByContent, shape: tuple[int, ...], dtype: Any, key: jax.Array, words: jax.Array) -> jax.Array:
-    key = jax.random.fold_in(jax.random.fold_in(key, words[0]), words[1])
-    return _checked_call(initializer.function, key, shape, dtype)
+def _draw(initializer: _ByValue, shape: tuple[int, ...], dtype: Any, key: jax.Array, words: jax.Array) -> jax.Array:
+    return _checked(initializer.function, initializer.function(_fold(key, words), shape, dtype), shape, dtype)
 
 
-def _checked_call(initializer: Callable[..., Any], key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
-    value = jnp.asarray(initializer(key, shape, dtype))
+def _checked(initializer: Callable[..., Any], value: Any, shape: tuple[int, ...], dtype: Any) -> jax.Array:
+    value = jnp.asarray(value)
     if value.shape != shape or value.dtype != dtype:
         raise InitializerError(
             f"The initializer {describe(initializer)} gave {value.dtype}{list(value.shape)}, "
@@ -87,61 +142,86 @@ def describe(function: Any) -> str:
     return getattr(function, "__name__", None) or repr(function)
 
 
-class _ByContent:
-    """A callable that compares equal to others that do the same: same code over equal closed-over values.
+class _ByValue:
+    """An initializer that equals others which do the same, although they are other objects.
 
     `jax.nn.initializers.normal(0.02)`, called anew for each variable, gives a new function each time. By identity each
-    would be compiled anew; by content they share one compilation.
+    would be compiled anew; by value they share one compilation. Only where that is certain: jscope's own initializers,
+    and functions that use nothing but their arguments, JAX, NumPy and numbers.
     """
 
     __slots__ = ("_key", "function")
 
-    def __init__(self, function: Callable[..., Any]) -> None:
+    def __init__(self, function: Callable[..., Any], key: Hashable) -> None:
         self.function = function
-        self._key = _content(function)
+        self._key = key
+
+    @classmethod
+    def of(cls, function: Callable[..., Any]) -> _ByValue | None:
+        """None where only the function itself is known to do what it does."""
+        try:
+            return cls(function, _value(function))
+        except _UnknownError:
+            return None
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _ByContent) and self._key == other._key
+        return isinstance(other, _ByValue) and self._key == other._key
 
     def __hash__(self) -> int:
         return hash(self._key)
 
 
-def _content(value: Any) -> Hashable:
-    """A hashable stand-in, equal only for values that behave alike; where that can't be known, the identity."""
+class _UnknownError(Exception):
+    """What a value does can't be told from looking at it."""
+
+
+_PURE = frozenset({"jax", "numpy", "math", "builtins", "ml_dtypes"})
+
+
+def _value(value: Any, depth: int = 0) -> Hashable:
+    """A hashable stand-in, equal only for values that behave alike; raises `_UnknownError` where that can't be told."""
+    if depth > 8:
+        raise _UnknownError
+    inner = functools.partial(_value, depth=depth + 1)
     if isinstance(value, types.FunctionType):
-        cells = value.__closure__ or ()
+        if value.__globals__.get("__name__", "").partition(".")[0] != "jax":
+            _check_code(value.__code__, value.__globals__)
         try:
-            closed = tuple(_content(cell.cell_contents) for cell in cells)
+            closed = tuple(inner(cell.cell_contents) for cell in value.__closure__ or ())
         except ValueError:  # a cell that is still empty
-            return _Identity(value)
-        defaults = tuple(map(_content, value.__defaults__ or ()))
-        keywords = tuple((k, _content(v)) for k, v in sorted((value.__kwdefaults__ or {}).items()))
-        return value.__code__, id(value.__globals__), closed, defaults, keywords
+            raise _UnknownError from None
+        keywords = tuple((k, inner(v)) for k, v in sorted((value.__kwdefaults__ or {}).items()))
+        return value.__code__, closed, tuple(map(inner, value.__defaults__ or ())), keywords
     if isinstance(value, functools.partial):
-        keywords = tuple((k, _content(v)) for k, v in sorted(value.keywords.items()))
-        return functools.partial, _content(value.func), tuple(map(_content, value.args)), keywords
+        keywords = tuple((k, inner(v)) for k, v in sorted(value.keywords.items()))
+        return functools.partial, inner(value.func), tuple(map(inner, value.args)), keywords
     if isinstance(value, float):
         return float, value.hex()  # tells 0.0 from -0.0, and finds nan again
-    if value is None or isinstance(value, int | str | bytes | np.dtype | type):
+    if value is None or isinstance(value, int | str | bytes | np.dtype):
         return type(value), value  # the type tells 1 from True and from 1.0
     if isinstance(value, tuple):
-        return tuple, tuple(map(_content, value))
-    if getattr(type(value), "compares_by_value", False):
-        return value
-    return _Identity(value)
+        return tuple, tuple(map(inner, value))
+    module = value.__module__ if isinstance(value, type) else getattr(value, "__module__", None) or ""
+    if isinstance(value, type) or callable(value):
+        if module.partition(".")[0] in _PURE:
+            return id(value), value  # a class or function of these never goes away
+        if type(value).__module__ == "jscope.initializers":
+            try:
+                hash(value)
+            except TypeError:
+                raise _UnknownError from None
+            return value
+    raise _UnknownError
 
 
-class _Identity:
-    """Equal only for the very same object, which it keeps alive so that its id is not given away."""
-
-    __slots__ = ("value",)
-
-    def __init__(self, value: Any) -> None:
-        self.value = value
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Identity) and self.value is other.value
-
-    def __hash__(self) -> int:
-        return id(self.value)
+def _check_code(code: types.CodeType, names: dict[str, Any]) -> None:
+    """Raises `_UnknownError` for code that reads globals other than modules, classes and functions of JAX and NumPy."""
+    for name in code.co_names:
+        if name in names:
+            value = names[name]
+            module = value.__name__ if isinstance(value, types.ModuleType) else getattr(value, "__module__", None)
+            if not isinstance(module, str) or module.partition(".")[0] not in _PURE:
+                raise _UnknownError
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            _check_code(constant, names)

@@ -10,11 +10,10 @@ from typing import Any
 import jax
 
 from ._ambient import current, is_running
-from ._declare import GLOBAL_VARIABLES, TRAINABLE_VARIABLES
+from ._declare import GLOBAL_VARIABLES, LOCAL_VARIABLES, TRAINABLE_VARIABLES
 from ._errors import BadArgumentError, BadTypeError, user_line
-from ._scopes import AUTO_REUSE, Reuse, ScopeHandle, ScopeStack, ScopeState
+from ._scope_stack import AUTO_REUSE, Reuse, ScopeHandle, ScopeStack, ScopeState
 from ._specs import VariableSpec
-from ._store import LOCAL_VARIABLES
 
 
 class VariableScope(ScopeHandle):
@@ -227,7 +226,7 @@ class variable_scope:  # noqa: N801 (TF1's name)
         return current("variable_scope").scopes.enter(self)  # type: ignore[return-value]  # the stack makes VariableScopes
 
     def __exit__(self, exception: type[BaseException] | None, *_: Any) -> None:
-        if exception is GeneratorExit and not is_running():
+        if exception is GeneratorExit and not (is_running() and current("a scope").scopes.is_open(self)):
             return  # a generator is closed after its program has ended: there is nothing to put back
         current("leaving a variable_scope").scopes.leave(self)
 
@@ -266,7 +265,7 @@ class name_scope:  # noqa: N801
         return current("name_scope").scopes.enter_op_scope(self, self._name)
 
     def __exit__(self, exception: type[BaseException] | None, *_: Any) -> None:
-        if exception is GeneratorExit and not is_running():
+        if exception is GeneratorExit and not (is_running() and current("a scope").scopes.is_open(self)):
             return
         current("leaving a name_scope").scopes.leave_op_scope(self)
 

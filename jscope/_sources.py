@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from . import _rng
 from ._errors import ParamsMismatchError
@@ -18,6 +19,11 @@ from ._params import Params
 from ._specs import mismatch, mismatch_error
 from ._values import FromProgram, InitialValue, as_initial_value
 from ._variable import Variable
+
+
+def abstract_key() -> Any:
+    """Shape and dtype of a key of JAX's default kind."""
+    return jax.eval_shape(lambda: jax.random.key(0))
 
 
 class Source(Protocol):
@@ -36,14 +42,22 @@ class Source(Protocol):
 
 
 class Abstract:
-    """Placeholders of the right shape and dtype, for tracing: nobody computes with them."""
+    """Placeholders of the right shape and dtype, for tracing: nobody computes with them.
+
+    Args:
+      key: a key of the kind that initializers are called with.
+    """
 
     makes_values = True
 
+    def __init__(self, key: jax.Array) -> None:
+        self._key = key
+
     def make(self, variable: Variable) -> Any:
         if not isinstance(variable.initializer, InitialValue | FromProgram):
-            _rng.check_draw(variable.initializer, variable.shape, variable.dtype)
-        return jax.lax.empty(variable.shape, variable.dtype)
+            _rng.check_draw(variable.initializer, variable.shape, variable.dtype, self._key)
+        # One primitive, unlike jnp.zeros; and, unlike lax.empty on JAX 0.10, one that vmap leaves alone.
+        return jax.lax.broadcast_in_dim(np.zeros((), variable.dtype), variable.shape, ())
 
 
 class Drawn:
@@ -71,7 +85,10 @@ class Given:
     def __init__(self, params: Params, all_faults: Callable[[], list[str]] | None = None) -> None:
         self._params = params
         self._index = params._layout.index
-        self._leaves = params._leaves
+        # A variable is never weakly typed. Converted here, in the entry trace, where the value is good in all traces.
+        self._leaves = tuple(
+            jnp.asarray(leaf, leaf.dtype) if getattr(leaf, "weak_type", False) else leaf for leaf in params._leaves
+        )
         self._all_faults = all_faults
 
     def make(self, variable: Variable) -> Any:
@@ -79,12 +96,16 @@ class Given:
         if index is None:
             # An initializer that fails made no variable in `init` either: it must fail here the same way, so that a
             # program that catches the error goes the same way.
-            if callable(variable.initializer) and variable.shape is not None:
-                _rng.check_draw(variable.initializer, variable.shape, variable.dtype)
+            if variable.shape is None:
+                jax.eval_shape(lambda: jnp.asarray(as_initial_value(variable.initializer())))
+            elif callable(variable.initializer):
+                _rng.check_draw(variable.initializer, variable.shape, variable.dtype, abstract_key())
             close = near(variable.name, self._params.names)
             hint = f" (near: {', '.join(map(repr, close))})" if close else ""
             raise self._fault(f"'{variable.name}' is missing{hint}")
         leaf = self._leaves[index]
+        if isinstance(leaf, jax.ShapeDtypeStruct):
+            raise self._fault(f"'{variable.name}' is abstract, a ShapeDtypeStruct")
         if variable.shape is not None:
             fault = mismatch(leaf, variable.shape, variable.dtype)
             if fault:

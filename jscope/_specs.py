@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from . import _rng
 from ._errors import BadTypeError, InitializerError, ParamsMismatchError, UnknownNameError, user_line
@@ -304,7 +305,7 @@ class Specs(Mapping[str, VariableSpec]):
         given = self._declared(params).flat()
         total = jnp.float32(0.0)
         for name, spec in self.items():
-            loss = spec.regularizer(given[name]) if spec.regularizer and name in given else None
+            loss = spec.regularizer(given[name]) if spec.regularizer is not None and name in given else None
             total = total if loss is None else total + loss
         return total
 
@@ -352,6 +353,8 @@ class Specs(Mapping[str, VariableSpec]):
 def mismatch(leaf: Any, shape: tuple[int, ...], dtype: Any) -> str:
     """What is wrong with a leaf that should have this shape and dtype, `""` if nothing."""
     found_shape, found_dtype = getattr(leaf, "shape", None), getattr(leaf, "dtype", None)
+    if isinstance(leaf, np.ndarray | np.generic):
+        found_dtype = jax.dtypes.canonicalize_dtype(leaf.dtype)
     if found_shape is None or found_dtype is None:
         try:
             leaf = as_initial_value(leaf)

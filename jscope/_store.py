@@ -12,9 +12,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from . import _rng
 from ._declare import (
+    REGULARIZATION_LOSSES,
     assignable,
     check_constraint,
     check_initial_dtype,
@@ -31,7 +33,6 @@ from ._errors import (
     BadArgumentError,
     BadTypeError,
     InitializerError,
-    JscopeError,
     MissingRngError,
     TransformError,
     VariableExistsError,
@@ -42,7 +43,7 @@ from ._errors import (
 )
 from ._names import matcher, near
 from ._registry import Registry
-from ._scopes import Reuse, ScopeStack
+from ._scope_stack import Reuse, ScopeStack
 from ._sources import Source
 from ._specs import VariableSpec
 from ._values import (
@@ -53,12 +54,10 @@ from ._values import (
     as_dtype,
     as_initial_value,
     as_shape,
+    converted,
     is_traced,
 )
 from ._variable import NOTHING, Variable
-
-LOCAL_VARIABLES = "local_variables"
-REGULARIZATION_LOSSES = "regularization_losses"
 
 
 class Store:
@@ -74,7 +73,7 @@ class Store:
       level: the level of the call in progress; whoever owns the store sets it.
       observe: looks up the level anew, for user code (getters) that may have entered another trace meanwhile.
       registry: the variables, by key, name, array and collection.
-      computed: name -> initial value that the program computed.
+      computed: name -> initial value computed by the program.
     """
 
     __slots__ = (
@@ -224,7 +223,13 @@ class Store:
         variable = self.registry.by_key.get(key)
         if variable is None:
             if reuse is True:
-                raise self._not_found(key, wanted, dtype)
+                known = [k for k in self.registry.by_key if isinstance(k, str)]
+                raise VariableNotFoundError(
+                    f"Variable '{key}' does not exist, and reuse=True makes no new ones.",
+                    **self._asked(key, wanted, dtype, "missing"),
+                    near=functools.partial(near, str(key), known),
+                    fix="make it before without reuse, enter the scope with reuse=js.AUTO_REUSE, or correct the name",
+                )
             return self._create(
                 key, wanted, dtype, initializer, regularizer, trainable, collections, partitioner, constraint
             )
@@ -262,12 +267,14 @@ class Store:
         check_constraint(constraint, key, asked)
         trainable = trainable is None or bool(trainable)
         collections = collections_of(collections, trainable, key, asked)
-        partition = partition_of(partitioner, key, shape, dtype, asked)
+        partition = partition_of(partitioner, key, shape, dtype, asked) if by_shape else None
         name = op_name(key, self.scopes.op_names)
         self.registry.check_fresh(name, self.scopes.state.name)
-        computed, place = None, user_location()
+        computed, place, level = None, user_location(), self.level
         if not by_shape:
             initializer, shape, dtype, computed = self._initial(key, initializer)
+            partition = partition_of(partitioner, key, shape, dtype, asked)
+        self.level = level  # a partitioner may have called from an inner trace
         return self._declare(
             Variable(
                 name, key, shape, dtype, initializer, trainable, collections, regularizer, constraint, partition, place
@@ -279,16 +286,18 @@ class Store:
     def _declare(self, variable: Variable, computed: Any, *, shared: bool) -> Any:
         """Registers a variable whose name is taken; `computed` is its initial value if the program computed that."""
         if computed is not None and self.source.makes_values:
-            value = self.computed[variable.name] = jnp.array(computed, copy=True)
+            value = self.computed[variable.name] = jnp.array(computed, variable.dtype, copy=True)
             self._remember(variable, value)
         else:
             value = self._make(variable)
         if variable.shape is None:  # a bare initializer that did not run: the given value says what it is
             variable.shape, variable.dtype = value.shape, value.dtype
         self.registry.add(variable, shared)
-        if variable.regularizer is not None and not callable(variable.regularizer):
+        regularizer = variable.regularizer
+        if regularizer is not None and not callable(regularizer):
+            variable.regularizer = None  # the variable exists nevertheless, as in TF1
             raise BadTypeError(
-                f"The regularizer of '{variable.name}' is not callable: {variable.regularizer!r}.",
+                f"The regularizer of '{variable.name}' is not callable: {regularizer!r}.",
                 **self._asked(variable.name, variable.shape, variable.dtype, "bad_regularizer"),
                 fix="give a function from the value to a scalar, or js.no_regularizer",
             )
@@ -300,10 +309,12 @@ class Store:
         """The current value; in one trace the same object until it is assigned."""
         if variable.value is not NOTHING:
             return variable.value
-        value = variable.inner.get(self.level, NOTHING)
-        return self._make(variable) if value is NOTHING else value
+        reference = variable.inner.get(self.level)
+        value = None if reference is None else reference()
+        return self._make(variable) if value is None else value
 
     def _make(self, variable: Variable) -> Any:
+        level = self.level
         try:
             value = self.source.make(variable)
         except Exception as error:
@@ -312,15 +323,16 @@ class Store:
                     f"in the initial value of '{variable.name}', asked for at {format_location(variable.created_at)}"
                 )
             raise
+        self.level = level  # an initializer may have called from an inner trace
         self._remember(variable, value)
         return value
 
     def _remember(self, variable: Variable, value: Any) -> None:
         if self.level and self.source.makes_values:
-            variable.inner[self.level] = value
+            variable.inner[self.level] = self.registry.remember_weakly(value, variable)
         else:
             variable.value = value
-        self.registry.remember(value, variable)
+            self.registry.remember(value, variable)
 
     def assign(self, reference: Any, value: Any) -> Any:
         """Sets a variable for the rest of this run; returns the new value as an array."""
@@ -370,7 +382,6 @@ class Store:
 
     def release(self) -> None:
         """Lets go of all values, so that no tracer outlives the run."""
-        self.observe = lambda: 0
         self.registry = Registry()
         self.computed = {}
 
@@ -396,7 +407,7 @@ class Store:
             if computed is not None:
                 computed = computed.astype(dtype)
             elif isinstance(initializer, InitialValue):
-                initializer = InitialValue(initializer.array.astype(dtype))
+                initializer = InitialValue(converted(initializer.array, dtype, initial_value))
         dtype = found if dtype is None else dtype
         variable = Variable(
             name, None, shape, dtype, initializer, trainable, collections, None, None, None, user_location()
@@ -409,7 +420,7 @@ class Store:
         """Appends; an array of `get_variable` and a `VariableSpec` stand for their variable."""
         if isinstance(value, VariableSpec) or self.registry.knows(value):
             value = self.find(value, "add_to_collection")
-        elif self.level and is_traced(value):
+        elif self.level and any(map(is_traced, jax.tree.leaves(value))):
             raise TransformError(
                 f"A value made inside a JAX transform is added to collection {key!r}: nobody outside could use it.",
                 kind="leak",
@@ -428,11 +439,12 @@ class Store:
     def losses(self, scope: str | None = None) -> list[Any]:
         """One scalar for each regularizer that gives one, computed now; `scope` is matched on the loss's op name."""
         match = matcher(scope or "").match
-        losses = []
+        losses, level = [], self.level
         for variable in list(self.registry.by_name.values()):
             regularizer = variable.regularizer
             if regularizer is not None and match(variable.name + "/Regularizer/"):
                 losses.append(regularizer(self.read(variable)))
+                self.level = level  # a regularizer may have called from an inner trace
         return [loss for loss in losses if loss is not None]
 
     # Keys -------------------------------------------------------------------------------------------------------------
@@ -466,23 +478,16 @@ class Store:
             "where": user_line(),
         }
 
-    def _not_found(self, key: Any, shape: Any, dtype: Any) -> JscopeError:
-        return VariableNotFoundError(
-            f"Variable '{key}' does not exist, and reuse=True makes no new ones.",
-            **self._asked(key, shape, dtype, "missing"),
-            near=near(str(key), [k for k in self.registry.by_key if isinstance(k, str)]),
-            fix="make it before without reuse, enter the scope with reuse=js.AUTO_REUSE, or correct the name",
-        )
-
     def _initial(self, key: Any, initializer: Any) -> tuple[Any, Any, Any, Any]:
         """(initializer for the spec, shape, dtype, value if the program computed it), of one with its own shape."""
         if callable(initializer):
             if not self.source.makes_values:
                 return initializer, None, None, None
-            initializer = initializer()
+            self.level, initializer = self.level, initializer()  # it may call from an inner trace; the level stays
         array = as_initial_value(initializer)
         if not is_traced(array):
-            return InitialValue(array), array.shape, array.dtype, None
+            keeps = self.source.makes_values and isinstance(array, np.ndarray)
+            return InitialValue(array.copy() if keeps else array), array.shape, array.dtype, None
         if self.level:
             raise TransformError(
                 f"The initial value of '{key}' is computed inside a JAX transform, from which it can't be carried out.",

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 from ._ambient import current
-from ._declare import GLOBAL_VARIABLES, TRAINABLE_VARIABLES
+from ._declare import GLOBAL_VARIABLES, LOCAL_VARIABLES, TRAINABLE_VARIABLES
 from ._errors import BadArgumentError, TemplateError, user_line
 from ._scope import VariableScope, variable_scope
 from ._specs import VariableSpec
-from ._store import LOCAL_VARIABLES, Store
+from ._store import Store
 
 
 class _TemplateRun:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -12,10 +13,11 @@ import numpy as np
 
 from ._ambient import Frame, Hint
 from ._compat import needed_only
-from ._errors import BadNameError, BadTypeError, user_line
+from ._errors import BadNameError, BadTypeError, InitializerError, user_line
 from ._params import Params
 from ._scope import new_scopes
-from ._sources import Abstract, Drawn, Given, Source
+from ._show import some
+from ._sources import Abstract, Drawn, Given, Source, abstract_key
 from ._specs import Specs, params_of
 from ._store import Store
 from ._values import FromProgram
@@ -36,7 +38,7 @@ class Transformed:
     def __init__(self, fn: Callable[..., Any]) -> None:
         name = getattr(fn, "__name__", type(fn).__name__)
         members = {"__name__": name, "__qualname__": getattr(fn, "__qualname__", name), "__doc__": fn.__doc__}
-        members["__wrapped__"] = fn
+        members |= {"__wrapped__": fn, "__module__": getattr(fn, "__module__", __name__)}
         object.__setattr__(self, "_fn", fn)
         object.__setattr__(self, "_hint", Hint())
         # JAX names a compiled program after its function: jit(net.apply) reads as jit(program).
@@ -44,6 +46,8 @@ class Transformed:
             method = getattr(type(self), member)
             bound = functools.wraps(method)(functools.partial(method, self))
             bound.__name__ = bound.__qualname__ = name + shown  # type: ignore[attr-defined]
+            _, *parameters = inspect.signature(method).parameters.values()
+            bound.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
             members[member] = bound
         self.__dict__.update(members)
 
@@ -57,9 +61,15 @@ class Transformed:
         return isinstance(other, Transformed) and self._fn == other._fn
 
     def __hash__(self) -> int:
-        return hash((Transformed, self._fn))
+        try:
+            return hash((Transformed, self._fn))
+        except TypeError:  # a callable that has no hash, such as a plain dataclass
+            return hash((Transformed, type(self._fn)))
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        module = sys.modules.get(self.__module__)
+        if module is not None and getattr(module, self.__name__, None) is self:
+            return self.__name__  # it stands where its function would: js.transform as a decorator
         return transform, (self._fn,)
 
     def __repr__(self) -> str:
@@ -85,8 +95,7 @@ class Transformed:
           >>> net.specs(jax.ShapeDtypeStruct((1, 2), jnp.float32))["w"].shape
           (2, 3)
         """
-        store = self._trace(lambda key: Abstract(), _abstract_key(), args, kwargs)[0]
-        return Specs(store)
+        return Specs(self._trace(Abstract, abstract_key(), args, kwargs)[0])
 
     def init(self, key: jax.Array, /, *args: Any, warm_start: Mapping[str, Any] | None = None, **kwargs: Any) -> Params:
         """All initial values; nothing else of the program is computed. Can be jitted, vmapped over keys, `eval_shape`d.
@@ -110,7 +119,8 @@ class Transformed:
           >>> net.init(jax.random.key(0), jnp.ones((1, 2)), warm_start={"w": jnp.ones((2, 3))})["w"].sum()
           Array(6., dtype=float32)
         """
-        specs = self.specs(*args, **kwargs)
+        _check_key(key, "init")
+        specs = Specs(self._trace(Abstract, key, args, kwargs)[0])
         kept = Params(warm_start or {}).names
         by_program = [
             name for name, spec in specs.items() if isinstance(spec.initializer, FromProgram) and name not in kept
@@ -176,8 +186,15 @@ class Transformed:
         self, tree: Params, rng: Any, can_assign: bool, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[Any, dict[str, Any]]:
         def all_faults() -> list[str]:
-            return self.specs(*args, **kwargs).compare(tree).faults(allow_unexpected=True)
+            try:
+                return self.specs(*args, **kwargs).compare(tree).faults(allow_unexpected=True)
+            except Exception:  # a program that runs on concrete values only: the first fault has to do
+                return []
 
+        if rng is not None:
+            _check_key(rng, "rng=")
+        # As `specs` and `jax.jit` do: the program sees dicts in JAX's order, whatever order they come in.
+        args, kwargs = jax.tree.unflatten(*jax.tree.flatten((args, kwargs))[::-1])
         store = Store(Given(tree, all_faults), new_scopes(shown=True), rng=rng, can_assign=can_assign)
         try:
             with Frame(store, self._hint):
@@ -191,6 +208,13 @@ class Transformed:
     ) -> dict[str, jax.Array]:
         """The initial values that the program computes, and nothing else of it."""
         _, traced, arrays = self._trace(Drawn, key, args, kwargs, names)
+        if any(isinstance(array, jax.ShapeDtypeStruct) for array in arrays):
+            raise InitializerError(
+                f"The initial values of {some(names)} are computed by the program, from arguments that are abstract.",
+                kind="from_program",
+                where=user_line(),
+                fix="call init with arrays, not with ShapeDtypeStructs",
+            )
         values = jax.jit(needed_only(traced))(*jax.tree.leaves((key, arrays)))
         return dict(zip(names, values, strict=True))
 
@@ -256,6 +280,13 @@ def transform(fn: Callable[..., Any]) -> Transformed:
             where=user_line(),
             fix="pass the function that calls get_variable",
         )
+    if inspect.isgeneratorfunction(fn) or inspect.iscoroutinefunction(fn) or inspect.isasyncgenfunction(fn):
+        raise BadTypeError(
+            f"Program {getattr(fn, '__name__', fn)} is a generator or coroutine: its body runs after it has ended.",
+            kind="not_a_program",
+            where=user_line(),
+            fix="make it a plain function that returns its results",
+        )
     try:
         parameters = inspect.signature(fn).parameters
     except (TypeError, ValueError):
@@ -312,6 +343,7 @@ class build(_OpenedByHand):  # noqa: N801 (reads as a statement: `with js.build(
     """
 
     def __init__(self, key: jax.Array) -> None:
+        _check_key(key, "build")
         super().__init__(Store(Drawn(key), new_scopes(shown=True), rng=key), "js.build")
 
     def __enter__(self) -> build:
@@ -348,7 +380,11 @@ class bind(_OpenedByHand):  # noqa: N801
         return self
 
 
-@functools.cache
-def _abstract_key() -> jax.ShapeDtypeStruct:
-    """Shape and dtype of a key of JAX's default kind."""
-    return jax.eval_shape(lambda: jax.random.key(0))
+def _check_key(key: Any, what: str) -> None:
+    if not isinstance(key, jax.Array):
+        raise BadTypeError(
+            f"{what} takes a JAX random key, not a {type(key).__name__}.",
+            kind="bad_key",
+            where=user_line(),
+            fix="pass jax.random.key(0)",
+        )

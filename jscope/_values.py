@@ -11,7 +11,7 @@ import jax.core
 import jax.numpy as jnp
 import numpy as np
 
-from ._errors import BadArgumentError, BadInitialValueTypeError, BadTypeError, user_line
+from ._errors import BadArgumentError, BadInitialValueTypeError, BadTypeError, user_line, user_location
 
 FLOAT32 = np.dtype("float32")
 
@@ -25,6 +25,8 @@ _PARSED: dict[Any, Any] = {
     bool: np.dtype("bool"),
     complex: np.dtype("complex64"),
 }
+# What numbers of each kind are where nobody says: TF1's 32 bits, whatever JAX's 64-bit mode says.
+_NARROW: dict[str, Any] = {"f": np.float32, "i": np.int32, "u": np.int32, "c": np.complex64}
 _WIDE = frozenset(map(np.dtype, ("float64", "int64", "uint64", "complex128")))
 
 
@@ -41,7 +43,8 @@ def as_dtype(dtype: Any) -> Any:
     if parsed in _WIDE:
         narrow = jax.dtypes.canonicalize_dtype(parsed)
         if narrow != parsed:
-            warnings.warn(f"dtype {parsed} is {narrow} here: JAX's 64-bit mode (jax_enable_x64) is off", stacklevel=5)
+            message = f"dtype {parsed} is {narrow} here: JAX's 64-bit mode (jax_enable_x64) is off"
+            warnings.warn_explicit(message, UserWarning, *(user_location() or ("<unknown>", 0)))
         return narrow
     return parsed
 
@@ -110,6 +113,9 @@ def as_initial_value(value: Any) -> jax.Array | np.ndarray:
       BadInitialValueTypeError: for what is no number, list or array.
     """
     if isinstance(value, jax.Array):
+        # A weak 64-bit array stands for a Python number that jax.jit was given.
+        if value.weak_type and value.dtype in _WIDE:
+            return value.astype(_NARROW[value.dtype.kind])
         return value
     try:
         array = np.asarray(value)
@@ -124,8 +130,28 @@ def as_initial_value(value: Any) -> jax.Array | np.ndarray:
             fix="give a number, a (nested) list of numbers, an array, or a callable init(key, shape, dtype)",
         )
     if not isinstance(value, np.ndarray | np.generic):
-        return array.astype({"f": np.float32, "i": np.int32, "c": np.complex64}.get(kind, array.dtype))
-    return array.astype(jax.dtypes.canonicalize_dtype(array.dtype))
+        return converted(array, _NARROW.get(kind, array.dtype), value)
+    return array.astype(jax.dtypes.canonicalize_dtype(array.dtype), copy=False)
+
+
+def converted(array: Any, dtype: Any, value: Any) -> Any:
+    """`array`, made of `value`, in another dtype.
+
+    Raises:
+      BadInitialValueTypeError: if numbers do not survive it: fractions and overflow, imaginary parts as reals.
+    """
+    changed = array.astype(dtype)
+    exact = jnp.issubdtype(dtype, jnp.integer) or jnp.issubdtype(dtype, jnp.bool_)
+    if (exact and (np.asarray(changed) != np.asarray(array)).any()) or (
+        jnp.iscomplexobj(array) and not jnp.iscomplexobj(changed)
+    ):
+        raise BadInitialValueTypeError(
+            f"{value!r:.80} can't be held by dtype {np.dtype(dtype).name}.",
+            kind="init_value",
+            where=user_line(),
+            fix="give a value that fits, or another dtype",
+        )
+    return changed
 
 
 def is_traced(value: Any) -> bool:
@@ -142,15 +168,23 @@ class InitialValue:
         self.array = array
 
     def __eq__(self, other: object) -> bool:
-        if not isinstance(other, InitialValue) or self.array.shape != other.array.shape:
+        if not isinstance(other, InitialValue):
             return False
-        return self.array.dtype == other.array.dtype and bool((np.asarray(self.array) == np.asarray(other.array)).all())
+        a, b = self.array, other.array
+        return a is b or (a.shape == b.shape and a.dtype == b.dtype and _bytes(a) == _bytes(b))
 
     def __hash__(self) -> int:
         return hash((self.array.shape, self.array.dtype))
 
     def __repr__(self) -> str:
-        return f"array {np.asarray(self.array).tolist()}" if self.array.size <= 4 else "array"
+        short = self.array.size <= 4 and isinstance(self.array.dtype, np.dtype)
+        return f"array {np.asarray(self.array).tolist()}" if short else "array"
+
+
+def _bytes(array: Any) -> bytes:
+    if not isinstance(array.dtype, np.dtype):  # random keys
+        array = jax.random.key_data(array)
+    return np.asarray(array).tobytes()
 
 
 class FromProgram:

@@ -16,7 +16,7 @@ class Variable:
 
     Attributes:
       value: its value where that is good in every trace; `NOTHING` while there is none.
-      inner: level -> value, for values that are bound to an inner trace.
+      inner: level -> weak reference to the value, for values that are bound to an inner trace.
       assigned: whether the program assigned it.
       created_at: (file, line) of the call that made it.
       used_at: the same of each later read.

@@ -6,9 +6,10 @@ Any other callable of that form serves as well, `jax.nn.initializers.*` among th
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import math
-from typing import Any, ClassVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -38,8 +39,6 @@ __all__ = [
 class Initializer:
     """What the initializers of this module have in common: they are values, and say what is wrong before they draw."""
 
-    compares_by_value: ClassVar[bool] = True
-
     def check(self, shape: tuple[int, ...], dtype: Any) -> None:
         """Raises what a call with this shape and dtype would raise; makes nothing."""
 
@@ -67,7 +66,7 @@ class _Random(Initializer):
         if not math.prod(shape):
             return jnp.zeros(shape, dtype)  # JAX's initializers divide by the number of elements
         if self.seed is not None:
-            key = jax.random.fold_in(key, self.seed)
+            key = jax.random.fold_in(key, self.seed % 2**32)
         return self._sample(key, shape, dtype)
 
     def _sample(self, key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
@@ -134,6 +133,10 @@ class constant_initializer(Initializer):  # noqa: N801
     dtype: Any = jnp.float32
     verify_shape: bool = False
 
+    def __post_init__(self) -> None:
+        # A copy of its own: a value does not change when the caller's list or array does.
+        object.__setattr__(self, "value", copy.deepcopy(self.value))
+
     def _identity(self) -> tuple[Any, ...]:
         array = np.asarray(self.value)
         return array.shape, array.dtype, array.tobytes(), np.dtype(self.dtype), self.verify_shape
@@ -146,9 +149,15 @@ class constant_initializer(Initializer):  # noqa: N801
 
     def check(self, shape: tuple[int, ...], dtype: Any) -> None:
         array = np.asarray(self.value)
-        fits = {"b": "b", "i": "iu", "u": "iu"}.get(np.dtype(dtype).kind)
-        mixes_bool = array.dtype.kind == "b" and np.dtype(dtype).kind != "b"
-        if mixes_bool or (fits is not None and array.dtype.kind not in fits):
+        kind = array.dtype.kind
+        if jnp.issubdtype(dtype, jnp.integer):
+            info = jnp.iinfo(dtype)
+            fits = kind in "iu" and (not array.size or int(info.min) <= array.min() <= array.max() <= int(info.max))
+        else:
+            fits = (kind == "b") == jnp.issubdtype(dtype, jnp.bool_)
+            fits &= kind not in "iu" or not jnp.issubdtype(dtype, jnp.bool_)
+            fits &= kind != "c" or jnp.issubdtype(dtype, jnp.complexfloating)
+        if not fits:
             raise BadInitialValueTypeError(
                 f"constant_initializer({self.value!r}) can't fill a variable of dtype {np.dtype(dtype).name}.",
                 kind="init_value",

@@ -1,7 +1,7 @@
-"""An interpreter of the recorded scope programs (tests/data/*.jsonl): runs one in jscope and records the trace TensorFlow would.
+"""An interpreter of the recorded scope programs (tests/data/*.jsonl): runs one and records what TensorFlow would.
 
-Where a program makes an ordinary operation, TensorFlow's op-name table counts it and jscope can't see it; `add` therefore
-opens a `name_scope` of the operation's name in its place, so that the numbering agrees.
+Where a program makes an ordinary operation, TensorFlow's op-name table counts it and jscope can't see it; `add`
+therefore opens a `name_scope` of the operation's name in its place, so that the numbering agrees.
 """
 
 from __future__ import annotations

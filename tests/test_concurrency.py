@@ -1,4 +1,4 @@
-"""Isolation: threads, asyncio tasks, copied contexts, generators, programs inside programs, and all of it under `python -O`."""
+"""Isolation: threads, asyncio tasks, copied contexts, generators, nested programs, and all of it under `python -O`."""
 
 from __future__ import annotations
 
@@ -163,10 +163,44 @@ def test_a_generator_that_outlives_its_program_can_be_dropped():
         js.get_variable_scope()
 
 
-def test_a_generator_program_ends_before_its_body_runs():
-    generator = js.transform(scopes).apply({})
+def test_a_generator_is_no_program():
+    with pytest.raises(js.BadTypeError, match="its body runs after it has ended"):
+        js.transform(scopes)
+    generator = js.transform(lambda: scopes()).apply({})
     with pytest.raises(js.OutsideProgramError):
         next(generator)
+
+
+def test_a_generator_can_be_closed_in_another_program():
+    with js.build(KEY):
+        generator = scopes()
+        next(generator)
+    with js.build(KEY), js.variable_scope("other"):
+        generator.close()
+        assert js.get_variable_scope().name == "other"
+
+
+def test_a_getter_is_of_no_use_outside_its_program():
+    kept = []
+
+    def getter(getter, name, *args, **kwargs):
+        kept.append(getter)
+        return getter(name, *args, **kwargs)
+
+    js.transform(lambda: js.get_variable("v", [2], custom_getter=getter)).specs()
+    with pytest.raises(js.OutsideProgramError):
+        kept[0]("w", [2])
+    with js.build(KEY) as built, pytest.raises(js.OutsideProgramError):
+        kept[0]("w", [2])
+    assert not built.params.names
+
+
+def test_one_build_is_not_entered_twice_at_once():
+    built = js.build(KEY)
+    with built, pytest.raises(js.ScopeExitError, match="running already"):
+        built.__enter__()
+    with pytest.raises(js.OutsideProgramError):
+        js.get_variable_scope()
 
 
 def test_programs_left_out_of_order():
@@ -232,14 +266,14 @@ def test_jax_names_come_out_right_after_a_scope_left_out_of_order():
     assert '"jit(program)/cos"' in text
 
 
-def test_all_of_it_under_python_O():
+def test_all_of_it_under_python_minus_o():
     """Nothing of it hangs on an `assert`: these tests, their own asserts kept, run in a process with -O."""
     this = Path(__file__)
     code = f"""
 import sys
 assert False, "-O must skip this"
 import pytest
-options = ["-q", "-p", "no:cacheprovider", "-W", "ignore::pytest.PytestConfigWarning", "-k", "not python_O"]
+options = ["-q", "-p", "no:cacheprovider", "-W", "ignore::pytest.PytestConfigWarning", "-k", "not python_minus_o"]
 sys.exit(pytest.main([*options, r"{this}"]))
 """
     done = subprocess.run([sys.executable, "-O", "-c", code], capture_output=True, text=True, cwd=this.parent.parent)

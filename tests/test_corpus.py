@@ -12,7 +12,11 @@ import pytest
 from dsl import DATA, LEFT_OUT, load, run_in_build, run_in_transform
 
 # More recorded programs, such as a held-out file, can be added: JSCOPE_CORPUS=path[:path...].
-FILES = [DATA / "cases.jsonl", DATA / "corpus.jsonl", *map(Path, filter(None, os.environ.get("JSCOPE_CORPUS", "").split(":")))]
+FILES = [
+    DATA / "cases.jsonl",
+    DATA / "corpus.jsonl",
+    *map(Path, filter(None, os.environ.get("JSCOPE_CORPUS", "").split(":"))),
+]
 PROGRAMS = [program for path in FILES for program in load(path) if not LEFT_OUT & set(program["tags"])]
 
 # Programs whose trace differs from TensorFlow's, each with its reason.

@@ -102,11 +102,35 @@ def test_constants():
     assert ci(np.ones((2, 2)), verify_shape=True)(None, (2, 2)).shape == (2, 2)
     assert ci([1, 2]) == ci(np.array([1, 2])) != ci([1, 3])
     assert ci(1) != ci(1.0)
-    for value, dtype in ((3.0, jnp.int32), (1, jnp.bool_), (True, jnp.int32), (True, jnp.float32)):
+    bad = [(3.0, jnp.int32), (1, jnp.bool_), (True, jnp.int32), (True, jnp.float32), (300, jnp.int8)]
+    for value, dtype in [*bad, (2**40, jnp.int32), (2j, jnp.float32), (1.5, jnp.int4)]:
         with pytest.raises(TypeError):
             ci(value)(None, (2,), dtype)
     with pytest.raises(TypeError, match="verify_shape"):
         ci([1.0, 2.0], verify_shape=True)(None, (3,))
+
+
+@pytest.mark.parametrize("value", [2**40, 2**63, [1, 2**40]])
+def test_numbers_that_do_not_fit(value):
+    with js.build(KEY), pytest.raises(TypeError, match="can't be held by dtype int32"):
+        js.get_variable("v", initializer=value)
+    with js.build(KEY), pytest.raises(TypeError, match="can't be held by dtype int32"):
+        js.variable(1.7, dtype="int32")
+    with js.build(KEY):
+        count = js.get_variable("n", [], jnp.int32)
+        with pytest.raises(TypeError, match="can't be held by dtype int32"):
+            js.assign(count, 1.5)
+
+
+def test_a_constant_is_a_copy():
+    array = np.ones(2, np.float32)
+    specs = js.transform(
+        lambda: (js.get_variable("a", initializer=array), js.get_variable("b", [2], initializer=constant))
+    )
+    constant = js.constant_initializer(array)
+    specs = specs.specs()
+    array[:] = 5
+    assert specs.init(KEY).map_with_name(lambda _, leaf: leaf.tolist()).flat() == {"a": [1, 1], "b": [1, 1]}
 
 
 def test_matrices():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import re
 import subprocess
@@ -16,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import jscope as js
-from jscope._rng import name_words
+from jscope._rng import _draw, name_words
 
 KEY = jax.random.key(0)
 
@@ -91,6 +92,20 @@ def test_leaks_nothing():
         params = jax.jit(net.init)(KEY, jnp.ones(2))
         jax.jit(net.update)(params, jnp.ones(2), rng=KEY)
         jax.grad(lambda p: net.update(p, jnp.ones(2), rng=KEY)[0].sum())(params)
+
+
+@pytest.mark.parametrize("through", [jax.jit, jax.checkpoint, jax.vmap])
+def test_making_inside_transforms_leaks_nothing(through):
+    net = js.transform(lambda x: through(lambda x: x * js.get_variable("w", []))(x))
+    with jax.checking_leaks():
+        net.specs(jnp.ones(2))
+        net.init(KEY, jnp.ones(2))
+
+
+def test_an_initializer_over_values_of_the_program_is_refused():
+    net = js.transform(lambda x: js.get_variable("w", [3], initializer=lambda k, s, d: jnp.broadcast_to(x.mean(), s)))
+    with pytest.raises(js.InitializerError, match="closes over values that the program computes"):
+        net.init(KEY, jnp.ones(3))
 
 
 def test_big_values_are_freed_without_the_garbage_collector():
@@ -178,25 +193,151 @@ def test_eager_and_jitted_init_agree_to_the_bit(initializer):
     assert jax.jit(net.init)(KEY) == net.init(KEY) == jax.vmap(net.init)(KEY[None]).map_with_name(lambda _, x: x[0])
 
 
-def test_equal_closures_are_compiled_once():
-    compiled = []
+def scaled_normal(scale):
+    return lambda key, shape, dtype: scale * jax.random.normal(key, shape, dtype)
 
-    def initializer(scale):
-        def init(key, shape, dtype):
-            compiled.append(scale)
-            return scale * jax.random.normal(key, shape, dtype)
 
-        return init
+@pytest.mark.parametrize("factory", [jax.nn.initializers.normal, scaled_normal, js.random_normal_initializer])
+def test_initializers_that_do_the_same_are_compiled_once(factory):
+    def program():
+        for i in range(20):
+            js.get_variable(f"v{i}", [3, 7], initializer=factory(0.5 if i % 2 else 1))
+
+    net = js.transform(program)
+    before = _draw._cache_size()
+    net.init(KEY)
+    net.init(jax.random.key(1))
+    assert _draw._cache_size() - before <= 2
+
+
+def test_one_function_is_compiled_once():
+    calls = []
+
+    def initializer(key, shape, dtype):
+        calls.append(1)
+        return jnp.ones(shape, dtype)
 
     def program():
         for i in range(20):
-            js.get_variable(f"v{i}", [3], initializer=initializer(0.5 if i % 2 else 1))
+            js.get_variable(f"v{i}", [3], initializer=initializer)
 
     specs = js.transform(program).specs()
-    compiled.clear()
+    calls.clear()
     specs.init(KEY)
-    specs.init(jax.random.key(1))
-    assert sorted(compiled) == [0.5, 1]
+    specs.init(KEY)
+    assert len(calls) == 1
+
+
+def test_initializers_that_read_other_things_are_not_taken_for_the_same():
+    settings_ = {"fill": 1.0}
+    net = js.transform(lambda: js.get_variable("w", [2], initializer=lambda k, s, d: jnp.full(s, settings_["fill"], d)))
+    assert net.init(KEY)["w"].tolist() == [1, 1]
+    settings_["fill"] = 2.0
+    assert net.init(KEY)["w"].tolist() == [2, 2]
+
+    for value in (1.0, 2.0):
+        globals_ = {"jnp": jnp, "FILL": value}
+        made = eval("lambda key, shape, dtype: jnp.full(shape, FILL, dtype)", globals_)
+        assert js.transform(lambda made=made: js.get_variable("w", [2], initializer=made)).init(KEY)["w"][0] == value
+
+    class Mine(js.random_normal_initializer):
+        def __init__(self, fill):
+            super().__init__()
+            object.__setattr__(self, "fill", fill)
+
+        def __call__(self, key, shape, dtype=None):
+            return jnp.full(shape, self.fill, dtype)
+
+    def program():
+        js.get_variable("a", [2], initializer=Mine(1.0))
+        js.get_variable("b", [2], initializer=Mine(2.0))
+
+    params = js.transform(program).init(KEY)
+    assert (params["a"][0], params["b"][0]) == (1, 2)
+
+
+def test_an_initializer_may_call_itself():
+    def init(key, shape, dtype):
+        if len(shape) > 1:
+            return jnp.stack([init(key, shape[1:], dtype)] * shape[0])
+        return jax.random.normal(key, shape, dtype)
+
+    assert js.transform(lambda: js.get_variable("w", [2, 2], initializer=init)).init(KEY)["w"].shape == (2, 2)
+
+
+def test_init_and_apply_see_arguments_in_one_order():
+    def program(inputs, **more):
+        for name in [*inputs, *more]:
+            with js.variable_scope(None, "dense"):
+                js.get_variable("w", [(inputs | more)[name].size])
+
+    net = js.transform(program)
+    inputs, more = {"right": jnp.ones(2), "left": jnp.ones(3)}, {"z": jnp.ones(4), "a": jnp.ones(5)}
+    params = net.init(KEY, inputs, **more)
+    assert [spec.shape for spec in net.specs(inputs, **more).values()] == [(3,), (2,), (5,), (4,)]
+    net.apply(params, inputs, **more)
+    jax.jit(net.apply)(params, inputs, **more)
+
+
+def test_variables_are_never_weakly_typed():
+    def program():
+        w = js.get_variable("w", initializer=jnp.asarray(2.0))
+        assert not w.weak_type
+        return js.get_variable("b", initializer=w * jnp.ones(3, jnp.bfloat16))
+
+    net = js.transform(program)
+    params = net.init(KEY)
+    assert params["b"].dtype == jnp.float32
+    net.apply(params)
+    scale = js.transform(lambda x: x * js.get_variable("w", []))
+    x = jnp.ones(2, jnp.bfloat16)
+    assert scale.apply({"w": 1.0}, x).dtype == jax.jit(scale.apply)({"w": 1.0}, x).dtype == jnp.float32
+    count = js.transform(lambda: js.assign(js.get_variable("n", []), jnp.where(True, 1.0, 2.0)))
+    assert not count.update({"n": jnp.float32(0)})[1]["n"].weak_type
+
+
+@pytest.mark.parametrize("make", [lambda: jax.random.PRNGKey(0), lambda: jax.random.key(0, impl="rbg")])
+def test_keys_of_other_kinds(make):
+    key = make()
+    seen = []
+
+    def program():
+        made = js.next_key()
+        seen.append((made.shape, made.dtype))
+        js.get_variable("w", [2])
+        return js.get_variable("raw", initializer=jax.random.bits(made, (2,)))
+
+    net = js.transform(program)
+    params = net.init(key)
+    net.apply(params, rng=key)
+    assert set(seen) == {(key.shape, key.dtype)}
+    assert jax.jit(net.init)(key) == params
+
+
+def test_numpy_leaves_of_64_bits_fit_eagerly_and_jitted():
+    net = js.transform(lambda: js.get_variable("w", [2]))
+    tree = {"w": np.ones(2)}
+    assert (net.apply(tree) == jax.jit(net.apply)(tree)).all()
+
+
+def test_a_bare_initializer_that_fails_takes_the_same_way_in_apply():
+    def program():
+        try:
+            return js.get_variable("a", initializer=lambda: 1 / 0)
+        except ZeroDivisionError:
+            return js.get_variable("b", [2])
+
+    net = js.transform(program)
+    assert net.apply(net.init(KEY)).shape == (2,)
+
+
+def test_derivatives_of_code_that_makes_variables():
+    def program(x):
+        return jax.jacfwd(lambda x: x * js.get_variable("w", []))(x)
+
+    net = js.transform(program)
+    net.init(KEY, jnp.float32(1))
+    assert net.apply({"w": 3.0}, jnp.float32(1)) == 3
 
 
 # init and apply agree -------------------------------------------------------------------------------------------------
@@ -204,10 +345,8 @@ def test_equal_closures_are_compiled_once():
 
 def test_an_error_that_only_the_initializer_raises_takes_the_same_way_in_apply():
     def program():
-        try:
+        with contextlib.suppress(ValueError):
             js.get_variable("v", [1], initializer=js.constant_initializer([1.0, 2.0]))
-        except ValueError:
-            pass
         return js.get_variable("v", [1])
 
     net = js.transform(program)

@@ -237,9 +237,10 @@ def test_what_an_initializer_raises_says_for_which_variable():
     def initializer(key, shape, dtype):
         raise KeyError("mine")
 
-    with js.build(KEY), js.variable_scope("a"), pytest.raises(KeyError) as info:
-        asked = line() + 1
-        js.get_variable("v", [2], initializer=initializer)
+    with js.build(KEY), js.variable_scope("a"):
+        asked = line() + 2
+        with pytest.raises(KeyError) as info:
+            js.get_variable("v", [2], initializer=initializer)
     assert f"in the initial value of 'a/v', asked for at {HERE}:{asked}" in info.value.__notes__
 
 

@@ -8,7 +8,7 @@ import pytest
 
 import jscope as js
 from jscope._params import Params
-from jscope._scopes import AUTO_REUSE, ScopeStack
+from jscope._scope_stack import AUTO_REUSE, ScopeStack
 from jscope._sources import Abstract, Drawn, Given
 from jscope._store import Store
 
@@ -44,7 +44,7 @@ def test_sources():
     def declare(store):
         return store.get_variable("v", [2])
 
-    abstract = jax.eval_shape(lambda: declare(Store(Abstract())))
+    abstract = jax.eval_shape(lambda: declare(Store(Abstract(KEY))))
     assert (abstract.shape, abstract.dtype) == ((2,), jnp.float32)
     drawn = declare(Store(Drawn(KEY)))
     given = declare(Store(Given(Params({"v": drawn}))))

@@ -186,6 +186,24 @@ class TestInit:
             specs.init(KEY)
         assert "net.init" in caught.value.fix
 
+    def test_a_value_computed_by_way_of_a_ref(self):
+        def program(x):
+            ref = jax.new_ref(jnp.zeros(3))
+            ref[...] = x * 2
+            js.get_variable("w", initializer=ref[...])
+
+        assert js.transform(program).init(KEY, jnp.ones(3))["w"].tolist() == [2, 2, 2]
+
+    def test_a_value_computed_from_abstract_arguments(self):
+        data = js.transform(lambda x: js.get_variable("w", initializer=x * 2))
+        with pytest.raises(js.InitializerError, match="from arguments that are abstract"):
+            data.init(KEY, jax.ShapeDtypeStruct((3,), jnp.float32))
+
+    @pytest.mark.parametrize("call", [lambda: net.init(0, X), lambda: net.apply({}, X, rng=0), lambda: js.build(0)])
+    def test_what_is_no_key(self, call):
+        with pytest.raises(js.BadTypeError, match="takes a JAX random key, not a int"):
+            call()
+
     def test_a_computed_value_sees_variables_made_inside_transforms(self):
         @jax.jit
         def inner():

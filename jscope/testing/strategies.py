@@ -15,6 +15,8 @@ import jscope as js
 
 # TensorFlow's pattern for names at the root; inside a scope more is allowed.
 _ROOT_NAME = re.compile(r"[A-Za-z0-9.][A-Za-z0-9_.\\/>-]*")
+# What a part after a slash may not begin with, where it has to stand at the root on its own.
+_BAD_PART = re.compile(r"/[_\\>-]")
 
 _VARIABLES = ("w", "b", "kernel", "bias", "gamma")
 _SCOPES = ("a", "b", "tower", "head", "layer_1")
@@ -46,6 +48,9 @@ def names(*, odd: bool = True) -> SearchStrategy[str]:
 def scope_names(*, odd: bool = True) -> SearchStrategy[str]:
     """Names of variable scopes, valid everywhere.
 
+    That is less than TF1 takes at first: a scope `a/_b` opens, but entered again through its scope object at the root
+    it is refused, since the op scope is then called `_b`.
+
     Args:
       odd: as in `names`; these may end in a slash.
 
@@ -62,7 +67,7 @@ def scope_names(*, odd: bool = True) -> SearchStrategy[str]:
       ...         assert scope.name == name
       >>> test()
     """
-    return _names(_SCOPES, odd)
+    return _names(_SCOPES, odd).filter(lambda name: not _BAD_PART.search(name))
 
 
 def _names(common: tuple[str, ...], odd: bool) -> SearchStrategy[str]:
@@ -164,7 +169,7 @@ def params(
     max_leaves: int = 6,
     colliding: bool = True,
 ) -> SearchStrategy[js.Params]:
-    """Trees of parameters, nested up to three names deep.
+    """Trees of parameters, nested up to three names deep; some names differ by an ending only (`w`, `w-`, `w0`).
 
     Args:
       names: a strategy for the names that full names are put together from; default `names()`.
@@ -197,6 +202,9 @@ def _params(
 ) -> js.Params:
     # Few parts for many names: so scopes hold more than one variable, and names collide.
     parts = draw(st.lists(names() if of_name is None else of_name, min_size=1, max_size=3, unique=True))
+    if of_name is None:
+        # In sorted order these stand around what lies in scope parts[0], "-" before the slash and "0" after it.
+        parts = [*parts, parts[0] + "-", parts[0] + "0"]
     full_names = st.lists(st.sampled_from(parts), min_size=1, max_size=3).map("/".join)
     found = draw(st.lists(full_names, max_size=max_leaves, unique=True))
     if not colliding:

@@ -1,7 +1,7 @@
 """What it costs to hand a tree of parameters to a jitted function that does next to nothing.
 
-Side by side in one run: a nested dict (the ratio's base), the same nested dict again (the noise of the run), `Params`, a
-flat dict and a bare tuple of leaves (the floor). Every output is waited for. Run:
+Side by side in one run: a nested dict (the ratio's base), the same nested dict again (the noise of the run), `Params`,
+a flat dict and a bare tuple of leaves (the floor). Every output is waited for. Run:
 
     python tests/benchmarks/dispatch.py [repeats]
 """

@@ -13,9 +13,8 @@ import jax
 import jax.numpy as jnp
 
 from ._ambient import current
-from ._declare import GLOBAL_VARIABLES, TRAINABLE_VARIABLES
+from ._declare import GLOBAL_VARIABLES, LOCAL_VARIABLES, REGULARIZATION_LOSSES, TRAINABLE_VARIABLES
 from ._specs import VariableSpec
-from ._store import LOCAL_VARIABLES, REGULARIZATION_LOSSES
 
 
 class GraphKeys:

@@ -328,6 +328,10 @@ class ScopeStack:
             overrides = {**overrides, "custom_getter": getter}
         return state._replace(**overrides)
 
+    def is_open(self, request: Any) -> bool:
+        """Whether `request` has been entered in this program, and not been left."""
+        return bool(self._open.get(request) or self._open_op_scopes.get(request))
+
     def leave(self, request: ScopeRequest) -> None:
         """Leaves the last entry of `request`.
 
