@@ -70,14 +70,21 @@ class ScopeMachine(RuleBasedStateMachine):
         handle = context.__enter__()
         self.counts[name] = self.counts.get(name, 0) + 1
         self.stack.append(Open(context, Scope(name, reuse), handle, dict(self.counts) if captured else None))
+        assert (handle.name, handle.reuse) == (name, reuse)
 
     # Scopes -----------------------------------------------------------------------------------------------------------
 
     @rule(name=NAMES, reuse=REUSE)
+    def enter_by_name(self, name, reuse):
+        self.enter(name, reuse)
+
     def enter(self, name, reuse):
         self.opened(js.variable_scope(name, reuse=reuse), self.full(name), reuse or self.scope.reuse)
 
     @rule(name=st.sampled_from(["d", "d_1"]))
+    def enter_by_default_name(self, name):
+        self.enter_default(name)
+
     def enter_default(self, name):
         unique, number = name, 0
         while self.counts.get(self.full(unique), 0) > 0:
@@ -86,12 +93,18 @@ class ScopeMachine(RuleBasedStateMachine):
         self.opened(js.variable_scope(None, name), self.full(unique), self.scope.reuse)
 
     @rule(data=st.data(), reuse=REUSE)
-    def enter_captured(self, data, reuse):
-        scope, handle = data.draw(st.sampled_from(self.captured))
+    def enter_again(self, data, reuse):
+        self.enter_captured(data.draw(st.sampled_from(self.captured)), reuse)
+
+    def enter_captured(self, captured, reuse):
+        scope, handle = captured
         self.opened(js.variable_scope(handle, reuse=reuse), scope.name, reuse or scope.reuse, captured=True)
 
     @precondition(lambda self: len(self.stack) > 1)
     @rule()
+    def leave(self):
+        self.exit()
+
     def exit(self):
         left = self.stack.pop()
         left.context.__exit__(None, None, None)
@@ -99,6 +112,18 @@ class ScopeMachine(RuleBasedStateMachine):
             self.counts = left.restored
         else:
             self.counts.update({name: 0 for name in self.counts if name.startswith(left.scope.name + "/")})
+
+    @rule(data=st.data(), by_name=st.booleans(), defaults=st.lists(st.sampled_from(["d", "d_1"]), max_size=3))
+    def visit(self, data, by_name, defaults):
+        """Opens default names in a scope and leaves them all: which numbers are taken then?"""
+        if by_name:
+            self.enter(data.draw(COMMON), None)
+        else:
+            self.enter_captured(data.draw(st.sampled_from(self.captured)), None)
+        for name in defaults:
+            self.enter_default(name)
+            self.exit()
+        self.exit()
 
     @precondition(lambda self: len(self.stack) > 2)
     @rule()
