@@ -17,7 +17,8 @@ def lift(net: Transformed, /, *args: Any, **kwargs: Any) -> Params:
     """Declares (or, under reuse, finds) the variables of `net` under the current scope, and gives them as a tree.
 
     `net.apply(tree, ...)` is then an explicit, pure call: a body for transforms that take all inputs as arguments, and
-    one function, so one trace, however many scopes it is lifted in. `net` keeps its own defaults: the initializer,
+    one function, so that JAX keeps one trace of `jax.checkpoint(net.apply)`, however many scopes it is lifted in. (To
+    learn the variables, each lift runs `net.specs` besides.) `net` keeps its own defaults: the initializer,
     regularizer, dtype and getter of the current scope do not reach into it.
 
     Args:
