@@ -259,11 +259,8 @@ class Store:
     ) -> Any:
         asked = functools.partial(self._asked, key, shape, dtype)
         if initializer is None:
-            initializer, by_shape = default_initializer(key, shape, dtype, asked), True
-            if None in shape:  # type: ignore[operator]  # there is a shape, or the line above raises
-                checked_initializer(initializer, key, shape, asked)
-        else:
-            initializer, by_shape = checked_initializer(initializer, key, shape, asked)
+            initializer = default_initializer(key, shape, dtype, asked)
+        initializer, by_shape = checked_initializer(initializer, key, shape, asked)
         check_constraint(constraint, key, asked)
         trainable = trainable is None or bool(trainable)
         collections = collections_of(collections, trainable, key, asked)
