@@ -56,6 +56,8 @@ class Abstract:
     def make(self, variable: Variable) -> Any:
         if not isinstance(variable.initializer, InitialValue | FromProgram):
             _rng.check_draw(variable.initializer, variable.shape, variable.dtype, self._key)
+        if not isinstance(variable.dtype, np.dtype):  # random keys
+            return jax.lax.empty(variable.shape, variable.dtype)
         # One primitive, unlike jnp.zeros; and, unlike lax.empty on JAX 0.10, one that vmap leaves alone.
         return jax.lax.broadcast_in_dim(np.zeros((), variable.dtype), variable.shape, ())
 

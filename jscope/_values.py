@@ -114,7 +114,7 @@ def as_initial_value(value: Any) -> jax.Array | np.ndarray:
     """
     if isinstance(value, jax.Array):
         # A weak 64-bit array stands for a Python number that jax.jit was given.
-        if value.weak_type and value.dtype in _WIDE:
+        if value.dtype in _WIDE and getattr(value, "weak_type", False):
             return value.astype(_NARROW[value.dtype.kind])
         return value
     try:

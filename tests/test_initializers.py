@@ -122,6 +122,19 @@ def test_numbers_that_do_not_fit(value):
             js.assign(count, 1.5)
 
 
+@pytest.mark.parametrize("value", [jax.random.key(3), np.float32("nan"), np.array([np.nan, 1], np.float32)])
+def test_given_values_compare_by_their_bytes(value):
+    net = js.transform(lambda: js.get_variable("v", initializer=value))
+    specs = net.specs()
+    assert specs == net.specs()
+    assert "v" in str(specs)
+    made = net.init(KEY)["v"]
+    assert (made.shape, made.dtype) == (value.shape, value.dtype)
+    assert net.apply({"v": made}) is made
+    zero, minus = (js.transform(lambda z=z: js.get_variable("v", initializer=z)).specs() for z in (0.0, -0.0))
+    assert zero != minus
+
+
 def test_a_constant_is_a_copy():
     array = np.ones(2, np.float32)
     specs = js.transform(

@@ -245,6 +245,9 @@ def test_what_an_initializer_raises_says_for_which_variable():
 
 
 def test_narrowed_dtypes_warn():
-    with js.build(KEY) as built, pytest.warns(UserWarning, match="float64 is float32 here"):
-        js.get_variable("v", [], jnp.float64)
+    with js.build(KEY) as built:
+        asked = line() + 2
+        with pytest.warns(UserWarning, match="float64 is float32 here") as warned:
+            js.get_variable("v", [], jnp.float64)
+    assert (warned[0].filename, warned[0].lineno) == (HERE, asked)
     assert built.specs["v"].dtype == jnp.float32

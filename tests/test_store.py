@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 import jscope as js
@@ -69,6 +70,35 @@ def test_a_store_knows_levels():
     outside = store.get_variable("v")
     store.level = 1
     assert store.get_variable("v") is outside  # good in every trace
+
+
+def test_a_regularizer_that_is_refused_is_not_kept():
+    store = Store(Drawn(KEY))
+    with pytest.raises(js.BadTypeError):
+        store.get_variable("v", [2], regularizer=3)
+    assert [spec.regularizer for spec in store.specs()] == [None]
+    assert store.losses() == []
+
+
+def test_a_constant_has_a_partition_too():
+    seen = []
+
+    def partitioner(shape, dtype):
+        seen.append((shape, dtype))
+        return jax.sharding.PartitionSpec("data")
+
+    store = Store(Drawn(KEY))
+    store.get_variable("a", initializer=np.ones((4, 2), np.float32), partitioner=partitioner)
+    store.get_variable("b", initializer=lambda: [1, 2], partitioner=partitioner)
+    assert seen == [((4, 2), jnp.float32), ((2,), jnp.int32)]
+    assert [spec.partition for spec in store.specs()] == 2 * [jax.sharding.PartitionSpec("data")]
+
+
+def test_a_set_of_collections_has_one_order():
+    store = Store(Drawn(KEY))
+    names = {f"c{i}" for i in range(20)}
+    store.get_variable("v", [], collections=names, trainable=False)
+    assert store.specs()[0].collections == tuple(sorted(names))
 
 
 def test_stores_share_nothing():

@@ -166,6 +166,12 @@ def test_grad_through_blocks_equals_arithmetic(through):
     assert jax.jit(jax.grad(net.apply))(params, X) == grads
 
 
+def test_a_value_made_inside_does_not_leave_by_a_collection():
+    net = js.transform(lambda x: jax.jit(lambda x: js.add_to_collection("c", (x * 2,)))(x))
+    with pytest.raises(js.TransformError, match="nobody outside could use it"):
+        net.apply({}, X)
+
+
 def test_a_swallowed_error_is_not_cached():
     @jax.jit
     def block(x):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
+import inspect
 import logging
 import pickle
 
@@ -24,6 +26,11 @@ def dense(x):
 
 
 net = js.transform(dense)
+
+
+@js.transform
+def decorated():
+    return js.get_variable("w", [])
 
 
 class TestTransformed:
@@ -50,6 +57,24 @@ class TestTransformed:
 
     def test_pickles(self):
         assert pickle.loads(pickle.dumps(net)) == net
+
+    def test_pickles_as_a_decorated_function(self):
+        assert pickle.loads(pickle.dumps(decorated)) is decorated
+
+    def test_signatures_are_those_of_the_call(self):
+        assert next(iter(inspect.signature(net.apply).parameters)) == "params"
+        assert next(iter(inspect.signature(net.init).parameters)) == "key"
+
+    def test_a_callable_without_a_hash(self):
+        @dataclasses.dataclass
+        class Model:
+            size: int
+
+            def __call__(self):
+                return js.get_variable("w", [self.size])
+
+        assert hash(js.transform(Model(2))) == hash(js.transform(Model(2)))
+        assert js.transform(Model(2)) == js.transform(Model(2)) != js.transform(Model(3))
 
     def test_takes_any_callable(self):
         class Model:
@@ -204,6 +229,13 @@ class TestInit:
         with pytest.raises(js.BadTypeError, match="takes a JAX random key, not a int"):
             call()
 
+    def test_a_bare_initializer_may_read_inside_a_transform(self):
+        def program():
+            js.get_variable("a", [], initializer=js.ones_initializer())
+            js.get_variable("b", initializer=lambda: jax.jit(lambda: js.value("a") * 2)())
+
+        assert js.transform(program).init(KEY).flat() == {"a": 1.0, "b": 2.0}
+
     def test_a_computed_value_sees_variables_made_inside_transforms(self):
         @jax.jit
         def inner():
@@ -259,6 +291,14 @@ class TestApply:
             "'kernel' is missing (near: 'kernal')",
         )
         assert f"{__file__}:" in caught.value.where
+
+    def test_a_program_that_needs_concrete_values_says_what_is_missing(self):
+        def program(x):
+            w = js.get_variable("w", [])
+            return w if x.sum() > 0 else -w
+
+        with pytest.raises(js.ParamsMismatchError, match="'w' is missing"):
+            js.transform(program).apply({}, X)
 
     def test_faults_inside_a_transform(self):
         inside = js.transform(lambda x: jax.jit(dense)(x))
