@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ._errors import InitializerError, user_line
+from ._errors import InitializerError, MissingRngError, user_line
 from ._values import is_traced
 
 
@@ -35,6 +35,39 @@ def fold_name(key: jax.Array, name: str) -> jax.Array:
 def call_key(key: jax.Array, scope: str, name: str, count: int) -> jax.Array:
     """The key of the `count`-th `next_key(name)` in `scope`; the zero byte keeps it apart from variables' names."""
     return fold_name(key, f"{scope}\0{name}\0{count}")
+
+
+class CallKeys:
+    """The keys of `next_key` in one run.
+
+    Args:
+      root: the key they all come from, or None.
+    """
+
+    __slots__ = ("_counts", "_root")
+
+    def __init__(self, root: jax.Array | None) -> None:
+        self._root = root
+        self._counts: dict[tuple[str, str], int] = {}
+
+    def next(self, scope: str, name: str) -> jax.Array:
+        """The next key of this scope under `name`.
+
+        Raises:
+          MissingRngError: without a root.
+        """
+        if self._root is None:
+            raise MissingRngError(
+                "next_key is called, but this call was given no rng.",
+                kind="no_rng",
+                asked=f"next_key({name!r})",
+                scope=scope,
+                where=user_line(),
+                fix="pass one: net.apply(params, ..., rng=jax.random.key(0))",
+            )
+        count = self._counts.get((scope, name), 0)
+        self._counts[scope, name] = count + 1
+        return call_key(self._root, scope, name, count)
 
 
 def draw(initializer: Callable[..., Any], shape: tuple[int, ...], dtype: Any, key: jax.Array, name: str) -> jax.Array:

@@ -112,12 +112,22 @@ class Given:
             fault = mismatch(leaf, variable.shape, variable.dtype)
             if fault:
                 raise self._fault(f"'{variable.name}': {fault}")
-        if isinstance(leaf, jax.Array):
-            return leaf
-        # Concrete in whatever trace this is the first read, since later reads may come from another.
-        with jax.ensure_compile_time_eval():
-            return jnp.asarray(as_initial_value(leaf))
+        return _array(leaf)
+
+    def start(self, name: str) -> Any:
+        """The leaf of that name as an array; None where the tree has none."""
+        index = self._index.get(name)
+        leaf = None if index is None else self._leaves[index]
+        return None if leaf is None or isinstance(leaf, jax.ShapeDtypeStruct) else _array(leaf)
 
     def _fault(self, fault: str) -> ParamsMismatchError:
         faults = self._all_faults() if self._all_faults is not None else []
         return mismatch_error(faults if fault in faults else [fault, *faults])
+
+
+def _array(leaf: Any) -> jax.Array:
+    if isinstance(leaf, jax.Array):
+        return leaf
+    # Concrete in whatever trace this is the first read, since later reads may come from another.
+    with jax.ensure_compile_time_eval():
+        return jnp.asarray(as_initial_value(leaf))

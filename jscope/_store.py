@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from . import _rng
+from ._carried import Carried, Rehearsal
 from ._declare import (
     REGULARIZATION_LOSSES,
     assignable,
@@ -33,7 +33,6 @@ from ._errors import (
     BadArgumentError,
     BadTypeError,
     InitializerError,
-    MissingRngError,
     TransformError,
     VariableExistsError,
     VariableNotFoundError,
@@ -43,6 +42,7 @@ from ._errors import (
 )
 from ._names import matcher, near
 from ._registry import Registry
+from ._rng import CallKeys
 from ._scope_stack import Reuse, ScopeStack
 from ._sources import Source
 from ._specs import VariableSpec
@@ -68,40 +68,50 @@ class Store:
       scopes: the scopes of this run.
       rng: root of `next_key`, or None.
       can_assign: whether `assign` is allowed.
+      carried: the variables that are assigned inside transforms; default a rehearsal of them.
 
     Attributes:
       level: the level of the call in progress; whoever owns the store sets it.
       observe: looks up the level anew, for user code (getters) that may have entered another trace meanwhile.
       registry: the variables, by key, name, array and collection.
       computed: name -> initial value computed by the program.
+      templates, lifted: what `make_template` and `lift` keep for one run.
     """
 
     __slots__ = (
-        "_key_counts",
+        "_keys",
         "can_assign",
+        "carried",
         "computed",
         "level",
+        "lifted",
         "observe",
         "registry",
-        "rng",
         "scopes",
         "source",
         "templates",
     )
 
     def __init__(
-        self, source: Source, scopes: ScopeStack | None = None, *, rng: jax.Array | None = None, can_assign: bool = True
+        self,
+        source: Source,
+        scopes: ScopeStack | None = None,
+        *,
+        rng: jax.Array | None = None,
+        can_assign: bool = True,
+        carried: Carried | Rehearsal | None = None,
     ) -> None:
         self.source = source
         self.scopes = scopes or ScopeStack()
-        self.rng = rng
         self.can_assign = can_assign
+        self.carried = carried or Rehearsal()
         self.level = 0
         self.observe: Callable[[], int] = lambda: self.level
         self.computed: dict[str, Any] = {}
         self.templates: dict[Any, Any] = {}
+        self.lifted: dict[Any, Any] = {}
         self.registry = Registry()
-        self._key_counts: dict[tuple[str, str], int] = {}
+        self._keys = CallKeys(rng)
 
     # get_variable -----------------------------------------------------------------------------------------------------
 
@@ -282,11 +292,14 @@ class Store:
 
     def _declare(self, variable: Variable, computed: Any, *, shared: bool) -> Any:
         """Registers a variable whose name is taken; `computed` is its initial value if the program computed that."""
+        variable.bound = self.source.makes_values
         if computed is not None and self.source.makes_values:
             value = self.computed[variable.name] = jnp.array(computed, variable.dtype, copy=True)
             self._remember(variable, value)
         else:
             value = self._make(variable)
+        if variable.name in self.carried.names and self.carried.takes(variable, value):
+            value = self.read(variable)
         if variable.shape is None:  # a bare initializer that did not run: the given value says what it is
             variable.shape, variable.dtype = value.shape, value.dtype
         self.registry.add(variable, shared)
@@ -311,6 +324,10 @@ class Store:
         return self._make(variable) if value is None else value
 
     def _make(self, variable: Variable) -> Any:
+        if variable.carried is not None:
+            value = variable.carried.read(variable, self._done_to(variable, "value") if self.level else None)
+            self._remember(variable, value)
+            return value
         level = self.level
         try:
             value = self.source.make(variable)
@@ -325,7 +342,7 @@ class Store:
         return value
 
     def _remember(self, variable: Variable, value: Any) -> None:
-        if self.level and self.source.makes_values:
+        if variable.bound and (self.level or variable.carried is not None):
             variable.inner[self.level] = self.registry.remember_weakly(value, variable)
         else:
             variable.value = value
@@ -334,11 +351,7 @@ class Store:
     def assign(self, reference: Any, value: Any) -> Any:
         """Sets a variable for the rest of this run; returns the new value as an array."""
         variable = self.find(reference, "assign")
-        asked: dict[str, Any] = {
-            "asked": f"assign('{variable.name}')",
-            "scope": self.scopes.state.name,
-            "where": user_line(),
-        }
+        asked = self._done_to(variable, "assign")
         if not self.can_assign:
             raise AssignError(
                 f"'{variable.name}' is assigned, but this call gives no tree back.",
@@ -346,24 +359,25 @@ class Store:
                 **asked,
                 fix="call net.update(params, ...), which returns (out, params with all assignments)",
             )
-        if self.level:
-            raise TransformError(
-                f"'{variable.name}' is assigned inside a JAX transform, from which its value can't be carried out.",
-                kind="assign_inside",
-                **asked,
-                fix="return the new value from the transformed function and assign it outside",
-            )
         value = assignable(variable, value, asked)
         if self.registry.knows(value):
             value = jnp.array(value, copy=True)  # an object of its own, so that each array still tells its variable
-        variable.inner.clear()
+        if variable.carried is not None:
+            variable.carried.write(variable, value, asked if self.level else None)
+        elif self.level:
+            self.carried.assign_inside(variable, asked)
+        variable.forget()
         variable.assigned = True
         self._remember(variable, value)
         return value
 
     def assigned(self) -> dict[str, Any]:
         """name -> value of all variables that the program assigned."""
-        return {name: variable.value for name, variable in self.registry.by_name.items() if variable.assigned}
+        return {
+            name: variable.value if variable.carried is None else variable.carried.final(name)
+            for name, variable in self.registry.by_name.items()
+            if variable.assigned
+        }
 
     def values(self) -> dict[str, Any]:
         """name -> current value of all variables."""
@@ -444,25 +458,15 @@ class Store:
                 self.level = level  # a regularizer may have called from an inner trace
         return [loss for loss in losses if loss is not None]
 
-    # Keys -------------------------------------------------------------------------------------------------------------
-
     def next_key(self, name: str) -> jax.Array:
         """The next key of this scope under `name`."""
-        scope = self.scopes.state.name
-        if self.rng is None:
-            raise MissingRngError(
-                "next_key is called, but this call was given no rng.",
-                kind="no_rng",
-                asked=f"next_key({name!r})",
-                scope=scope,
-                where=user_line(),
-                fix="pass one: net.apply(params, ..., rng=jax.random.key(0))",
-            )
-        count = self._key_counts.get((scope, name), 0)
-        self._key_counts[scope, name] = count + 1
-        return _rng.call_key(self.rng, scope, name, count)
+        return self._keys.next(self.scopes.state.name, name)
 
     # The steps of a creation ------------------------------------------------------------------------------------------
+
+    def _done_to(self, variable: Variable, call: str) -> dict[str, Any]:
+        """The fields of an error about a call on a variable."""
+        return {"asked": f"{call}('{variable.name}')", "scope": self.scopes.state.name, "where": user_line()}
 
     def _asked(self, key: Any, shape: Any, dtype: Any, kind: str) -> dict[str, Any]:
         """The fields of an error about a `get_variable` call."""

@@ -9,9 +9,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
-import numpy as np
 
 from ._ambient import Frame, Hint
+from ._arguments import Arguments
+from ._carried import Carried, Rehearsal
 from ._compat import needed_only
 from ._errors import BadNameError, BadTypeError, InitializerError, user_line
 from ._params import Params
@@ -31,7 +32,7 @@ class Transformed:
     `specs`, `init`, `apply` and `update` are the same objects at every access, so `jax.jit(net.apply)` caches.
     """
 
-    __slots__ = ("__dict__", "_fn", "_hint")
+    __slots__ = ("__dict__", "_fn", "_hint", "_rehearsed")
 
     __name__: str
 
@@ -41,6 +42,7 @@ class Transformed:
         members |= {"__wrapped__": fn, "__module__": getattr(fn, "__module__", __name__)}
         object.__setattr__(self, "_fn", fn)
         object.__setattr__(self, "_hint", Hint())
+        object.__setattr__(self, "_rehearsed", {})
         # JAX names a compiled program after its function: jit(net.apply) reads as jit(program).
         for member, shown in (("specs", "_specs"), ("init", "_init"), ("apply", ""), ("update", "_update")):
             method = getattr(type(self), member)
@@ -95,7 +97,7 @@ class Transformed:
           >>> net.specs(jax.ShapeDtypeStruct((1, 2), jnp.float32))["w"].shape
           (2, 3)
         """
-        return Specs(self._trace(Abstract, abstract_key(), args, kwargs)[0])
+        return self._declared(abstract_key(), Arguments(args, kwargs))[0]
 
     def init(self, key: jax.Array, /, *args: Any, warm_start: Mapping[str, Any] | None = None, **kwargs: Any) -> Params:
         """All initial values; nothing else of the program is computed. Can be jitted, vmapped over keys, `eval_shape`d.
@@ -120,12 +122,13 @@ class Transformed:
           Array(6., dtype=float32)
         """
         _check_key(key, "init")
-        specs = Specs(self._trace(Abstract, key, args, kwargs)[0])
+        arguments = Arguments(args, kwargs)
+        specs, inside = self._declared(key, arguments)
         kept = Params(warm_start or {}).names
         by_program = [
             name for name, spec in specs.items() if isinstance(spec.initializer, FromProgram) and name not in kept
         ]
-        computed = self._computed(key, by_program, args, kwargs) if by_program else {}
+        computed = self._computed(key, specs, inside, by_program, arguments) if by_program else {}
         return specs.init_with(key, computed, warm_start)
 
     def apply(self, params: Mapping[str, Any], /, *args: Any, rng: jax.Array | None = None, **kwargs: Any) -> Any:
@@ -193,60 +196,98 @@ class Transformed:
 
         if rng is not None:
             _check_key(rng, "rng=")
-        # As `specs` and `jax.jit` do: the program sees dicts in JAX's order, whatever order they come in.
-        args, kwargs = jax.tree.unflatten(*jax.tree.flatten((args, kwargs))[::-1])
-        store = Store(Given(tree, all_faults), new_scopes(shown=True), rng=rng, can_assign=can_assign)
+        arguments = Arguments(args, kwargs)
+        source = Given(tree, all_faults)
+        carried = Carried(_ENTRY, self._assigned_inside(source, rng, arguments) if can_assign else frozenset())
+        carried.start_all(source.start)
+        store = Store(source, new_scopes(shown=True), rng=rng, can_assign=can_assign, carried=carried)
+        return self._call(store, arguments, lambda out: (out, store.assigned()))
+
+    def _call(
+        self, store: Store, arguments: Arguments, result: Callable[[Any], Any], arrays: list[Any] | None = None
+    ) -> Any:
+        """Runs the program: `result(its output)`, while the store still has its values."""
+        args, kwargs = arguments.filled(arrays)
         try:
             with Frame(store, self._hint):
                 out = self._fn(*args, **kwargs)
-            return out, store.assigned()
+            return result(out)
         finally:
             store.release()
 
+    def _assigned_inside(self, source: Source, rng: Any, arguments: Arguments) -> frozenset[str]:
+        """The variables that the program assigns inside transforms for such arguments, from a rehearsal."""
+        kind = _rehearsal_kind(arguments)
+        known = self._rehearsed.get(kind)
+        if known is not None:
+            return known
+        rehearsal = Rehearsal()
+        store = Store(source, new_scopes(shown=False), rng=rng, carried=rehearsal)
+        try:
+            # A new function each time, as in `_declared`.
+            jax.eval_shape(lambda: self._call(store, arguments, lambda out: None))
+        except Exception:  # the run itself will say what is wrong, or needs concrete values and does without
+            return frozenset(rehearsal.names)
+        return self._note(kind, rehearsal)
+
+    def _note(self, kind: Any, rehearsal: Rehearsal) -> frozenset[str]:
+        names = frozenset(rehearsal.names)
+        if kind is not None:
+            if len(self._rehearsed) >= _REHEARSALS_KEPT:
+                self._rehearsed.clear()
+            self._rehearsed[kind] = names
+        return names
+
+    def _declared(self, key: Any, arguments: Arguments) -> tuple[Specs, frozenset[str]]:
+        """What the program declares, and which variables it assigns inside transforms, from an abstract run."""
+        rehearsal = Rehearsal()
+        declared: list[Any] = []
+
+        # A new function each time: JAX caches traces by function, and on a hit the program would not run.
+        def traced(key: jax.Array, arrays: list[Any]) -> None:
+            store = Store(Abstract(key), new_scopes(shown=False), rng=key, carried=rehearsal)
+            self._call(store, arguments, lambda out: declared.extend(store.specs()), arrays)
+
+        jax.eval_shape(traced, key, arguments.arrays)
+        return Specs(declared), self._note(_rehearsal_kind(arguments), rehearsal)
+
     def _computed(
-        self, key: jax.Array, names: list[str], args: tuple[Any, ...], kwargs: dict[str, Any]
+        self, key: jax.Array, specs: Specs, inside: frozenset[str], names: list[str], arguments: Arguments
     ) -> dict[str, jax.Array]:
         """The initial values that the program computes, and nothing else of it."""
-        _, traced, arrays = self._trace(Drawn, key, args, kwargs, names)
-        if any(isinstance(array, jax.ShapeDtypeStruct) for array in arrays):
+        if any(isinstance(array, jax.ShapeDtypeStruct) for array in arguments.arrays):
             raise InitializerError(
                 f"The initial values of {some(names)} are computed by the program, from arguments that are abstract.",
                 kind="from_program",
                 where=user_line(),
                 fix="call init with arrays, not with ShapeDtypeStructs",
             )
-        values = jax.jit(needed_only(traced))(*jax.tree.leaves((key, arrays)))
+
+        def traced(key: jax.Array, arrays: list[Any]) -> list[Any]:
+            def start(name: str) -> Any:
+                return None if isinstance(specs[name].initializer, FromProgram) else specs[name].initial_value(key)
+
+            carried = Carried(_ENTRY, inside)
+            carried.start_all(start)
+            store = Store(Drawn(key), new_scopes(shown=False), rng=key, carried=carried)
+            return self._call(store, arguments, lambda out: [store.computed[name] for name in names], arrays)
+
+        closed = jax.make_jaxpr(traced)(key, arguments.arrays)
+        values = jax.jit(needed_only(closed))(*jax.tree.leaves((key, arguments.arrays)))
         return dict(zip(names, values, strict=True))
 
-    def _trace(
-        self,
-        source: Callable[[jax.Array], Source],
-        key: Any,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        wanted: list[str] | None = None,
-    ) -> tuple[list[Any], Any, list[Any]]:
-        """Runs the program abstractly: its declarations, the trace of `wanted` initial values, its array inputs."""
-        leaves, structure = jax.tree.flatten((args, kwargs))
-        abstract = [isinstance(leaf, jax.Array | np.ndarray | jax.ShapeDtypeStruct) for leaf in leaves]
-        arrays = [leaf for leaf, is_array in zip(leaves, abstract, strict=True) if is_array]
-        declared: list[Any] = []
 
-        # A new function each time: JAX caches traces by function, and on a hit the program would not run.
-        def traced(key: jax.Array, arrays: list[Any]) -> list[Any]:
-            rest = iter(arrays)
-            filled = [next(rest) if is_array else leaf for leaf, is_array in zip(leaves, abstract, strict=True)]
-            args, kwargs = jax.tree.unflatten(structure, filled)
-            store = Store(source(key), new_scopes(shown=False), rng=key)
-            try:
-                with Frame(store, self._hint):
-                    self._fn(*args, **kwargs)
-                declared.extend(store.specs())
-                return [store.computed[name] for name in wanted or ()]
-            finally:
-                store.release()
+# The code in which every program is entered: where the stack of transforms within it ends.
+_ENTRY = Transformed._call.__code__
 
-        return declared, jax.make_jaxpr(traced)(key, arrays), arrays
+_REHEARSALS_KEPT = 64
+
+
+def _rehearsal_kind(arguments: Arguments) -> Any:
+    """Equal for arguments for which one rehearsal tells of the other; None where none does."""
+    kind = arguments.kind(plain=True)
+    # Without jit no loop is traced, and what is assigned in its body is assigned outside all transforms.
+    return kind and (kind, jax.config.jax_disable_jit)  # type: ignore[attr-defined]
 
 
 def transform(fn: Callable[..., Any]) -> Transformed:

@@ -16,7 +16,9 @@ class Variable:
 
     Attributes:
       value: its value where that is good in every trace; `NOTHING` while there is none.
-      inner: level -> weak reference to the value, for values that are bound to an inner trace.
+      inner: level -> weak reference to the value, for values that are bound to one trace.
+      bound: whether a value is bound to the trace it is made in.
+      carried: the run's refs, if JAX carries its value in one of them, else None.
       assigned: whether the program assigned it.
       created_at: (file, line) of the call that made it.
       used_at: the same of each later read.
@@ -24,6 +26,8 @@ class Variable:
 
     __slots__ = (
         "assigned",
+        "bound",
+        "carried",
         "collections",
         "constraint",
         "created_at",
@@ -68,7 +72,14 @@ class Variable:
         self.used_at: list[tuple[str, int] | None] = []
         self.value: Any = NOTHING
         self.inner: dict[int, Any] = {}
+        self.bound = False
+        self.carried: Any = None
         self.assigned = False
+
+    def forget(self) -> None:
+        """Lets go of the values known so far: another one is assigned."""
+        self.value = NOTHING
+        self.inner.clear()
 
     def spec(self) -> VariableSpec:
         """What is known of it so far, as a value."""

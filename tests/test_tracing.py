@@ -121,17 +121,37 @@ def test_one_block_called_twice_in_one_scope(through):
     assert net.apply({"r": {"w": 3.0}}, X) == (18, [3.0])
 
 
-def test_assigning_inside_is_refused(through):
-    def block(x):
-        n = js.get_variable("n", [])
-        js.assign(n, n + 1)
-        return x
+def test_assigning_inside(through, outer):
+    """One more at each run of the body; the value read before the assignment is the one of the turn before."""
 
-    net = js.transform(lambda x: through(block)(x))
-    for call in (lambda: net.specs(X), lambda: net.update({"n": jnp.float32(0)}, X)):
-        with pytest.raises(js.TransformError, match="assigned inside a JAX transform") as caught:
-            call()
-        assert "test_tracing.py" in caught.value.where
+    def count(x):
+        n = js.get_variable("n", [], trainable=False)
+        js.assign(n, n + 1)
+        return x + n
+
+    block = through(count)
+
+    def program(x):
+        with js.variable_scope("a", reuse=js.AUTO_REUSE):
+            x = block(block(x))
+        with js.variable_scope("b"):
+            return block(x), js.value("a/n"), js.value("b/n")
+
+    net = js.transform(program)
+    assert list(net.specs(X)) == ["a/n", "b/n"]
+    params = {"a": {"n": jnp.float32(10)}, "b": {"n": jnp.float32(100)}}
+    try:
+        (y, a, b), after = outer(net.update)(params, X)
+    except js.TransformError as error:
+        assert through is TRANSFORMS["vmap"], "only one of these transforms can't carry it"
+        assert "test_tracing.py" in error.where
+        assert "inside jax.vmap" in error.what
+        return
+    assert (y, a, b) == (2 + 10 + 11 + 100, 12, 101)
+    assert (after["a/n"], after["b/n"]) == (12, 101)
+    assert (params["a"]["n"], params["b"]["n"]) == (10, 100)
+    with pytest.raises(js.AssignError):
+        net.apply(params, X)
 
 
 def test_initial_values_made_inside_are_those_made_outside(through):

@@ -1,0 +1,232 @@
+"""Variables that a program assigns inside JAX transforms: JAX carries their values, in refs. Floor 2.
+
+A value that is computed in the body of a `scan` belongs to the trace of that body. What leads out of it is a
+`jax.new_ref`: made where the program was entered, read and written in whatever trace is current, and frozen at the
+program's end. JAX turns it into one more value that the loop carries.
+
+Which variables need one must be known before the program runs, since a read that comes before the first assignment in
+the code may come after it in time, in the next turn of a loop. So whoever runs the program runs it abstractly first, a
+*rehearsal*, in which nothing is carried and names are noted.
+
+JAX can't carry refs everywhere; where it can't, it fails late or computes something else. `_OBSTACLES` is the list of
+these places; a program that needs one is refused at the line that assigns or reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import CodeType
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from ._compat import enclosing_transforms
+from ._errors import TransformError
+from ._variable import Variable
+
+
+class _Obstacle(NamedTuple):
+    """A place from which JAX can't carry a value.
+
+    Attributes:
+      inside: transforms around the call, the innermost first, among others; the first of them is within the program.
+      why: end of the sentence "'name' is ... ".
+      fix: the way out.
+      reading: whether reading is refused too.
+    """
+
+    inside: tuple[str, ...]
+    why: str
+    fix: str
+    reading: bool = True
+
+
+_RETURN = "return the new value from the transformed function and assign it outside"
+_LIFT = (
+    "make the code inside a program of its own: `tree = js.lift(net, x)` outside, `out, new = "
+    "jax.checkpoint(net.update)(tree, x)`, and `js.assign(tree, new)`"
+)
+
+_REPEATED = _Obstacle(
+    ("checkpoint", "derivative"), "inside a jax.checkpoint that is differentiated, which runs it twice", _LIFT
+)
+_DIFFERENTIATED = _Obstacle(
+    ("derivative", "program"),
+    "from a value that is differentiated inside the program",
+    "assign jax.lax.stop_gradient(value), or return the value from the differentiated function and assign it outside",
+)
+_UNFORESEEN = _Obstacle((), "inside a JAX transform", _RETURN)
+
+_OBSTACLES = (
+    _Obstacle(("vmap", "program"), "inside jax.vmap, which gives it a value for each element", _RETURN, reading=False),
+    _Obstacle(("cond", "vmap"), "in a branch of lax.cond under jax.vmap, which runs every branch", _RETURN),
+    _REPEATED,
+    _Obstacle(("cond", "loop", "derivative"), "in a branch of lax.cond in a loop that is differentiated", _RETURN),
+    _Obstacle(("custom_jvp", "program"), "inside a jax.custom_jvp function", _RETURN),
+    _Obstacle(("custom_vjp", "derivative"), "inside a jax.custom_vjp function that is differentiated", _RETURN),
+    _Obstacle(
+        ("while_condition", "program"),
+        "in the condition of lax.while_loop",
+        "let the body compute the condition, and carry it as a part of the loop's state",
+    ),
+)
+
+
+class Rehearsal:
+    """What a run does in which nothing is computed, so that values only need the right shapes: it notes names.
+
+    Attributes:
+      names: the variables that were assigned inside transforms.
+    """
+
+    __slots__ = ("names",)
+
+    def __init__(self) -> None:
+        self.names: set[str] = set()
+
+    def takes(self, variable: Variable, value: Any) -> bool:
+        """Whether the value is carried from now on: never."""
+        return False
+
+    def assign_inside(self, variable: Variable, asked: dict[str, Any]) -> None:
+        """Notes the name."""
+        self.names.add(variable.name)
+        variable.bound = True
+
+
+class Carried:
+    """The refs of one run.
+
+    Args:
+      entry: the code that enters programs.
+      names: the variables to carry, as a rehearsal found them.
+    """
+
+    __slots__ = ("_entry", "_refs", "names")
+
+    def __init__(self, entry: CodeType, names: frozenset[str]) -> None:
+        self._entry = entry
+        self._refs: dict[str, Any] = {}
+        self.names = names
+
+    def start(self, name: str, value: Any) -> None:
+        """Makes the ref; call it in the trace that the program is entered in."""
+        self._refs[name] = jax.new_ref(value)
+
+    def start_all(self, value: Callable[[str], Any]) -> None:
+        """Starts all variables of which `value(name)` is not None."""
+        for name in self.names:
+            start = value(name)
+            if start is not None:
+                self.start(name, start)
+
+    def takes(self, variable: Variable, value: Any) -> bool:
+        """Whether the value of a variable just declared is carried from now on; starts with `value` if need be."""
+        if variable.name not in self.names:
+            return False
+        if variable.name not in self._refs:
+            self.start(variable.name, value)
+        variable.forget()
+        variable.bound = True
+        variable.carried = self
+        return True
+
+    def assign_inside(self, variable: Variable, asked: dict[str, Any]) -> None:
+        """Refuses what the rehearsal did not tell of.
+
+        Raises:
+          TransformError: always.
+        """
+        raise TransformError(
+            f"'{variable.name}' is assigned inside a JAX transform, and was not when the program was run abstractly "
+            "for such arguments; so JAX does not carry its value.",
+            kind="assign_unforeseen",
+            **asked,
+            exists=variable.origin(),
+            fix="let the program depend on its arguments alone, not on what Python variables hold at the time",
+        )
+
+    def read(self, variable: Variable, asked: dict[str, Any] | None = None) -> Any:
+        """The current value, read in the current trace; `asked` are the fields of an error, None in the entry trace.
+
+        Raises:
+          TransformError: where JAX can't carry it to.
+        """
+        if asked is None:
+            return self._refs[variable.name][...]
+        around = self._check(variable, "read", asked)
+        try:
+            value = self._refs[variable.name][...]
+        except Exception as error:
+            raise _refusal(variable, "read", _UNFORESEEN, asked) from error
+        if _is_within("checkpoint", around):
+            value = _not_differentiable(value, _refusal(variable, "read", _REPEATED, asked))
+        return value
+
+    def write(self, variable: Variable, value: Any, asked: dict[str, Any] | None = None) -> None:
+        """Sets the value in the current trace; `asked` as in `read`.
+
+        Raises:
+          TransformError: where JAX can't carry it from; later, if `value` is differentiated by a derivative that is
+            taken within the program.
+        """
+        if asked is None:
+            self._refs[variable.name][...] = value
+            return
+        around = self._check(variable, "assigned", asked)
+        for place, obstacle in (("checkpoint", _REPEATED), ("derivative", _DIFFERENTIATED)):
+            if _is_within(place, around):
+                value = _not_differentiable(value, _refusal(variable, "assigned", obstacle, asked))
+        try:
+            self._refs[variable.name][...] = value
+        except Exception as error:
+            raise _refusal(variable, "assigned", _UNFORESEEN, asked) from error
+
+    def final(self, name: str) -> Any:
+        """The value at the end of the program."""
+        return jax.freeze(self._refs[name])
+
+    def _check(self, variable: Variable, done: str, asked: dict[str, Any]) -> tuple[str, ...]:
+        around = enclosing_transforms(self._entry)
+        for obstacle in _OBSTACLES:
+            if (obstacle.reading or done == "assigned") and _stands_in_the_way(obstacle.inside, around):
+                raise _refusal(variable, done, obstacle, asked)
+        return around
+
+
+def _stands_in_the_way(inside: tuple[str, ...], around: tuple[str, ...]) -> bool:
+    """Whether these transforms are around the call in this order, the first of them within the program."""
+    rest = iter(around)
+    return _is_within(inside[0], around) and all(name in rest for name in inside)
+
+
+def _is_within(name: str, around: tuple[str, ...]) -> bool:
+    """Whether a transform is around the call within the program."""
+    return name in around[: around.index("program")]
+
+
+def _refusal(variable: Variable, done: str, obstacle: _Obstacle, asked: dict[str, Any]) -> TransformError:
+    return TransformError(
+        f"'{variable.name}' is {done} {obstacle.why}: JAX can't carry its value there.",
+        kind="assign_inside" if done == "assigned" else "read_inside",
+        **asked,
+        exists=variable.origin(),
+        fix=obstacle.fix,
+    )
+
+
+def _not_differentiable(value: Any, refusal: TransformError) -> Any:
+    """`value`, raising `refusal` when somebody differentiates it; nothing of this is in the compiled program."""
+    if not jnp.issubdtype(value.dtype, jnp.inexact):
+        return value  # nothing differentiates these
+
+    @jax.custom_jvp
+    def same(value: Any) -> Any:
+        return value
+
+    @same.defjvp
+    def _(primals: Any, tangents: Any) -> Any:
+        raise refusal
+
+    return same(value)
