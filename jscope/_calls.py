@@ -14,7 +14,8 @@ import jax.numpy as jnp
 
 from ._ambient import current
 from ._declare import GLOBAL_VARIABLES, LOCAL_VARIABLES, REGULARIZATION_LOSSES, TRAINABLE_VARIABLES
-from ._specs import VariableSpec
+from ._params import Params
+from ._specs import VariableSpec, mismatch_error, params_of
 
 
 class GraphKeys:
@@ -348,20 +349,24 @@ def value(variable: jax.Array | VariableSpec | str) -> jax.Array:
     return store.read(store.find(variable, "value"))
 
 
-def assign(variable: jax.Array | VariableSpec | str, value: Any) -> jax.Array:
+def assign(variable: jax.Array | VariableSpec | str | Params, value: Any) -> Any:
     """Sets a variable: later reads in this call see the new value, and `update` returns it. TF1: `tf.assign`.
 
+    Inside `lax.scan` and other transforms too: JAX then carries the value along.
+
     Args:
-      variable: an array of `get_variable`, a `VariableSpec`, or a full name.
-      value: an array of the variable's shape and dtype, or a Python number.
+      variable: an array of `get_variable`, a `VariableSpec`, or a full name; or the tree that `lift` gave.
+      value: an array of the variable's shape and dtype, or a Python number; for a tree, a mapping of all or some of its
+        names, of which those are assigned that are another array than the variable's own.
 
     Returns:
-      The new value.
+      The new value; for a tree, the tree with the new values.
 
     Raises:
       AssignError: in `apply` and `bind`, which give no tree back.
-      TransformError: inside a JAX transform.
+      TransformError: inside a transform out of which JAX can't carry the value.
       ShapeMismatchError, DtypeMismatchError: for a value that does not fit.
+      ParamsMismatchError: for names that the tree does not have.
       UnknownNameError: for a name that this program has not declared so far.
 
     Example:
@@ -373,7 +378,15 @@ def assign(variable: jax.Array | VariableSpec | str, value: Any) -> jax.Array:
       >>> int(out), int(params["count"])
       (5, 5)
     """
-    return current("assign").assign(variable, value)
+    store = current("assign")
+    if not isinstance(variable, Params):
+        return store.assign(variable, value)
+    old, new = variable.flat(), params_of(value, "assign").flat()
+    unknown = [f"'{name}' is not in the tree that is assigned" for name in new if name not in old]
+    if unknown:
+        raise mismatch_error(unknown)
+    changed = {name: store.assign(old[name], leaf) for name, leaf in new.items() if leaf is not old[name]}
+    return variable.replace(changed)
 
 
 def name_of(array: jax.Array) -> str:

@@ -50,8 +50,9 @@ def enclosing_transforms(entry: CodeType) -> tuple[str, ...]:
       entry: the code in which the program was entered; it reads "program" in the result.
 
     Returns:
-      Some of "checkpoint", "loop" (scan, map, fori and while), "while_condition", "cond" (and switch), "vmap",
-      "derivative", "custom_jvp", "custom_vjp", "trace" (whatever stages its function out), and "program" once.
+      Some of "checkpoint", "loop" (scan, map, fori and while), "while_loop" and perhaps "while_condition" after that,
+      "cond" (and switch), "vmap", "derivative", "custom_jvp", "custom_vjp", "trace" (whatever stages its function out),
+      and "program" once.
     """
     modules, codes = _landmarks()
     found: list[str] = []
@@ -63,13 +64,13 @@ def enclosing_transforms(entry: CodeType) -> tuple[str, ...]:
             found.append("program")
         elif code in codes:
             found.append(codes[code])
+            if found[-1] == "while_loop" and not _is_body(frame, users):
+                found.append("while_condition")
         else:
             name = modules.get(frame.f_globals.get("__name__", ""))
             if name is not None and found[-1:] != [name]:
                 found.append(name)
             users.add(code)
-        if code is _code(jax.lax.while_loop) and not _is_body(frame, users):
-            found.append("while_condition")
         frame = frame.f_back
     return tuple(found)
 
@@ -87,7 +88,11 @@ def _landmarks() -> tuple[dict[str, str], dict[CodeType | None, str]]:
         batching.broadcast: "vmap",
         partial_eval.trace_to_jaxpr_dynamic: "trace",
     }
-    of_code = {jax.custom_jvp.__call__: "custom_jvp", jax.custom_vjp.__call__: "custom_vjp"}
+    of_code: dict[Any, str] = {
+        jax.lax.while_loop: "while_loop",
+        jax.custom_jvp.__call__: "custom_jvp",
+        jax.custom_vjp.__call__: "custom_vjp",
+    }
     modules = {inspect.unwrap(function).__globals__["__name__"]: name for function, name in of_module.items()}
     return modules, {_code(function): name for function, name in of_code.items()}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ._ambient import current
+from ._arguments import Arguments
 from ._errors import BadTypeError, InitializerError, user_line
 from ._params import Params
 from ._specs import VariableSpec
@@ -17,9 +18,11 @@ def lift(net: Transformed, /, *args: Any, **kwargs: Any) -> Params:
     """Declares (or, under reuse, finds) the variables of `net` under the current scope, and gives them as a tree.
 
     `net.apply(tree, ...)` is then an explicit, pure call: a body for transforms that take all inputs as arguments, and
-    one function, so that JAX keeps one trace of `jax.checkpoint(net.apply)`, however many scopes it is lifted in. (To
-    learn the variables, each lift runs `net.specs` besides.) `net` keeps its own defaults: the initializer,
-    regularizer, dtype and getter of the current scope do not reach into it.
+    one function, so that JAX keeps one trace of `jax.checkpoint(net.apply)`, however many scopes it is lifted in. What
+    `net` declares is found out once for arguments of one kind, so `net` should depend on its arguments alone. It keeps
+    its own defaults: the initializer, regularizer, dtype and getter of the current scope do not reach into it.
+
+    If `net` assigns: `out, new = net.update(tree, ...)` gives the new values, `js.assign(tree, new)` takes them over.
 
     Args:
       net: a program made by `transform`.
@@ -44,7 +47,7 @@ def lift(net: Transformed, /, *args: Any, **kwargs: Any) -> Params:
       >>> js.transform(program).specs(jnp.ones((1, 2))).abstract()
       Params({layer_0: {w: f32[2,2]}, layer_1: {w: f32[2,2]}, layer_2: {w: f32[2,2]}})
     """
-    current("lift")
+    store = current("lift")
     if not isinstance(net, Transformed):
         raise BadTypeError(
             f"lift takes a transformed program, not {net!r}.",
@@ -52,8 +55,13 @@ def lift(net: Transformed, /, *args: Any, **kwargs: Any) -> Params:
             where=user_line(),
             fix="pass js.transform(function)",
         )
-    specs = net.specs(*args, **kwargs)
-    store = current("lift")
+    kind = Arguments(args, kwargs).kind(plain=False)
+    specs = None if kind is None else store.lifted.get((net, kind))
+    if specs is None:
+        specs = net.specs(*args, **kwargs)
+        store = current("lift")
+        if kind is not None:
+            store.lifted[net, kind] = specs
     return Params({name: _declared(store, spec) for name, spec in specs.items()})
 
 

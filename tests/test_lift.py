@@ -142,3 +142,115 @@ def test_in_build_and_refusals():
     assert built.params.names == ("a/dense/w", "a/scale")
     with pytest.raises(js.OutsideProgramError):
         js.lift(layer, X)
+
+
+def counted(x):
+    n = js.get_variable("n", [], trainable=False, initializer=js.zeros_initializer())
+    js.assign(n, n + 1)
+    return x * js.get_variable("w", [], initializer=js.ones_initializer()) + n
+
+
+counter = js.transform(counted)
+S = jnp.float32(2)
+
+
+def test_update_of_a_lifted_program():
+    """The way to assign in a checkpoint that is differentiated: the new values come out as results."""
+
+    def program(x):
+        body = jax.checkpoint(counter.update)
+        for name in ("a", "b", "a"):
+            with js.variable_scope(name, reuse=js.AUTO_REUSE):
+                tree = js.lift(counter, x)
+                x, new = body(tree, x)
+                assert js.assign(tree, new).names == ("n", "w")
+        return x, js.value("a/n")
+
+    net = js.transform(program)
+    params = {"a": {"n": jnp.float32(10), "w": jnp.float32(3)}, "b": {"n": jnp.float32(20), "w": jnp.float32(5)}}
+    expected = ((S * 3 + 10) * 5 + 20) * 3 + 11
+    for update in (net.update, jax.jit(net.update)):
+        (y, n), after = update(params, S)
+        assert (y, n) == (expected, 12)
+        assert (after["a/n"], after["b/n"], after["a/w"], after["b/w"]) == (12, 21, 3, 5)
+
+    def loss(w, x):
+        y, after = net.update({**params, "b": {"n": params["b"]["n"], "w": w}}, x)
+        return y[0], after["b/n"]
+
+    for gradient in (jax.value_and_grad(loss, has_aux=True), jax.jit(jax.value_and_grad(loss, has_aux=True))):
+        (y, n), slope = gradient(jnp.float32(5), S)
+        assert (y, n, slope) == (expected, 21, (S * 3 + 10) * 3)
+
+
+def test_assigning_a_part_of_a_lifted_tree():
+    def program(x):
+        tree = js.lift(counter, x)
+        js.assign(tree, {"n": x})
+        with pytest.raises(js.ParamsMismatchError, match="'m' is not in the tree"):
+            js.assign(tree, {"n": x + 1, "m": x})
+        js.assign(tree, tree)  # nothing in it is new
+        return js.value("n")
+
+    out, after = js.transform(program).update({"n": jnp.float32(0), "w": jnp.float32(3)}, S)
+    assert out == after["n"] == 2
+    assert after["w"] == 3
+
+
+def test_lift_inside_scan_over_stacked_parameters():
+    """One lifted tree shared by all turns, and one slice of a stack for each."""
+
+    def program(x):
+        trees = []
+        for i in range(3):
+            with js.variable_scope(f"layer_{i}"):
+                trees.append(js.lift(counter, x))
+        stack = jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
+
+        def body(x, tree):
+            with js.variable_scope("shared", reuse=js.AUTO_REUSE):
+                shared = js.lift(counter, x)
+                x, new = counter.update(shared, x)
+                js.assign(shared, new)
+            return counter.update(tree, x)
+
+        x, new = jax.lax.scan(body, x, stack)
+        for i, tree in enumerate(trees):
+            js.assign(tree, jax.tree.map(lambda leaf: leaf[i], new))  # noqa: B023 (called at once)
+        return x
+
+    net = js.transform(program)
+    assert net.specs(S).abstract().names == tuple(
+        f"{s}/{v}" for s in ("layer_0", "layer_1", "layer_2", "shared") for v in "nw"
+    )
+    params = js.Params({f"layer_{i}": {"n": jnp.float32(i), "w": jnp.float32(i + 2)} for i in range(3)})
+    params |= {"shared": {"n": jnp.float32(7), "w": jnp.float32(11)}}
+    expected = 2.0
+    for i in range(3):
+        expected = (expected * 11 + 7 + i) * (i + 2) + i
+    for update in (net.update, jax.jit(net.update)):
+        y, after = update(params, S)
+        assert y == expected
+        assert [float(after[f"layer_{i}/n"]) for i in range(3)] == [1, 2, 3]
+        assert after["shared/n"] == 10
+
+
+def test_what_a_program_declares_is_found_out_once_for_arguments_of_one_kind():
+    ran = []
+
+    def dense(x, width, activation=None):
+        ran.append((x.shape, width))
+        return jnp.tanh(x @ js.get_variable("w", [x.shape[-1], width]))
+
+    net = js.transform(dense)
+
+    def program(x):
+        for i, width in enumerate([4, 4, 5, 4, 4]):
+            with js.variable_scope(f"layer_{i}"):
+                js.lift(net, x, width, activation=jnp.tanh)
+
+    specs = js.transform(program).specs(X)
+    assert [spec.shape for spec in specs.values()] == [(3, 4), (3, 4), (3, 5), (3, 4), (3, 4)]
+    assert ran == [((2, 3), 4), ((2, 3), 5)]
+    js.transform(program).specs(jnp.ones((2, 7)))
+    assert ran[2:] == [((2, 7), 4), ((2, 7), 5)]
