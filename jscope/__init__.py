@@ -28,6 +28,7 @@ from ._errors import JscopeError as JscopeError
 from ._errors import MissingRngError as MissingRngError
 from ._errors import OutsideProgramError as OutsideProgramError
 from ._errors import ParamsMismatchError as ParamsMismatchError
+from ._errors import RetraceWarning as RetraceWarning
 from ._errors import ScopeExitError as ScopeExitError
 from ._errors import ShapeMismatchError as ShapeMismatchError
 from ._errors import TemplateError as TemplateError

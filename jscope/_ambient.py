@@ -34,12 +34,14 @@ from __future__ import annotations
 
 import contextvars
 import itertools
+from types import CodeType
 from typing import Any
 
 import jax
 
-from ._compat import trace_state
-from ._errors import JscopeError, OutsideProgramError, ScopeExitError, TransformError, user_line
+from ._compat import surroundings, trace_state
+from ._errors import JscopeError, OutsideProgramError, ScopeExitError, TransformError, user_line, warn_retrace
+from ._passes import LoopPasses
 from ._store import Store
 
 _current: contextvars.ContextVar[Frame | None] = contextvars.ContextVar("jscope_frame", default=None)
@@ -49,12 +51,18 @@ _unspent: list[int] = []
 
 
 class Hint:
-    """Whether a program makes ambient calls inside transforms, as far as is known. Only speed depends on it."""
+    """What is known of a program from its earlier runs. Only speed and warnings depend on it.
 
-    __slots__ = ("spends",)
+    Attributes:
+      spends: whether it makes ambient calls inside transforms.
+      warned: whether its user knows what that costs.
+    """
+
+    __slots__ = ("spends", "warned")
 
     def __init__(self) -> None:
         self.spends = False
+        self.warned = False
 
 
 class Frame:
@@ -63,17 +71,20 @@ class Frame:
     Args:
       store: the run's variables and scopes.
       hint: kept between runs of one program.
+      entry: the code that calls the program.
       refuses_inner_calls: the name of the call that opened the frame, if it allows no ambient calls inside transforms.
     """
 
     __slots__ = (
         "_context",
+        "_entry",
         "_entry_trace",
         "_hint",
         "_inner_calls",
         "_inner_token",
         "_open",
         "_outer",
+        "_passes",
         "_pooled",
         "_seen",
         "_token",
@@ -81,9 +92,10 @@ class Frame:
         "store",
     )
 
-    def __init__(self, store: Store, hint: Hint, refuses_inner_calls: str = "") -> None:
+    def __init__(self, store: Store, hint: Hint, entry: CodeType, refuses_inner_calls: str = "") -> None:
         self.store = store
         self._hint = hint
+        self._entry = entry
         self._inner_calls = refuses_inner_calls
         self._open = False
 
@@ -95,6 +107,7 @@ class Frame:
         self._outer = _current.get()
         self._entry_trace = trace_state()
         self._seen: list[Any] = []
+        self._passes = LoopPasses(self.store)
         self._inner_token = 0
         self._pooled = not self._hint.spends
         self._open = True
@@ -107,6 +120,7 @@ class Frame:
     def __exit__(self, *exception: Any) -> None:
         in_order = _current.get() is self
         self._open = False
+        self._passes = LoopPasses(self.store)  # lets go of frames
         self.store.observe = _after_the_end
         self.store.scopes.close()
         if not in_order:
@@ -149,6 +163,8 @@ class Frame:
             self._seen.append(trace)
             level = len(self._seen)
             self._spend()
+            if not self._inner_calls:
+                self._look_around(level)
         if self._inner_calls:
             raise TransformError(
                 f"A jscope call inside a JAX transform, where {self._inner_calls} allows none.",
@@ -158,6 +174,16 @@ class Frame:
                 fix=f"make the code a function and use js.transform(function) instead of {self._inner_calls}",
             )
         return level
+
+    def _look_around(self, level: int) -> None:
+        """At the first call in an inner trace: what transforms are around it, and what follows from that."""
+        around = surroundings(self._entry)
+        self._passes.see(around.loops)
+        if any(around.nested(rule, "derivative") for rule in ("custom_jvp", "custom_vjp")):
+            self.store.rule_levels.add(level)
+        if not self._hint.warned and "trace" not in around.transforms[around.transforms.index("program") :]:
+            self._hint.warned = True
+            warn_retrace()
 
     def _observe_for_getter(self) -> int:
         """The level, for a call by way of an object of this frame: good only where this frame is the current one."""
@@ -217,10 +243,7 @@ def _outside(call: str, frame: Frame | None) -> JscopeError:
         what = f"{call} is called from another thread or context than the one that runs the program."
     else:
         what = f"{call} is called after its program has ended."
-    return OutsideProgramError(
-        what,
-        kind="outside",
-        asked=call,
-        where=user_line(),
-        fix="call it in a function that js.transform wraps, or inside `with js.build(key):` or `with js.bind(params):`",
-    )
+    fix = "call it in a function that js.transform wraps, or inside `with js.build(key):` or `with js.bind(params):`"
+    if "derivative" in surroundings(None).transforms:
+        fix = "give a derivative rule what it needs as arguments of its function: it runs by itself; or " + fix
+    return OutsideProgramError(what, kind="outside", asked=call, where=user_line(), fix=fix)

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ._compat import enclosing_transforms
+from ._compat import Surroundings, surroundings
 from ._errors import TransformError
 from ._variable import Variable
 
@@ -161,7 +161,7 @@ class Carried:
             value = self._refs[variable.name][...]
         except Exception as error:
             raise _refusal(variable, "read", _UNFORESEEN, asked) from error
-        if _is_within("checkpoint", around):
+        if around.within("checkpoint"):
             value = _not_differentiable(value, _refusal(variable, "read", _REPEATED, asked))
         return value
 
@@ -177,7 +177,7 @@ class Carried:
             return
         around = self._check(variable, "assigned", asked)
         for place, obstacle in (("checkpoint", _REPEATED), ("derivative", _DIFFERENTIATED)):
-            if _is_within(place, around):
+            if around.within(place):
                 value = _not_differentiable(value, _refusal(variable, "assigned", obstacle, asked))
         try:
             self._refs[variable.name][...] = value
@@ -188,23 +188,12 @@ class Carried:
         """The value at the end of the program."""
         return jax.freeze(self._refs[name])
 
-    def _check(self, variable: Variable, done: str, asked: dict[str, Any]) -> tuple[str, ...]:
-        around = enclosing_transforms(self._entry)
+    def _check(self, variable: Variable, done: str, asked: dict[str, Any]) -> Surroundings:
+        around = surroundings(self._entry)
         for obstacle in _OBSTACLES:
-            if (obstacle.reading or done == "assigned") and _stands_in_the_way(obstacle.inside, around):
+            if (obstacle.reading or done == "assigned") and around.nested(*obstacle.inside):
                 raise _refusal(variable, done, obstacle, asked)
         return around
-
-
-def _stands_in_the_way(inside: tuple[str, ...], around: tuple[str, ...]) -> bool:
-    """Whether these transforms are around the call in this order, the first of them within the program."""
-    rest = iter(around)
-    return _is_within(inside[0], around) and all(name in rest for name in inside)
-
-
-def _is_within(name: str, around: tuple[str, ...]) -> bool:
-    """Whether a transform is around the call within the program."""
-    return name in around[: around.index("program")]
 
 
 def _refusal(variable: Variable, done: str, obstacle: _Obstacle, asked: dict[str, Any]) -> TransformError:

@@ -10,7 +10,7 @@ import inspect
 import sys
 from collections.abc import Callable
 from types import CodeType, FrameType
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 from jax.extend import core
@@ -19,6 +19,12 @@ from jax.extend import core
 def trace_state() -> Any:
     """What stands for the trace in progress: comparable with `==`, and holds nothing alive."""
     return core.get_opaque_trace_state()
+
+
+def is_differentiated(value: Any) -> bool:
+    """Whether a value is being differentiated by the derivative in whose trace it was made."""
+    # By name, since only the first of these classes can be had in public, from jax.interpreters.ad.
+    return type(value).__name__ in ("JVPTracer", "LinearizeTracer")
 
 
 def needed_only(closed: Any) -> Callable[..., list[Any]]:
@@ -40,39 +46,73 @@ def needed_only(closed: Any) -> Callable[..., list[Any]]:
     return core.jaxpr_as_fun(closed.replace(jaxpr=pruned))
 
 
-def enclosing_transforms(entry: CodeType) -> tuple[str, ...]:
-    """The JAX transforms at work around the call in progress, the innermost first, as the Python stack shows them.
+class Surroundings(NamedTuple):
+    """The JAX transforms at work around a call, the innermost first.
+
+    Attributes:
+      transforms: some of "checkpoint", "loop" (scan, map, fori and while), "while_loop" and perhaps "while_condition"
+        after that, "cond" (and switch), "vmap", "derivative", "custom_jvp", "custom_vjp", "trace" (whatever stages its
+        function out), and "program" where the program was entered.
+      loops: for each loop within the program the frame of `lax.scan` or `lax.while_loop`, and that of the user's
+        function which it traces. Left out where that function can't be told from another.
+    """
+
+    transforms: tuple[str, ...]
+    loops: tuple[tuple[FrameType, FrameType], ...]
+
+    def within(self, name: str) -> bool:
+        """Whether a transform is around the call within the program."""
+        return name in self.transforms[: self.transforms.index("program")]
+
+    def nested(self, *names: str) -> bool:
+        """Whether these transforms are around the call in this order, the first of them within the program."""
+        rest = iter(self.transforms)
+        return self.within(names[0]) and all(name in rest for name in names)
+
+
+def surroundings(entry: CodeType | None) -> Surroundings:
+    """The JAX transforms around the call in progress, as the Python stack shows them.
 
     JAX traces a function while it calls it, so whatever transforms what runs now has a frame on the stack, unless it
     is applied later to what was traced before.
 
     Args:
-      entry: the code in which the program was entered; it reads "program" in the result.
-
-    Returns:
-      Some of "checkpoint", "loop" (scan, map, fori and while), "while_loop" and perhaps "while_condition" after that,
-      "cond" (and switch), "vmap", "derivative", "custom_jvp", "custom_vjp", "trace" (whatever stages its function out),
-      and "program" once.
+      entry: the code in which programs are entered; None where none runs.
     """
     modules, codes = _landmarks()
     found: list[str] = []
-    users: set[CodeType] = set()  # what runs inside the transform that is looked for next
-    frame = sys._getframe(1)
+    loops: list[tuple[FrameType, FrameType]] = []
+    users: set[CodeType] = set()
+    user = frame = sys._getframe(1)
     while frame is not None:
-        code = frame.f_code
+        code, module = frame.f_code, frame.f_globals.get("__name__", "")
+        name = codes.get(code) or modules.get(module)
         if code is entry and "program" not in found:
             found.append("program")
-        elif code in codes:
-            found.append(codes[code])
-            if found[-1] == "while_loop" and not _is_body(frame, users):
-                found.append("while_condition")
-        else:
-            name = modules.get(frame.f_globals.get("__name__", ""))
-            if name is not None and found[-1:] != [name]:
-                found.append(name)
+        elif name is not None and found[-1:] != [name]:
+            found.append(name)
+        if code in _loop_codes() and "program" not in found and _traces_one_function(frame):
+            loops.append((frame, user))
+        if name == "while_loop" and not _is_body(frame, users):
+            found.append("while_condition")
+        if name is None and module.partition(".")[0] not in ("jax", "jaxlib", "jscope"):
+            user = frame
             users.add(code)
         frame = frame.f_back
-    return tuple(found)
+    return Surroundings(tuple(found), tuple(loops))
+
+
+def _traces_one_function(loop: FrameType) -> bool:
+    """Whether all that a loop calls by one code is one function, called once for each time it is traced."""
+    arguments = loop.f_locals
+    if jax.config.jax_disable_jit:  # type: ignore[attr-defined]
+        return False  # called once for each turn
+    return "cond_fun" not in arguments or _code(arguments["cond_fun"]) is not _code(arguments["body_fun"])
+
+
+@functools.cache
+def _loop_codes() -> frozenset[CodeType | None]:
+    return frozenset(map(_code, (jax.lax.scan, jax.lax.while_loop)))
 
 
 @functools.cache

@@ -10,12 +10,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ._compat import is_differentiated
 from ._errors import (
     BadArgumentError,
     BadTypeError,
     DtypeMismatchError,
     InitializerError,
     ShapeMismatchError,
+    TransformError,
     user_line,
 )
 from ._names import OpNames
@@ -121,6 +123,19 @@ def check_constraint(constraint: Any, key: Any, asked: Asked) -> None:
         )
 
 
+def check_getter(getter: Any, name: Any, scope: str) -> None:
+    """Raises BadArgumentError for a custom getter that is not callable."""
+    if not callable(getter):
+        raise BadArgumentError(
+            f"custom_getter is not callable: {getter!r}.",
+            kind="bad_getter",
+            asked=f"get_variable({name!r})",
+            scope=scope,
+            where=user_line(),
+            fix="give a function (getter, name, *args, **kwargs) that calls getter(name, *args, **kwargs)",
+        )
+
+
 def partition_of(partitioner: Any, key: Any, shape: PartialShape | None, dtype: Any, asked: Asked) -> Any:
     """What the partitioner says; scalars have no partition, as in TF1.
 
@@ -201,6 +216,19 @@ def check_shared(variable: Variable, shape: PartialShape | None, dtype: Any, ask
             **asked("dtype_mismatch"),
             exists=variable.origin(),
             fix=f"pass dtype={variable.dtype} (where none is given, the scope's default counts)",
+        )
+
+
+def check_not_differentiated(variable: Variable, value: Any, asked: Callable[[], dict[str, Any]]) -> None:
+    """Raises TransformError for a value that a custom derivative rule can't know of, since it is no argument of it."""
+    if is_differentiated(value):
+        raise TransformError(
+            f"'{variable.name}' is read inside a jax.custom_jvp or jax.custom_vjp function, and is differentiated; but "
+            "the function's own rule gives derivatives for its arguments alone.",
+            kind="derivative_rule",
+            **asked(),
+            exists=variable.origin(),
+            fix="read it outside and pass it as an argument, or js.lift(net) outside and pass the tree",
         )
 
 

@@ -14,6 +14,7 @@ working.
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -155,6 +156,22 @@ class AssignError(JscopeError, RuntimeError):
 
 class MissingRngError(JscopeError, RuntimeError):
     """`next_key` in a call that was given no `rng`."""
+
+
+class RetraceWarning(UserWarning):
+    """A program that asks for variables inside JAX transforms is run without `jax.jit`, so each call traces them anew.
+
+    Warned once for each program that `transform` made.
+    """
+
+
+def warn_retrace() -> None:
+    """Warns at the user's line."""
+    message = (
+        "This program calls jscope inside JAX transforms and runs without jax.jit: it is right, but each call traces "
+        "and compiles those functions anew. jax.jit(net.apply), or jax.jit around the whole step, does it once."
+    )
+    warnings.warn_explicit(message, RetraceWarning, *(user_location() or ("<unknown>", 0)))
 
 
 # Frames of these packages are never the user's own line.

@@ -17,15 +17,17 @@ class Registry:
     Attributes:
       by_key: store key -> variable, of those that can be shared.
       by_name: op name -> variable, of all, in order of creation.
+      extras: how many variables that can't be shared there are, and items that the program added to collections.
     """
 
-    __slots__ = ("_by_id", "_collections", "by_key", "by_name")
+    __slots__ = ("_by_id", "_collections", "by_key", "by_name", "extras")
 
     def __init__(self) -> None:
         self.by_key: dict[Any, Variable] = {}
         self.by_name: dict[str, Variable] = {}
         self._by_id: dict[int, tuple[Any, Variable | None]] = {}
         self._collections: dict[str, list[Any]] = {}
+        self.extras = 0
 
     def check_fresh(self, name: str, scope: str) -> None:
         """Raises BadNameError for an op name that a variable has; only names with a final slash are not made unique."""
@@ -45,6 +47,8 @@ class Registry:
         self.by_name[variable.name] = variable
         if shared:
             self.by_key[variable.key] = variable
+        else:
+            self.extras += 1
 
     # By array ---------------------------------------------------------------------------------------------------------
 

@@ -69,6 +69,14 @@ class CallKeys:
         self._counts[scope, name] = count + 1
         return call_key(self._root, scope, name, count)
 
+    def counts(self) -> dict[tuple[str, str], int]:
+        """How many keys were given so far, for `restore`."""
+        return dict(self._counts)
+
+    def restore(self, counts: dict[tuple[str, str], int]) -> None:
+        """Goes on as if only these keys had been given."""
+        self._counts = dict(counts)
+
 
 def draw(initializer: Callable[..., Any], shape: tuple[int, ...], dtype: Any, key: jax.Array, name: str) -> jax.Array:
     """The initial value of variable `name`: `initializer(key of that name, shape, dtype)`, always jitted.

@@ -111,6 +111,7 @@ class ScopeStack:
       state: its state, changes included.
       op_scope: the current op scope without a final slash.
       op_names: the op-name table, shared with the variables.
+      default_names: how many default names were given so far.
     """
 
     __slots__ = (
@@ -122,6 +123,7 @@ class ScopeStack:
         "_prepared",
         "_show",
         "_shown",
+        "default_names",
         "handle",
         "op_names",
         "op_scope",
@@ -138,6 +140,7 @@ class ScopeStack:
         self._shown: list[AbstractContextManager[Any]] = []
         self._changed: dict[ScopeHandle, ScopeState] = {}
         self._counts = ScopeCounts()
+        self.default_names = 0
         self._open: dict[ScopeRequest, list[_Entry]] = {}
         self._open_op_scopes: dict[object, list[_OpEntry]] = {}
         self._prepared: dict[ScopeRequest, _Prepared] = {}
@@ -288,8 +291,12 @@ class ScopeStack:
         op_scope_name = self._op_scope_name(request, name, needed=target is None or bool(target))
         original = name if op_scope_name is None else self._open_op_scope(op_scope_name)
         if target is None:
-            name = self._counts.unique(self.state.name, name)
+            name = self._unique(name)
         return _Prepared(op_scope_name, name, original, reuse)
+
+    def _unique(self, default_name: str) -> str:
+        self.default_names += 1
+        return self._counts.unique(self.state.name, default_name)
 
     def _op_scope_name(self, request: ScopeRequest, name: str, needed: bool) -> str | None:
         """The op scope that a request opens, None for none; without the auxiliary one it re-enters that in force."""
@@ -374,7 +381,7 @@ class ScopeStack:
 
         TF1 resets the dtype to float32 here, and inherits the rest.
         """
-        name = name or self._counts.unique(self.state.name, default_name)
+        name = name or self._unique(default_name)
         outer = self.state
         full = join(outer.name, name)
         state = outer._replace(

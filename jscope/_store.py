@@ -19,7 +19,9 @@ from ._declare import (
     REGULARIZATION_LOSSES,
     assignable,
     check_constraint,
+    check_getter,
     check_initial_dtype,
+    check_not_differentiated,
     check_shared,
     checked_initializer,
     collections_of,
@@ -30,7 +32,6 @@ from ._declare import (
 )
 from ._errors import (
     AssignError,
-    BadArgumentError,
     BadTypeError,
     InitializerError,
     TransformError,
@@ -59,6 +60,9 @@ from ._values import (
 )
 from ._variable import NOTHING, Variable
 
+_SHARE = "to share it, enter the scope with reuse=True or js.AUTO_REUSE; else use another name or scope"
+_TRACED_TWICE = ". If a loop's body is traced twice, since its carry changes type: start it with the type it returns"
+
 
 class Store:
     """Everything that TF1 keeps per graph about variables.
@@ -75,18 +79,21 @@ class Store:
       observe: looks up the level anew, for user code (getters) that may have entered another trace meanwhile.
       registry: the variables, by key, name, array and collection.
       computed: name -> initial value computed by the program.
+      keys: the keys of `next_key`.
+      rule_levels: levels of traces in which a custom derivative rule calls its function.
       templates, lifted: what `make_template` and `lift` keep for one run.
     """
 
     __slots__ = (
-        "_keys",
         "can_assign",
         "carried",
         "computed",
+        "keys",
         "level",
         "lifted",
         "observe",
         "registry",
+        "rule_levels",
         "scopes",
         "source",
         "templates",
@@ -106,12 +113,13 @@ class Store:
         self.can_assign = can_assign
         self.carried = carried or Rehearsal()
         self.level = 0
+        self.rule_levels: set[int] = set()
         self.observe: Callable[[], int] = lambda: self.level
         self.computed: dict[str, Any] = {}
         self.templates: dict[Any, Any] = {}
         self.lifted: dict[Any, Any] = {}
         self.registry = Registry()
-        self._keys = CallKeys(rng)
+        self.keys = CallKeys(rng)
 
     # get_variable -----------------------------------------------------------------------------------------------------
 
@@ -150,27 +158,11 @@ class Store:
         if constraint is None:
             constraint = state.constraint
         if custom_getter is None:
+            reuse = state.reuse
             return self.get_by_key(
-                key,
-                shape,
-                dtype,
-                initializer,
-                regularizer,
-                state.reuse,
-                trainable,
-                collections,
-                partitioner,
-                constraint,
+                key, shape, dtype, initializer, regularizer, reuse, trainable, collections, partitioner, constraint
             )
-        if not callable(custom_getter):
-            raise BadArgumentError(
-                f"custom_getter is not callable: {custom_getter!r}.",
-                kind="bad_getter",
-                asked=f"get_variable({name!r})",
-                scope=state.name,
-                where=user_line(),
-                fix="give a function (getter, name, *args, **kwargs) that calls getter(name, *args, **kwargs)",
-            )
+        check_getter(custom_getter, name, state.name)
         return custom_getter(
             getter=self._true_getter,
             name=key,
@@ -248,7 +240,7 @@ class Store:
                 f"Variable '{key}' already exists, and reuse is off here.",
                 **self._asked(key, wanted, dtype, "exists"),
                 exists=variable.origin(),
-                fix="to share it, enter the scope with reuse=True or js.AUTO_REUSE; else use another name or scope",
+                fix=_SHARE + (_TRACED_TWICE if self.level and variable.created_at == user_location() else ""),
             )
         check_shared(variable, wanted, dtype, functools.partial(self._asked, key, wanted, dtype))
         if self.source.makes_values:
@@ -318,6 +310,8 @@ class Store:
     def read(self, variable: Variable) -> Any:
         """The current value; in one trace the same object until it is assigned."""
         if variable.value is not NOTHING:
+            if self.rule_levels:
+                self._check_rule(variable, variable.value)
             return variable.value
         reference = variable.inner.get(self.level)
         value = None if reference is None else reference()
@@ -338,8 +332,13 @@ class Store:
                 )
             raise
         self.level = level  # an initializer may have called from an inner trace
+        self._check_rule(variable, value)
         self._remember(variable, value)
         return value
+
+    def _check_rule(self, variable: Variable, value: Any) -> None:
+        if self.level in self.rule_levels:
+            check_not_differentiated(variable, value, functools.partial(self._done_to, variable, "value"))
 
     def _remember(self, variable: Variable, value: Any) -> None:
         if variable.bound and (self.level or variable.carried is not None):
@@ -440,6 +439,7 @@ class Store:
                 fix="return it from the transformed function and add it outside",
             )
         self.registry.collect(key, value)
+        self.registry.extras += 1
 
     def collection(self, key: str, scope: str | None = None) -> list[Any]:
         """TF1's `get_collection`: a new list, variables as specs."""
@@ -460,7 +460,7 @@ class Store:
 
     def next_key(self, name: str) -> jax.Array:
         """The next key of this scope under `name`."""
-        return self._keys.next(self.scopes.state.name, name)
+        return self.keys.next(self.scopes.state.name, name)
 
     # The steps of a creation ------------------------------------------------------------------------------------------
 

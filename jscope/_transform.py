@@ -209,7 +209,7 @@ class Transformed:
         """Runs the program: `result(its output)`, while the store still has its values."""
         args, kwargs = arguments.filled(arrays)
         try:
-            with Frame(store, self._hint):
+            with Frame(store, self._hint, _ENTRY):
                 out = self._fn(*args, **kwargs)
             return result(out)
         finally:
@@ -348,7 +348,7 @@ class _OpenedByHand:
 
     def __init__(self, store: Store, call: str) -> None:
         self._store = store
-        self._frame = Frame(store, Hint(), refuses_inner_calls=call)
+        self._frame = Frame(store, Hint(), _ENTRY, refuses_inner_calls=call)
 
     def __exit__(self, *exception: Any) -> None:
         self._frame.__exit__(*exception)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import warnings
 from functools import partial
 
 import jax
@@ -367,3 +368,111 @@ def test_a_while_loop_under_linearize_is_not_counted_twice():
     for call in (js.transform(program).update, jax.jit(js.transform(program).update)):
         with pytest.raises(js.TransformError, match=r"lax.while_loop that is differentiated"):
             call({"n": jnp.float32(0)}, X)
+
+
+@pytest.mark.parametrize("kind", [jax.custom_jvp, jax.custom_vjp])
+def test_differentiating_what_a_custom_derivative_reads_is_refused(kind):
+    """Its rule gives derivatives for its arguments alone: right for x, nothing that could be right for w."""
+
+    def scale(x):
+        return x * js.get_variable("w", [])
+
+    f = kind(scale)
+    if kind is jax.custom_jvp:
+        f.defjvp(lambda primals, tangents: (f(*primals), 7 * tangents[0]))
+    else:
+        f.defvjp(lambda x: (scale(x), None), lambda _, g: (7 * g,))
+
+    def program(x):
+        with js.variable_scope("a", reuse=js.AUTO_REUSE):
+            return f(x)
+
+    net = js.transform(program)
+    params = {"a": {"w": jnp.float32(3)}}
+    for wrap in (lambda f: f, jax.jit):
+        assert wrap(net.apply)(params, X) == 6
+        assert wrap(jax.grad(net.apply, argnums=1))(params, X) == 7
+        with pytest.raises(js.TransformError, match=r"read inside a jax.custom_jvp or jax.custom_vjp") as caught:
+            wrap(jax.grad(net.apply))(params, X)
+        assert "test_tracing.py" in caught.value.where
+    # Where the program was traced before it is differentiated, jscope is not asked again: the error is JAX's own.
+    if kind is jax.custom_vjp:
+        with pytest.raises(Exception, match="closed-over value"):
+            jax.grad(jax.jit(lambda params, x: net.apply(params, x)))(params, X)
+    else:  # ... or the rule's, which calls its function after the program's end
+        with pytest.raises(js.OutsideProgramError, match="give a derivative rule what it needs as arguments"):
+            jax.grad(jax.jit(lambda params, x: net.apply(params, x)))(params, X)
+
+
+def test_eager_calls_of_inner_calls_warn_once():
+    block = jax.jit(lambda x: x * js.get_variable("w", []))
+    net = js.transform(lambda x: block(x))
+    params = {"w": jnp.float32(3)}
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert net.specs(X)["w"].shape == ()
+        assert net.init(KEY, X).names == ("w",)
+        assert jax.jit(net.apply)(params, X) == 6
+        assert jax.jit(jax.grad(net.apply, argnums=1))(params, X) == 3
+        assert js.transform(lambda x: x * js.get_variable("w", [])).apply(params, X) == 6
+    with pytest.warns(js.RetraceWarning, match=r"jax.jit\(net.apply\)") as caught:
+        assert net.apply(params, X) == 6
+    assert [warning.filename for warning in caught] == [__file__]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert net.apply(params, X) == 6
+    with pytest.warns(js.RetraceWarning):
+        jax.grad(js.transform(lambda x: block(x)).apply)(params, X)
+
+
+def test_a_program_that_changes_between_calls_is_not_half_carried():
+    """What is assigned inside transforms is known from a rehearsal; a program that then does otherwise is refused."""
+    inside = False
+
+    def program(xs):
+        js.get_variable("n", [], trainable=False, initializer=js.zeros_initializer())
+
+        def body(carry, x):
+            if inside:
+                js.assign("n", js.value("n") + x)
+            return carry, None
+
+        jax.lax.scan(body, jnp.float32(0), xs)
+
+    net = js.transform(program)
+    params, xs = {"n": jnp.float32(1)}, jnp.arange(4.0)
+    assert net.update(params, xs)[1]["n"] == 1
+    inside = True
+    with pytest.raises(js.TransformError, match="does not carry its value") as caught:
+        net.update(params, xs)
+    assert "test_tracing.py" in caught.value.where
+    assert net.update(params, jnp.arange(5.0))[1]["n"] == 11
+    assert js.transform(program).update(params, xs)[1]["n"] == 7
+
+
+def test_an_initial_value_that_is_computed_from_what_a_loop_has_assigned():
+    def program(xs):
+        n = js.get_variable("n", [], trainable=False, initializer=js.constant_initializer(5.0))
+
+        def body(carry, x):
+            js.assign("n", js.value("n") + x)
+            return carry, None
+
+        jax.lax.scan(body, jnp.float32(0), xs)
+        return js.get_variable("m", initializer=js.value("n") * 2) + n
+
+    net = js.transform(program)
+    params = net.init(KEY, jnp.arange(4.0))
+    assert (params["n"], params["m"]) == (5, 22)
+    out, after = net.update(params, jnp.arange(4.0))
+    assert (out, after["n"], after["m"]) == (27, 11, 22)
+
+
+def test_programs_that_assign_at_their_own_level_alone_make_no_ref():
+    def program(x):
+        n = js.get_variable("n", [], trainable=False)
+        js.assign(n, n + jax.lax.scan(lambda c, _: (c + 1, None), x, None, length=3)[0])
+
+    traced = jax.make_jaxpr(js.transform(program).update)({"n": jnp.float32(1)}, X)
+    assert "Ref" not in str(traced)
