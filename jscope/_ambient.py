@@ -82,11 +82,12 @@ class Frame:
         "_hint",
         "_inner_calls",
         "_inner_token",
+        "_levels",
+        "_nested",
         "_open",
         "_outer",
         "_passes",
         "_pooled",
-        "_seen",
         "_token",
         "_token_context",
         "store",
@@ -106,7 +107,8 @@ class Frame:
             )
         self._outer = _current.get()
         self._entry_trace = trace_state()
-        self._seen: list[Any] = []
+        self._nested: list[tuple[Any, int]] = []  # the inner traces that are being made, and their levels
+        self._levels = 0
         self._passes = LoopPasses(self.store)
         self._inner_token = 0
         self._pooled = not self._hint.spends
@@ -155,13 +157,18 @@ class Frame:
         if trace == self._entry_trace:
             if self._token == self._inner_token:
                 self._set_token(next(_fresh))
+                self._nested.clear()
             return 0
-        for level in range(len(self._seen), 0, -1):
-            if self._seen[level - 1] == trace:
+        nested = self._nested
+        for index in range(len(nested) - 1, -1, -1):
+            if nested[index][0] == trace:
+                # Traces nest, so those after it are over. One that comes back all the same counts as a new one.
+                del nested[index + 1 :]
+                level = nested[index][1]
                 break
         else:
-            self._seen.append(trace)
-            level = len(self._seen)
+            self._levels = level = self._levels + 1
+            nested.append((trace, level))
             self._spend()
             if not self._inner_calls:
                 self._look_around(level)

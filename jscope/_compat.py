@@ -15,10 +15,8 @@ from typing import Any, NamedTuple
 import jax
 from jax.extend import core
 
-
-def trace_state() -> Any:
-    """What stands for the trace in progress: comparable with `==`, and holds nothing alive."""
-    return core.get_opaque_trace_state()
+# What stands for the trace in progress: comparable with `==`, and holds nothing alive.
+trace_state = core.get_opaque_trace_state
 
 
 def is_differentiated(value: Any) -> bool:
