@@ -95,6 +95,9 @@ class Rehearsal:
         self.names.add(variable.name)
         variable.bound = True
 
+    def refusal(self, error: Exception) -> None:
+        """None: no error can be about a ref."""
+
 
 class Carried:
     """The refs of one run.
@@ -104,11 +107,12 @@ class Carried:
       names: the variables to carry, as a rehearsal found them.
     """
 
-    __slots__ = ("_entry", "_refs", "names")
+    __slots__ = ("_entry", "_perhaps_differentiated", "_refs", "names")
 
     def __init__(self, entry: CodeType, names: frozenset[str]) -> None:
         self._entry = entry
         self._refs: dict[str, Any] = {}
+        self._perhaps_differentiated: TransformError | None = None
         self.names = names
 
     def start(self, name: str, value: Any) -> None:
@@ -169,20 +173,29 @@ class Carried:
         """Sets the value in the current trace; `asked` as in `read`.
 
         Raises:
-          TransformError: where JAX can't carry it from; later, if `value` is differentiated by a derivative that is
-            taken within the program.
+          TransformError: where JAX can't carry it from.
         """
         if asked is None:
             self._refs[variable.name][...] = value
             return
         around = self._check(variable, "assigned", asked)
-        for place, obstacle in (("checkpoint", _REPEATED), ("derivative", _DIFFERENTIATED)):
-            if around.within(place):
-                value = _not_differentiable(value, _refusal(variable, "assigned", obstacle, asked))
+        if around.within("checkpoint"):
+            value = _not_differentiable(value, _refusal(variable, "assigned", _REPEATED, asked))
+        if around.within("derivative"):
+            self._perhaps_differentiated = _refusal(variable, "assigned", _DIFFERENTIATED, asked)
         try:
             self._refs[variable.name][...] = value
         except Exception as error:
-            raise _refusal(variable, "assigned", _UNFORESEEN, asked) from error
+            raise self.refusal(error) or _refusal(variable, "assigned", _UNFORESEEN, asked) from error
+
+    def refusal(self, error: Exception) -> TransformError | None:
+        """What is to be raised instead of an error of JAX's about a ref; None for any other error.
+
+        If a value that is assigned turns out to be differentiated within the program, JAX says so at the assignment or,
+        where that is traced first (by jit, say) and differentiated then, at the end of that.
+        """
+        # JAX has no class for this error, and raises nothing else so bare.
+        return self._perhaps_differentiated if type(error) is Exception else None
 
     def final(self, name: str) -> Any:
         """The value at the end of the program."""

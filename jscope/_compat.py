@@ -116,14 +116,13 @@ def _loop_codes() -> frozenset[CodeType | None]:
 @functools.cache
 def _landmarks() -> tuple[dict[str, str], dict[CodeType | None, str]]:
     """Which modules and functions of JAX stand for which transform."""
-    from jax.interpreters import ad, batching, partial_eval
+    from jax.interpreters import ad, partial_eval
 
     of_module: dict[Any, str] = {
         jax.checkpoint: "checkpoint",
         jax.lax.scan: "loop",
         jax.lax.cond: "cond",
         ad.jvp: "derivative",
-        batching.broadcast: "vmap",
         partial_eval.trace_to_jaxpr_dynamic: "trace",
     }
     of_code: dict[Any, str] = {
@@ -132,7 +131,11 @@ def _landmarks() -> tuple[dict[str, str], dict[CodeType | None, str]]:
         jax.custom_vjp.__call__: "custom_vjp",
     }
     modules = {inspect.unwrap(function).__globals__["__name__"]: name for function, name in of_module.items()}
-    return modules, {_code(function): name for function, name in of_code.items()}
+    codes = {_code(function): name for function, name in of_code.items()}
+    # What jax.vmap returns: JAX's module for batching also runs what is not in a vmap, such as custom_vjp functions
+    # that are called under one.
+    vmapped = [constant for constant in inspect.unwrap(jax.vmap).__code__.co_consts if isinstance(constant, CodeType)]
+    return modules, codes | dict.fromkeys(vmapped, "vmap")
 
 
 def _code(function: Any) -> CodeType | None:

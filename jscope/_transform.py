@@ -212,6 +212,11 @@ class Transformed:
             with Frame(store, self._hint, _ENTRY):
                 out = self._fn(*args, **kwargs)
             return result(out)
+        except Exception as error:
+            refusal = store.carried.refusal(error)
+            if refusal is None:
+                raise
+            raise refusal from error
         finally:
             store.release()
 

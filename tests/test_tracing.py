@@ -476,3 +476,63 @@ def test_programs_that_assign_at_their_own_level_alone_make_no_ref():
 
     traced = jax.make_jaxpr(js.transform(program).update)({"n": jnp.float32(1)}, X)
     assert "Ref" not in str(traced)
+
+
+INSIDE_A_DERIVATIVE = {
+    "plain": lambda f, x: f(x),
+    "jit": lambda f, x: jax.jit(f)(x),
+    "scan": lambda f, x: jax.lax.scan(lambda c, _: (f(c), None), x, None, length=1)[0],
+    "cond": lambda f, x: jax.lax.cond(x > 0, jax.jit(f), jnp.negative, x),
+    "grad": lambda f, x: jax.grad(jax.jit(f))(x),
+}
+
+
+@pytest.mark.parametrize("name", sorted(INSIDE_A_DERIVATIVE))
+def test_assigning_inside_a_derivative(name, outer):
+    """What is differentiated there can't be assigned; what is not can, also under another derivative around it all."""
+
+    def program(x, stop):
+        js.get_variable("n", [], trainable=False, initializer=js.zeros_initializer())
+
+        def f(x):
+            js.assign("n", js.value("n") + (jax.lax.stop_gradient(x) if stop else x))
+            return x * x * x
+
+        return jax.grad(lambda x: INSIDE_A_DERIVATIVE[name](f, x))(x)
+
+    net = js.transform(program)
+    params = {"n": jnp.float32(5)}
+    expected = 6 * X if name == "grad" else 3 * X**2
+    out, after = outer(lambda params: net.update(params, X, True))(params)
+    assert (out, after["n"]) == (expected, 7)
+    with pytest.raises(js.TransformError, match="differentiated inside the program") as caught:
+        outer(lambda params: net.update(params, X, False))(params)
+    assert "test_tracing.py" in caught.value.where
+    assert "stop_gradient" in caught.value.fix
+    for which, slope in ((0, {"n": 0.0}), (1, 6 if name == "grad" else 6 * X)):
+        (out, n), found = outer(
+            jax.value_and_grad(lambda *args: _out_and(net.update(*args, True)), which, has_aux=True)
+        )(params, X)
+        assert (out, n) == (expected, 7)
+        assert found == slope
+
+
+def _out_and(result):
+    out, after = result
+    return out, after["n"]
+
+
+def test_a_custom_vjp_function_under_vmap_is_inside_no_vmap_of_the_program():
+    @jax.custom_vjp
+    def f(x):
+        js.assign("n", js.value("n") + 1)
+        return x
+
+    f.defvjp(lambda x: (f(x), None), lambda _, g: (g,))
+
+    def program(x):
+        js.get_variable("n", [], trainable=False)
+        return f(x)
+
+    _, after = jax.vmap(js.transform(program).update, in_axes=(None, 0))({"n": jnp.float32(1)}, jnp.arange(3.0))
+    assert after["n"].tolist() == [2, 2, 2]
