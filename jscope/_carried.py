@@ -62,7 +62,7 @@ _OBSTACLES = (
     _Obstacle(("vmap", "program"), "inside jax.vmap, which gives it a value for each element", _RETURN, reading=False),
     _Obstacle(("cond", "vmap"), "in a branch of lax.cond under jax.vmap, which runs every branch", _RETURN),
     _REPEATED,
-    _Obstacle(("cond", "loop", "derivative"), "in a branch of lax.cond in a loop that is differentiated", _RETURN),
+    _Obstacle(("cond", "scan", "derivative"), "in a branch of lax.cond in a loop that is differentiated", _RETURN),
     _Obstacle(("while_loop", "derivative"), "in a lax.while_loop that is differentiated, which can run twice", _RETURN),
     _Obstacle(("custom_jvp", "program"), "inside a jax.custom_jvp function", _RETURN),
     _Obstacle(("custom_vjp", "derivative"), "inside a jax.custom_vjp function that is differentiated", _RETURN),

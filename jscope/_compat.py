@@ -48,9 +48,9 @@ class Surroundings(NamedTuple):
     """The JAX transforms at work around a call, the innermost first.
 
     Attributes:
-      transforms: some of "checkpoint", "loop" (scan, map, fori and while), "while_loop" and perhaps "while_condition"
-        after that, "cond" (and switch), "vmap", "derivative", "custom_jvp", "custom_vjp", "trace" (whatever stages its
-        function out), and "program" where the program was entered.
+      transforms: some of "checkpoint", "scan" (map and fori_loop too), "while_loop" (fori_loop too) and perhaps
+        "while_condition" after that, "cond" (and switch), "vmap", "derivative", "custom_jvp", "custom_vjp", "trace"
+        (whatever stages its function out), and "program" where the program was entered.
       loops: for each loop within the program the frame of `lax.scan` or `lax.while_loop`, and that of the user's
         function which it traces. Left out where that function can't be told from another.
     """
@@ -89,7 +89,7 @@ def surroundings(entry: CodeType | None) -> Surroundings:
             found.append("program")
         elif name is not None and found[-1:] != [name]:
             found.append(name)
-        if code in _loop_codes() and "program" not in found and _traces_one_function(frame):
+        if name in ("scan", "while_loop") and "program" not in found and _traces_one_function(frame):
             loops.append((frame, user))
         if name == "while_loop" and not _is_body(frame, users):
             found.append("while_condition")
@@ -109,23 +109,18 @@ def _traces_one_function(loop: FrameType) -> bool:
 
 
 @functools.cache
-def _loop_codes() -> frozenset[CodeType | None]:
-    return frozenset(map(_code, (jax.lax.scan, jax.lax.while_loop)))
-
-
-@functools.cache
 def _landmarks() -> tuple[dict[str, str], dict[CodeType | None, str]]:
     """Which modules and functions of JAX stand for which transform."""
     from jax.interpreters import ad, partial_eval
 
     of_module: dict[Any, str] = {
         jax.checkpoint: "checkpoint",
-        jax.lax.scan: "loop",
         jax.lax.cond: "cond",
         ad.jvp: "derivative",
         partial_eval.trace_to_jaxpr_dynamic: "trace",
     }
     of_code: dict[Any, str] = {
+        jax.lax.scan: "scan",
         jax.lax.while_loop: "while_loop",
         jax.custom_jvp.__call__: "custom_jvp",
         jax.custom_vjp.__call__: "custom_vjp",

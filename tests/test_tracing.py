@@ -536,3 +536,26 @@ def test_a_custom_vjp_function_under_vmap_is_inside_no_vmap_of_the_program():
 
     _, after = jax.vmap(js.transform(program).update, in_axes=(None, 0))({"n": jnp.float32(1)}, jnp.arange(3.0))
     assert after["n"].tolist() == [2, 2, 2]
+
+
+def test_an_associative_scan_is_no_loop():
+    """Its function is called in the trace around it, as often as its way of combining takes: two calls for three."""
+
+    def program(xs):
+        js.get_variable("n", [], trainable=False)
+
+        def add(a, b):
+            js.assign("n", js.value("n") + 1)
+            return jax.lax.cond(True, count, lambda x: x, a + b)
+
+        def count(x):
+            js.assign("n", js.value("n") + 100)
+            return x
+
+        return jax.lax.associative_scan(add, xs)[-1]
+
+    def loss(xs):
+        return _out_and(js.transform(program).update({"n": jnp.float32(0)}, xs))
+
+    (out, n), slope = jax.value_and_grad(loss, has_aux=True)(jnp.arange(3.0))
+    assert (out, n, slope.tolist()) == (3, 202, [1, 1, 1])
