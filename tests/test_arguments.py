@@ -1,0 +1,60 @@
+"""The arguments of a program, taken apart and put together again."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jscope._arguments import Arguments
+
+
+def kind(*args, plain=True, **kwargs):
+    return Arguments(args, kwargs).kind(plain=plain)
+
+
+def test_taken_apart_and_put_together():
+    arguments = Arguments((jnp.ones(2), "a", {"z": 1, "b": np.zeros(3)}), {"flag": True})
+    assert [array.shape for array in arguments.arrays] == [(2,), (3,)]
+    args, kwargs = arguments.filled()
+    assert list(args[2]) == ["b", "z"]  # JAX's order
+    assert kwargs == {"flag": True}
+    (first, name, rest), _ = arguments.filled(["first", "second"])
+    assert (first, name, rest) == ("first", "a", {"b": "second", "z": 1})
+
+
+def test_arrays_count_by_shape_dtype_and_weakness():
+    x = jnp.ones((2, 3))
+    assert kind(x) == kind(x + 1) == kind(jax.ShapeDtypeStruct((2, 3), jnp.float32))
+    assert kind(x) != kind(x[0])
+    assert kind(x) != kind(x.astype(jnp.int32))
+    assert kind(x) != kind(x, x)
+    assert kind(x) != kind(a=x)
+    assert kind(jnp.asarray(1.0)) != kind(jnp.float32(1))
+
+
+@pytest.mark.parametrize(("one", "other"), [(1, True), (1, 1.0), (0.0, -0.0), ("a", b"a"), (None, 0), (0, False)])
+def test_what_a_program_can_tell_apart_is_of_another_kind(one, other):
+    assert kind(one) != kind(other)
+    assert kind([one]) != kind((one,))
+    assert kind(one) == kind(one)
+
+
+def test_nan_is_found_again():
+    assert kind(float("nan")) == kind(float("nan"))
+
+
+def test_what_may_change_is_of_no_lasting_kind():
+    assert kind(jnp.tanh) is None
+    assert kind(jnp.tanh, plain=False) == kind(jnp.tanh, plain=False) != kind(jnp.sin, plain=False)
+
+    class Unhashable:
+        __hash__ = None
+
+    assert kind(Unhashable(), plain=False) is None
+
+
+def test_none_is_a_part_of_the_structure():
+    assert kind(None) is not None
+    assert kind(None) != kind()

@@ -1,0 +1,163 @@
+"""What the Python stack says of the JAX transforms around a call. Guards against changes in how JAX calls functions."""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from jscope._compat import needed_only, surroundings
+
+X = jnp.float32(2.0)
+
+
+def entered(f, x):
+    """Stands for the code in which a program is entered."""
+    return f(x)
+
+
+def look(transform, around=lambda f: f):
+    """The surroundings of a call inside `transform` inside a program inside `around`."""
+    seen = []
+
+    def body(x):
+        seen.append(surroundings(entered.__code__))
+        return x * 2
+
+    around(lambda x: entered(lambda x: transform(body, x), x))(X)
+    return seen[-1]
+
+
+def custom(kind):
+    def call(f, x):
+        g = kind(f)
+        if kind is jax.custom_jvp:
+            g.defjvp(lambda primals, tangents: (g(*primals), tangents[0]))
+        else:
+            g.defvjp(lambda x: (g(x), None), lambda _, t: (t,))
+        return g(x)
+
+    return call
+
+
+def while_loop(f, x):
+    return jax.lax.while_loop(lambda s: s[0] < 1, lambda s: (s[0] + 1, f(s[1])), (0, x))[1]
+
+
+SEEN_AS = {
+    "nothing": (lambda f, x: f(x), ()),
+    "jit": (lambda f, x: jax.jit(f)(x), ("trace",)),
+    "checkpoint": (lambda f, x: jax.checkpoint(f)(x), ("trace", "checkpoint")),
+    "scan": (lambda f, x: jax.lax.scan(lambda c, _: (f(c), None), x, None, 2)[0], ("trace", "scan")),
+    "map": (lambda f, x: jax.lax.map(f, x[None]), ("trace", "scan")),
+    "map in batches": (lambda f, x: jax.lax.map(f, jnp.stack([x] * 4), batch_size=2), ("vmap", "trace", "scan")),
+    "fori_loop": (lambda f, x: jax.lax.fori_loop(0, 2, lambda _, c: f(c), x), ("trace", "scan")),
+    "while_loop": (while_loop, ("trace", "while_loop")),
+    "cond": (lambda f, x: jax.lax.cond(x > 0, f, jnp.negative, x), ("trace", "cond")),
+    "switch": (lambda f, x: jax.lax.switch(1, [jnp.negative, f], x), ("trace", "cond")),
+    "associative_scan": (lambda f, x: jax.lax.associative_scan(lambda a, b: f(a + b), jnp.stack([x, x])), ()),
+    "vmap": (lambda f, x: jax.vmap(f)(x[None]), ("vmap",)),
+    "grad": (lambda f, x: jax.grad(f)(x), ("derivative",)),
+    "value_and_grad": (lambda f, x: jax.value_and_grad(f)(x), ("derivative",)),
+    "vjp": (lambda f, x: jax.vjp(f, x), ("derivative",)),
+    "jvp": (lambda f, x: jax.jvp(f, (x,), (x,)), ("derivative",)),
+    "linearize": (lambda f, x: jax.linearize(f, x), ("derivative",)),
+    "custom_jvp": (custom(jax.custom_jvp), ("custom_jvp",)),
+    "custom_vjp": (custom(jax.custom_vjp), ("custom_vjp",)),
+    "vmap of jit": (lambda f, x: jax.vmap(jax.jit(f))(x[None]), ("trace", "vmap")),
+    "jit of grad of scan": (
+        lambda f, x: jax.jit(jax.grad(lambda x: SEEN_AS["scan"][0](f, x)))(x),
+        ("trace", "scan", "derivative", "trace"),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", sorted(SEEN_AS))
+def test_each_transform_is_seen(name):
+    transform, expected = SEEN_AS[name]
+    assert look(transform).transforms == (*expected, "program")
+
+
+OUTSIDE = {jax.jit: ["trace"], jax.grad: ["derivative"], jax.checkpoint: ["trace", "checkpoint"]}
+
+
+@pytest.mark.parametrize("around", OUTSIDE, ids=lambda f: f.__name__)
+def test_what_is_around_the_program_comes_after_it(around):
+    seen = look(lambda f, x: jax.vmap(f)(x[None])[0], around)
+    assert seen.transforms == ("vmap", "program", *OUTSIDE[around])
+    last = OUTSIDE[around][-1]
+    assert seen.within("vmap")
+    assert not seen.within(last)
+    assert seen.nested("vmap", last)
+    assert not seen.nested(last, "vmap")
+    assert not seen.nested(last, "program")
+
+
+def read_in_condition(f, x):
+    return jax.lax.while_loop(lambda s: f(s[1]) < s[0], lambda s: s, (0, x))[1]
+
+
+def same_code(f, x):
+    def make(last):
+        return lambda s: last(s)
+
+    return jax.lax.while_loop(make(lambda s: s[0] < 1), make(lambda s: (s[0] + 1, f(s[1]))), (0, x))[1]
+
+
+class Condition:
+    def __init__(self, f):
+        self.f = f
+
+    def __call__(self, bound, s):
+        return self.f(s[1]) < s[0]
+
+
+@pytest.mark.parametrize(
+    "loop",
+    [
+        read_in_condition,
+        same_code,  # which of the two it is can't be told
+        lambda f, x: jax.lax.while_loop(functools.partial(Condition(f), 1), lambda s: s, (0, x))[1],
+        lambda f, x: jax.lax.while_loop(jax.jit(lambda s: f(s[1]) < s[0]), lambda s: s, (0, x))[1],
+    ],
+)
+def test_the_condition_of_a_while_loop_is_told_from_its_body(loop):
+    assert "while_condition" in look(loop).transforms
+    assert "while_condition" not in look(while_loop).transforms
+
+
+def test_loops_come_with_the_frame_of_their_body():
+    def body(f, x):
+        def turn(c, _):
+            return f(c), None
+
+        return jax.lax.scan(turn, x, None, 2)[0]
+
+    ((loop, turn),) = look(body).loops
+    assert loop.f_code.co_name == "scan"
+    assert turn.f_code.co_name == "turn"
+    assert look(body, lambda f: lambda x: SEEN_AS["scan"][0](f, x)).loops[1:] == ()
+    assert look(same_code).loops == ()
+    with jax.disable_jit():
+        assert look(body).loops == ()
+
+
+def test_needed_only_leaves_the_rest_out():
+    ran = []
+
+    def program(x):
+        jax.debug.callback(lambda: ran.append(1))
+        kept = jax.new_ref(x)
+        kept[...] = kept[...] * 3
+        other = jax.new_ref(x)
+        other[...] = jnp.sin(other[...])
+        return kept[...]
+
+    traced = jax.make_jaxpr(program)(X)
+    (value,) = jax.jit(needed_only(traced))(X)
+    jax.effects_barrier()
+    assert value == 6
+    assert ran == []
+    assert "sin" not in str(jax.make_jaxpr(needed_only(traced))(X))
