@@ -122,7 +122,6 @@ class Frame:
     def __exit__(self, *exception: Any) -> None:
         in_order = _current.get() is self
         self._open = False
-        self._passes = LoopPasses(self.store)  # lets go of frames
         self.store.observe = _after_the_end
         self.store.scopes.close()
         if not in_order:

@@ -183,8 +183,13 @@ class Carried:
             value = _not_differentiable(value, _refusal(variable, "assigned", _REPEATED, asked))
         if around.within("derivative"):
             self._perhaps_differentiated = _refusal(variable, "assigned", _DIFFERENTIATED, asked)
+        ref = self._refs[variable.name]
         try:
-            self._refs[variable.name][...] = value
+            if jnp.issubdtype(value.dtype, jnp.inexact):
+                # On JAX 0.10 the transpose of jit, scan and cond fails where a ref has a tangent and what is written to
+                # it has none, as after stop_gradient. This gives it one, of zeros; XLA folds it away.
+                value = jax.lax.select(True, value, ref[...])
+            ref[...] = value
         except Exception as error:
             raise self.refusal(error) or _refusal(variable, "assigned", _UNFORESEEN, asked) from error
 

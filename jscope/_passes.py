@@ -15,6 +15,23 @@ from ._errors import TransformError, user_line
 from ._store import Store
 
 
+class _Tag:
+    """Put on a Python frame to know it again: a frame itself would keep what its variables hold alive."""
+
+    __slots__ = ()
+
+    @classmethod
+    def of(cls, frame: FrameType) -> _Tag | None:
+        """The frame's tag; None if a debugger has taken its place."""
+        if frame.f_trace is None:
+            frame.f_trace = cls()
+        return frame.f_trace if isinstance(frame.f_trace, cls) else None
+
+    def __call__(self, frame: FrameType, event: str, argument: Any) -> _Tag:
+        """Frames have one attribute to set, their trace function; a debugger may call it."""
+        return self
+
+
 class LoopPasses:
     """The loops of one run that are being traced.
 
@@ -26,8 +43,8 @@ class LoopPasses:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        # The frames are kept, so that they are known again for sure; only while their loops run.
-        self._passes: dict[tuple[FrameType, CodeType], tuple[FrameType, Any]] = {}
+        # (the loop, code of its body) -> (its body as it runs, the state before it ran)
+        self._passes: dict[tuple[_Tag, CodeType], tuple[_Tag, Any]] = {}
 
     def see(self, loops: tuple[tuple[FrameType, FrameType], ...]) -> None:
         """Takes note of the loops around the first call in a new trace, each with the frame of its body.
@@ -37,13 +54,16 @@ class LoopPasses:
         """
         passes = {}
         for loop, body in reversed(loops):  # the outermost first: it takes back most
-            kind = (loop, body.f_code)
-            first, before = self._passes.get(kind, (body, None))
+            known, this = _Tag.of(loop), _Tag.of(body)
+            if known is None or this is None:
+                continue
+            kind = known, body.f_code
+            first, before = self._passes.get(kind, (this, None))
             if before is None:
                 before = self._state()
-            elif first is not body:
+            elif first is not this:
                 self._take_back(before)
-            passes[kind] = (body, before)
+            passes[kind] = (this, before)
         self._passes = passes
 
     def _state(self) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -167,3 +168,35 @@ def test_without_jit_each_turn_is_a_run_of_its_own():
         assert js.transform(program).apply({}, jnp.float32(1), rng=KEY) == 4
     assert len(keys) == 2
     assert (keys[0] != keys[1]).any()
+
+
+def test_a_debugger_sees_what_it_would_see_without():
+    """The tags that tell frames apart take the place of trace functions, where there are none."""
+    lines = []
+
+    def trace(frame, event, argument):
+        if frame.f_code.co_name == "debugged":
+            lines.append(event)
+        return trace
+
+    def debugged(x):
+        return x * js.get_variable("w", [])
+
+    net = js.transform(lambda x: scan(debugged, x))
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        out = net.apply({"w": jnp.float32(3)}, jnp.float32(1))
+    finally:
+        sys.settrace(before)
+    assert out == 9
+    assert lines[0] == "call"
+    assert lines[-1] == "return"
+    assert "line" in lines
+
+
+def test_nothing_that_a_loop_holds_is_kept_alive(loop):
+    net = js.transform(lambda x: loop(lambda x: x * js.get_variable("w", []) + jax.random.uniform(js.next_key()), x))
+    with jax.checking_leaks():
+        net.specs(jnp.float32(1))
+        jax.jit(lambda x: net.apply({"w": jnp.float32(3)}, x, rng=KEY))(jnp.float32(1))

@@ -559,3 +559,30 @@ def test_an_associative_scan_is_no_loop():
 
     (out, n), slope = jax.value_and_grad(loss, has_aux=True)(jnp.arange(3.0))
     assert (out, n, slope.tolist()) == (3, 202, [1, 1, 1])
+
+
+@pytest.mark.parametrize("name", ["jit", "scan", "cond"])
+@pytest.mark.parametrize("new", [lambda old, x: 3.0, lambda old, x: jax.lax.stop_gradient(0.5 * old + x)])
+@pytest.mark.parametrize("which", ["n", "w", "x"])
+def test_gradients_where_what_is_assigned_has_none(name, new, which, outer):
+    """A running mean is mostly kept out of the gradient; JAX 0.10 can't transpose that without help."""
+
+    def program(x):
+        w = js.get_variable("w", [])
+        js.get_variable("n", [], trainable=False)
+
+        def f(x):
+            n = js.value("n")
+            js.assign("n", new(n, x))
+            return x * w + n
+
+        return INSIDE_A_DERIVATIVE[name](f, x)
+
+    def loss(value):
+        values = {"n": jnp.float32(10), "w": jnp.float32(3), "x": X, which: value}
+        return _out_and(js.transform(program).update({"n": values["n"], "w": values["w"]}, values["x"]))
+
+    value = {"n": jnp.float32(10), "w": jnp.float32(3), "x": X}[which]
+    (out, n), slope = outer(jax.value_and_grad(loss, has_aux=True))(value)
+    assert (out, slope) == (16, {"n": 1, "w": 2, "x": 3}[which])
+    assert n == (3 if new(10, X) == 3 else 7)
