@@ -412,6 +412,9 @@ def next_key(name: str = "default") -> jax.Array:
     It depends on the rng, the scope's name and how often this was called there under `name`, and on nothing that other
     scopes do. `specs` and `init` need no rng: there the keys come out of the key of `init`.
 
+    JAX traces the body of a loop once, so a call in it gives one key for all turns. For a key for each turn, split it
+    outside and scan over the keys, or fold the turn's number in: `jax.random.fold_in(js.next_key(), i)`.
+
     Args:
       name: a stream of its own.
 

@@ -42,9 +42,10 @@ class _Obstacle(NamedTuple):
     reading: bool = True
 
 
+_PASS_IN = "read it outside and pass it to the transformed function"
 _RETURN = "return the new value from the transformed function and assign it outside"
 _LIFT = (
-    "make the code inside a program of its own: `tree = js.lift(net, x)` outside, `out, new = "
+    "make what is inside a program of its own: `tree = js.lift(net, x)` outside, `out, new = "
     "jax.checkpoint(net.update)(tree, x)`, and `js.assign(tree, new)`"
 )
 
@@ -65,6 +66,7 @@ _OBSTACLES = (
     _Obstacle(("cond", "scan", "derivative"), "in a branch of lax.cond in a loop that is differentiated", _RETURN),
     _Obstacle(("while_loop", "derivative"), "in a lax.while_loop that is differentiated, which can run twice", _RETURN),
     _Obstacle(("custom_jvp", "program"), "inside a jax.custom_jvp function", _RETURN),
+    _Obstacle(("shard_map", "program"), "inside jax.shard_map", _RETURN),
     _Obstacle(("custom_vjp", "derivative"), "inside a jax.custom_vjp function that is differentiated", _RETURN),
     _Obstacle(
         ("while_condition", "program"),
@@ -220,7 +222,7 @@ def _refusal(variable: Variable, done: str, obstacle: _Obstacle, asked: dict[str
         kind="assign_inside" if done == "assigned" else "read_inside",
         **asked,
         exists=variable.origin(),
-        fix=obstacle.fix,
+        fix=f"{_PASS_IN}, or " * (done == "read") + obstacle.fix,
     )
 
 

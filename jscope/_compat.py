@@ -49,8 +49,8 @@ class Surroundings(NamedTuple):
 
     Attributes:
       transforms: some of "checkpoint", "scan" (map and fori_loop too), "while_loop" (fori_loop too) and perhaps
-        "while_condition" after that, "cond" (and switch), "vmap", "derivative", "custom_jvp", "custom_vjp", "trace"
-        (whatever stages its function out), and "program" where the program was entered.
+        "while_condition" after that, "cond" (and switch), "vmap", "derivative", "custom_jvp", "custom_vjp",
+        "shard_map", "trace" (whatever stages its function out), and "program" where the program was entered.
       loops: for each loop within the program the frame of `lax.scan` or `lax.while_loop`, and that of the user's
         function which it traces. Left out where that function can't be told from another.
     """
@@ -80,11 +80,11 @@ def surroundings(entry: CodeType | None) -> Surroundings:
     modules, codes = _landmarks()
     found: list[str] = []
     loops: list[tuple[FrameType, FrameType]] = []
-    users: set[CodeType] = set()
+    users: list[CodeType] = []
     user = frame = sys._getframe(1)
     while frame is not None:
         code, module = frame.f_code, frame.f_globals.get("__name__", "")
-        name = codes.get(code) or modules.get(module)
+        name = codes.get(id(code)) or modules.get(module)
         if code is entry and "program" not in found:
             found.append("program")
         elif name is not None and found[-1:] != [name]:
@@ -95,7 +95,7 @@ def surroundings(entry: CodeType | None) -> Surroundings:
             found.append("while_condition")
         if name is None and module.partition(".")[0] not in ("jax", "jaxlib", "jscope"):
             user = frame
-            users.add(code)
+            users.append(code)
         frame = frame.f_back
     return Surroundings(tuple(found), tuple(loops))
 
@@ -109,13 +109,14 @@ def _traces_one_function(loop: FrameType) -> bool:
 
 
 @functools.cache
-def _landmarks() -> tuple[dict[str, str], dict[CodeType | None, str]]:
-    """Which modules and functions of JAX stand for which transform."""
+def _landmarks() -> tuple[dict[str, str], dict[int, str]]:
+    """Which modules, and which code (by id: it is slow to hash), stand for which transform."""
     from jax.interpreters import ad, partial_eval
 
     of_module: dict[Any, str] = {
         jax.checkpoint: "checkpoint",
         jax.lax.cond: "cond",
+        jax.shard_map: "shard_map",
         ad.jvp: "derivative",
         partial_eval.trace_to_jaxpr_dynamic: "trace",
     }
@@ -126,11 +127,11 @@ def _landmarks() -> tuple[dict[str, str], dict[CodeType | None, str]]:
         jax.custom_vjp.__call__: "custom_vjp",
     }
     modules = {inspect.unwrap(function).__globals__["__name__"]: name for function, name in of_module.items()}
-    codes = {_code(function): name for function, name in of_code.items()}
+    codes = {id(_code(function)): name for function, name in of_code.items()}
     # What jax.vmap returns: JAX's module for batching also runs what is not in a vmap, such as custom_vjp functions
     # that are called under one.
     vmapped = [constant for constant in inspect.unwrap(jax.vmap).__code__.co_consts if isinstance(constant, CodeType)]
-    return modules, codes | dict.fromkeys(vmapped, "vmap")
+    return modules, codes | dict.fromkeys(map(id, vmapped), "vmap")
 
 
 def _code(function: Any) -> CodeType | None:
@@ -147,8 +148,8 @@ def _code(function: Any) -> CodeType | None:
     return getattr(inspect.unwrap(function), "__code__", None)
 
 
-def _is_body(while_loop: FrameType, running: set[CodeType]) -> bool:
+def _is_body(while_loop: FrameType, running: list[CodeType]) -> bool:
     """Whether it is the body of a `lax.while_loop` that runs in it, not the condition; False where that is unsure."""
     arguments = while_loop.f_locals
     condition, body = _code(arguments["cond_fun"]), _code(arguments["body_fun"])
-    return body in running and condition not in running
+    return any(code is body for code in running) and not any(code is condition for code in running)

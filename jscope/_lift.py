@@ -23,6 +23,8 @@ def lift(net: Transformed, /, *args: Any, **kwargs: Any) -> Params:
     its own defaults: the initializer, regularizer, dtype and getter of the current scope do not reach into it.
 
     If `net` assigns: `out, new = net.update(tree, ...)` gives the new values, `js.assign(tree, new)` takes them over.
+    Out of `jax.checkpoint` or `jax.jit` all leaves of `new` come as new arrays; take over what the program assigns:
+    `js.assign(tree, new.select(pattern)[0])`.
 
     Args:
       net: a program made by `transform`.

@@ -319,7 +319,7 @@ class Store:
 
     def _make(self, variable: Variable) -> Any:
         if variable.carried is not None:
-            value = variable.carried.read(variable, self._done_to(variable, "value") if self.level else None)
+            value = variable.carried.read(variable, self._done_to(variable, "value of ") if self.level else None)
             self._remember(variable, value)
             return value
         level = self.level
@@ -338,7 +338,7 @@ class Store:
 
     def _check_rule(self, variable: Variable, value: Any) -> None:
         if self.level in self.rule_levels:
-            check_not_differentiated(variable, value, functools.partial(self._done_to, variable, "value"))
+            check_not_differentiated(variable, value, functools.partial(self._done_to, variable, "value of "))
 
     def _remember(self, variable: Variable, value: Any) -> None:
         if variable.bound and (self.level or variable.carried is not None):
@@ -350,7 +350,7 @@ class Store:
     def assign(self, reference: Any, value: Any) -> Any:
         """Sets a variable for the rest of this run; returns the new value as an array."""
         variable = self.find(reference, "assign")
-        asked = self._done_to(variable, "assign")
+        asked = self._done_to(variable, "assign to ")
         if not self.can_assign:
             raise AssignError(
                 f"'{variable.name}' is assigned, but this call gives no tree back.",
@@ -464,9 +464,9 @@ class Store:
 
     # The steps of a creation ------------------------------------------------------------------------------------------
 
-    def _done_to(self, variable: Variable, call: str) -> dict[str, Any]:
-        """The fields of an error about a call on a variable."""
-        return {"asked": f"{call}('{variable.name}')", "scope": self.scopes.state.name, "where": user_line()}
+    def _done_to(self, variable: Variable, what: str) -> dict[str, Any]:
+        """The fields of an error about what is done to a variable."""
+        return {"asked": f"{what}'{variable.name}'", "scope": self.scopes.state.name, "where": user_line()}
 
     def _asked(self, key: Any, shape: Any, dtype: Any, kind: str) -> dict[str, Any]:
         """The fields of an error about a `get_variable` call."""
