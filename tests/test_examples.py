@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib.util
 import io
 import re
@@ -11,6 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
@@ -158,8 +160,137 @@ def test_siamese_measures_count_rightly(siamese):
     assert siamese.few_shot(np.zeros((80, 2)), shuffled) == 0.1
 
 
-def test_siamese_held_out_images_are_not_trained_on(siamese):
-    train, test = siamese.load(0)
+# The scanned and the unrolled transformer ----------------------------------------------------------------------------
+
+
+def load_deep_scan(**constants):
+    module = load("deep_scan")
+    for name, value in constants.items():
+        assert hasattr(module, name)
+        setattr(module, name, value)
+    return module
+
+
+@pytest.fixture(scope="module")
+def scan_run(tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs") / "new" / "folder"
+    module = load_deep_scan(DEPTH=2, TIMED=2)  # fewer turns: it is the unrolled one that takes long to compile
+    return out, printed_by(module.main, ["--steps", "20", "--batch", "64", "--seed", "3", "--out", str(out)])
+
+
+def test_deep_scan_writes_a_picture(scan_run):
+    out, text = scan_run
+    assert [path.name for path in out.iterdir()] == ["deep_scan.png"]
+    image = (out / "deep_scan.png").read_bytes()
+    assert image.startswith(b"\x89PNG\r\n\x1a\n")
+    assert image.endswith(b"IEND\xaeB`\x82")
+    assert text.rstrip().endswith("deep_scan.png.")
+
+
+def test_deep_scan_and_unrolled_are_the_same(scan_run):
+    _, text = scan_run
+    assert "Unrolled it declares the same." in text
+    differences = dict(re.findall(r"^  (\w[\w ]*): (\d\.\de[+-]\d\d)$", text, re.MULTILINE))
+    assert list(differences) == ["loss", "gradients", "running statistics"]
+    assert max(map(float, differences.values())) < 1e-5
+
+
+def test_deep_scan_shows_what_both_cost(scan_run):
+    _, text = scan_run
+    assert "What a loop of 2 turns costs" in text
+    rows = re.findall(r"│ ([\w ()]+?) +│ +([\d.,]+)[ \w]* │ +([\d.,]+)[ \w]* │", text)
+    shown = {name: (float(scan.replace(",", "")), float(unrolled.replace(",", ""))) for name, scan, unrolled in rows}
+    names = ["to trace", "to compile", "to run (median of 2)", "lines of StableHLO", "scratch memory"]
+    assert list(shown) == names
+    assert all(figure > 0 for figures in shown.values() for figure in figures)
+    scan_lines, unrolled_lines = shown["lines of StableHLO"]
+    assert scan_lines < unrolled_lines
+
+
+def test_deep_scan_learns(scan_run):
+    _, text = scan_run
+    first, last = map(float, re.search(r"Loss: (\S+) in the first steps, (\S+) in the last", text).groups())
+    assert last < 0.8 * first
+    right, unassigned = map(float, re.search(r"([\d.]+)% \(by .* at the start: ([\d.]+)%\)", text).groups())
+    assert 0 <= unassigned < right <= 100
+
+
+def by_hand(params, images, depth, statistics):
+    """The logits of the transformer in NumPy, without dropout; `statistics(name, turn, x)` gives mean and variance."""
+    p = {name: np.asarray(leaf, np.float64) for name, leaf in params.flat().items()}
+
+    def dense(name, x):
+        return x @ p[name + "/kernel"] + p[name + "/bias"]
+
+    def norm(name, turn, x):
+        mean, variance = statistics(name, turn, x)
+        return (x - mean) / np.sqrt(variance + 1e-3) * p[name + "/scale"] + p[name + "/offset"]
+
+    x = dense("embedding/row", images) + p["embedding/position"]
+    for turn in range(depth):
+        heads = dense("block/attention/query_key_value", norm("block/attention/norm", turn, x))
+        query, key, value = np.split(heads.reshape(*x.shape[:2], 4, 24), 3, axis=-1)
+        scores = np.exp(np.einsum("bthd,bshd->bhts", query, key) / np.sqrt(8))
+        weights = scores / scores.sum(axis=-1, keepdims=True)
+        x = x + dense("block/attention/output", np.einsum("bhts,bshd->bthd", weights, value).reshape(x.shape))
+        hidden = dense("block/mlp/hidden", norm("block/mlp/norm", turn, x))
+        gelu = hidden / 2 * (1 + np.tanh(np.sqrt(2 / np.pi) * (hidden + 0.044715 * hidden**3)))
+        x = x + dense("block/mlp/output", gelu)
+    x = x.mean(axis=1)
+    return dense("head", (x - x.mean(axis=-1, keepdims=True)) / np.sqrt(x.var(axis=-1, keepdims=True) + 1e-5))
+
+
+@pytest.mark.parametrize("unrolled", [False, True], ids=["scan", "unrolled"])
+def test_deep_scan_computes_what_numpy_computes(unrolled):
+    """Every turn's running statistics after two batches, the loss in training, and the logits in evaluation."""
+    example, depth = load_deep_scan(DEPTH=2, DROPOUT=0.0), 2
+    data, _ = example.load(0)
+    flags = {"training": True, "unrolled": unrolled}
+    params = example.net.init(jax.random.key(0), *data.draw(np.random.default_rng(0), 16), **flags)
+    update = jax.jit(functools.partial(example.net.update, rng=jax.random.key(1), **flags))
+    running = {
+        name: np.asarray(leaf, np.float64).copy() for name, leaf in params.select(".*/moving_")[0].flat().items()
+    }
+    assert len(running) == 4
+
+    def by_batch(name, turn, x):
+        moments = x.mean(axis=(0, 1)), x.var(axis=(0, 1))
+        for kind, moment in zip(("mean", "variance"), moments, strict=True):
+            row = running[f"{name}/moving_{kind}"][turn]
+            row[:] = 0.9 * row + 0.1 * moment
+        return moments
+
+    for seed in range(2):
+        images, labels = data.draw(np.random.default_rng(seed), 16)
+        loss, params = update(params, images, labels)
+        scores = by_hand(params, images, depth, by_batch)
+        expected = np.log(np.exp(scores).sum(axis=1)) - scores[np.arange(16), labels]
+        np.testing.assert_allclose(loss, expected.mean(), rtol=1e-4)
+        for name, expected in running.items():
+            np.testing.assert_allclose(params[name], expected, rtol=1e-4, atol=1e-6)
+
+    def by_running(name, turn, x):
+        return running[name + "/moving_mean"][turn], running[name + "/moving_variance"][turn]
+
+    scores = by_hand(params, images, depth, by_running)
+    np.testing.assert_allclose(example.classify(params, images), scores, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("unrolled", [False, True], ids=["scan", "unrolled"])
+def test_deep_scan_drops_out_by_a_key_for_each_turn(unrolled):
+    example = load_deep_scan()
+    example.block = js.transform(lambda x, turn, training: x.at[turn].set(jax.random.uniform(js.next_key())))
+    net = js.transform(example.loop)
+    drawn = [np.asarray(net.apply({}, np.zeros(8), True, unrolled, rng=jax.random.key(i))) for i in range(2)]
+    assert len({*drawn[0], *drawn[1]}) == 16
+
+
+# Both -----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("example", ["siamese_digits", "deep_scan"])
+def test_held_out_images_are_not_trained_on(example):
+    train, test = load(example).load(0)
     assert (len(train.labels), len(test.labels)) == (1257, 540)
     # Stratified: each digit has three images of ten held out.
     assert np.abs(np.bincount(test.labels) / np.bincount(np.append(train.labels, test.labels)) - 0.3).max() < 0.01
@@ -179,22 +310,29 @@ def test_siamese_held_out_images_are_not_trained_on(siamese):
         (["--stepps", "3"], "unrecognized arguments: --stepps 3"),
     ],
 )
-def test_siamese_wrong_argument(siamese, capsys, arguments, message):
+@pytest.mark.parametrize("example", ["siamese_digits", "deep_scan"])
+def test_wrong_argument(example, capsys, arguments, message):
     with pytest.raises(SystemExit) as stopped:
-        siamese.main(arguments)
+        load(example).main(arguments)
     assert stopped.value.code == 2
     out, err = capsys.readouterr()
     assert (out, err.count("\n")) == ("", 1)
     assert message in err
 
 
-@pytest.mark.parametrize("package", ["optax", "matplotlib", "rich", "safetensors", "sklearn"])
-def test_siamese_missing_package(monkeypatch, package):
+@pytest.mark.parametrize(
+    ("example", "package"),
+    [
+        *(("siamese_digits", package) for package in ("optax", "matplotlib", "rich", "safetensors", "sklearn")),
+        *(("deep_scan", package) for package in ("optax", "matplotlib", "rich", "sklearn")),
+    ],
+)
+def test_missing_package(monkeypatch, example, package):
     for name in [name for name in sys.modules if name.partition(".")[0] == package]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(
         SystemExit, match=rf'this example needs {package}\S*: pip install "jscope\[examples\]"'
     ) as stopped:
-        runpy.run_path(str(EXAMPLES / "siamese_digits.py"))
+        runpy.run_path(str(EXAMPLES / f"{example}.py"))
     assert "\n" not in stopped.value.code
