@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from . import _listings
 from ._ambient import current
 from ._declare import GLOBAL_VARIABLES, LOCAL_VARIABLES, REGULARIZATION_LOSSES, TRAINABLE_VARIABLES
 from ._params import Params
@@ -208,7 +209,7 @@ def variable(
 
 
 def _variables(collection: str, scope: str | None) -> list[VariableSpec]:
-    return current(collection).collection(collection, scope)
+    return _listings.collection(current(collection), collection, scope)
 
 
 def global_variables(scope: str | None = None) -> list[VariableSpec]:
@@ -273,7 +274,7 @@ def get_collection(key: str, scope: str | None = None) -> list[Any]:
       >>> _ = js.transform(program).specs()
       ['v']
     """
-    return current("get_collection").collection(key, scope)
+    return _listings.collection(current("get_collection"), key, scope)
 
 
 def add_to_collection(key: str, value: Any) -> None:
@@ -293,7 +294,7 @@ def add_to_collection(key: str, value: Any) -> None:
       >>> _ = js.transform(program).specs()
       ['v']
     """
-    current("add_to_collection").add_to_collection(key, value)
+    _listings.add_to_collection(current("add_to_collection"), key, value)
 
 
 def get_regularization_losses(scope: str | None = None) -> list[jax.Array]:
@@ -313,7 +314,7 @@ def get_regularization_losses(scope: str | None = None) -> list[jax.Array]:
       >>> net.apply(net.init(jax.random.key(0)))
       [Array(2., dtype=float32)]
     """
-    return current("get_regularization_losses").losses(scope)
+    return _listings.losses(current("get_regularization_losses"), scope)
 
 
 def get_regularization_loss(scope: str | None = None) -> jax.Array:
@@ -323,7 +324,7 @@ def get_regularization_loss(scope: str | None = None) -> jax.Array:
       >>> float(js.transform(lambda: js.get_regularization_loss()).apply({}))
       0.0
     """
-    losses = current("get_regularization_loss").losses(scope)
+    losses = _listings.losses(current("get_regularization_loss"), scope)
     return functools.reduce(operator.add, losses) if losses else jnp.float32(0.0)
 
 

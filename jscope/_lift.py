@@ -6,9 +6,9 @@ from typing import Any
 
 from ._ambient import current
 from ._arguments import Arguments
-from ._errors import BadTypeError, InitializerError, user_line
-from ._params import Params
-from ._specs import VariableSpec
+from ._errors import BadTypeError, InitializerError, user_line, user_location
+from ._params import Layout, Params, make
+from ._specs import Specs, VariableSpec
 from ._store import Store
 from ._transform import Transformed
 from ._values import FromProgram, InitialValue
@@ -58,16 +58,37 @@ def lift(net: Transformed, /, *args: Any, **kwargs: Any) -> Params:
             fix="pass js.transform(function)",
         )
     kind = Arguments(args, kwargs).kind(plain=False)
-    specs = None if kind is None else store.lifted.get((net, kind))
-    if specs is None:
-        specs = net.specs(*args, **kwargs)
+    lifted = None if kind is None else store.lifted.get((net, kind))
+    if lifted is None:
+        lifted = _Lifted(net.specs(*args, **kwargs))
         store = current("lift")
         if kind is not None:
-            store.lifted[net, kind] = specs
-    return Params({name: _declared(store, spec) for name, spec in specs.items()})
+            store.lifted[net, kind] = lifted
+    return lifted.under(store)
 
 
-def _declared(store: Store, spec: VariableSpec) -> Any:
+class _Lifted:
+    """What a program declares, prepared for many scopes."""
+
+    __slots__ = ("_layout", "_order", "_specs")
+
+    def __init__(self, specs: Specs) -> None:
+        self._specs = list(specs.values())
+        self._layout = Layout.of(tuple(sorted(specs)))
+        self._order = sorted(range(len(specs)), key=lambda i: self._specs[i].name)
+
+    def under(self, store: Store) -> Params:
+        """The variables in the current scope, made or, under reuse, found."""
+        state, known, place = store.scopes.state, store.registry.by_key, user_location()
+        values = []
+        for spec in self._specs:
+            key = state.prefix + spec.name
+            new = key not in known and state.reuse is not True and not isinstance(spec.initializer, FromProgram)
+            values.append(store.adopt(spec, key, place) if new else _declared(store, spec, key))
+        return make(self._layout, tuple([values[i] for i in self._order]))
+
+
+def _declared(store: Store, spec: VariableSpec, key: str) -> Any:
     initializer, shape = spec.initializer, spec.shape
     if isinstance(initializer, FromProgram):
         raise InitializerError(
@@ -81,7 +102,7 @@ def _declared(store: Store, spec: VariableSpec) -> Any:
     if isinstance(initializer, InitialValue):
         initializer, shape = initializer.array, None
     return store.get_by_key(
-        store.scopes.state.prefix + spec.name,
+        key,
         shape,
         spec.dtype,
         initializer,

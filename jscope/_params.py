@@ -173,7 +173,7 @@ class Params(Mapping[str, Any]):
         if inner is None:
             what = f"{name!r} is neither a variable nor a scope of this tree."
             raise self._unknown(what, str(name), "use one of `params.names`", exists=some(self._layout.children))
-        return _make(inner, self._leaves[start:stop])
+        return make(inner, self._leaves[start:stop])
 
     def _unknown(self, what: str, name: str, fix: str, exists: str = "") -> UnknownNameError:
         names: dict[str, None] = {}  # of variables and of all scopes around them
@@ -256,7 +256,7 @@ class Params(Mapping[str, Any]):
             raise self._unknown(what, str(unknown[0]), fix)
         for name, leaf in changes.items():
             leaves[index[name]] = leaf
-        return _make(self._layout, tuple(leaves))
+        return make(self._layout, tuple(leaves))
 
     def __or__(self, other: Mapping[str, Any]) -> Params:
         """Both trees in one; where both have a name, the right one's leaf."""
@@ -276,7 +276,7 @@ class Params(Mapping[str, Any]):
           >>> js.Params({"a": {"b": 1}}).map_with_name(lambda name, leaf: f"{name}={leaf}").flat()
           {'a/b': 'a/b=1'}
         """
-        return _make(self._layout, tuple(map(f, self._layout.names, self._leaves)))
+        return make(self._layout, tuple(map(f, self._layout.names, self._leaves)))
 
     def select(self, which: str | Callable[[str, Any], bool]) -> tuple[Params, Params]:
         """`(chosen, rest)`: the leaves that `which` picks, and the others; `chosen | rest` gives the tree back.
@@ -347,7 +347,7 @@ class Params(Mapping[str, Any]):
                 where=user_line(),
                 fix="label them too, or pass default=",
             )
-        return _make(self._layout, tuple(leaves))
+        return make(self._layout, tuple(leaves))
 
     def _label(self, labels: Params, leaves: list[Any]) -> None:
         # In sorted order a scope comes before what lies in it: the innermost label is the last one set.
@@ -381,10 +381,10 @@ class Params(Mapping[str, Any]):
         return self
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Params:
-        return _make(self._layout, copy.deepcopy(self._leaves, memo))
+        return make(self._layout, copy.deepcopy(self._leaves, memo))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _make, (self._layout, self._leaves)
+        return make, (self._layout, self._leaves)
 
     def __setitem__(self, name: str, value: Any) -> None:
         fix = f"make a new tree: params = params.replace({{{name!r}: ...}})"
@@ -410,7 +410,8 @@ class Params(Mapping[str, Any]):
         )
 
 
-def _make(layout: Layout, leaves: tuple[Any, ...]) -> Params:
+def make(layout: Layout, leaves: tuple[Any, ...]) -> Params:
+    """The tree of these leaves, in the order of the layout's names."""
     self = object.__new__(Params)
     self._layout = layout
     self._leaves = leaves
@@ -419,7 +420,7 @@ def _make(layout: Layout, leaves: tuple[Any, ...]) -> Params:
 
 def _of_flat(flat: Mapping[str, Any]) -> Params:
     names = tuple(sorted(flat))
-    return _make(Layout.of(names), tuple(flat[name] for name in names))
+    return make(Layout.of(names), tuple(flat[name] for name in names))
 
 
 def _bad_type(what: str, kind: str, fix: str) -> BadTypeError:
@@ -483,7 +484,7 @@ def _flatten_with_keys(params: Params) -> tuple[list[tuple[Any, Any]], Layout]:
 
 
 def _unflatten(layout: Layout, leaves: Iterable[Any]) -> Params:
-    return _make(layout, tuple(leaves))
+    return make(layout, tuple(leaves))
 
 
 jax.tree_util.register_pytree_with_keys(Params, _flatten_with_keys, _unflatten, _flatten)

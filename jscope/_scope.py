@@ -12,6 +12,7 @@ import jax
 from ._ambient import current, is_running
 from ._declare import GLOBAL_VARIABLES, LOCAL_VARIABLES, TRAINABLE_VARIABLES
 from ._errors import BadArgumentError, BadTypeError, user_line
+from ._listings import collection
 from ._scope_stack import AUTO_REUSE, Reuse, ScopeHandle, ScopeStack, ScopeState
 from ._specs import VariableSpec
 
@@ -109,7 +110,7 @@ class VariableScope(ScopeHandle):
     def get_collection(self, name: str) -> list[Any]:
         """The items of a collection whose names start with this scope's, as TF1 matches them (a regular expression)."""
         store = current("VariableScope.get_collection")
-        return store.collection(name, store.scopes.state_of(self).prefix)
+        return collection(store, name, store.scopes.state_of(self).prefix)
 
     def global_variables(self) -> list[VariableSpec]:
         """This scope's part of `js.global_variables()`."""

@@ -16,7 +16,6 @@ import numpy as np
 
 from ._carried import Carried, Rehearsal
 from ._declare import (
-    REGULARIZATION_LOSSES,
     assignable,
     check_constraint,
     check_getter,
@@ -41,7 +40,7 @@ from ._errors import (
     user_line,
     user_location,
 )
-from ._names import matcher, near
+from ._names import near
 from ._registry import Registry
 from ._rng import CallKeys
 from ._scope_stack import Reuse, ScopeStack
@@ -282,6 +281,28 @@ class Store:
             shared=True,
         )
 
+    def adopt(self, spec: VariableSpec, key: str, place: Any) -> Any:
+        """Makes a variable that another program has declared, so that nothing but its new name is left to check."""
+        name = op_name(key, self.scopes.op_names)
+        self.registry.check_fresh(name, self.scopes.state.name)
+        return self._declare(
+            Variable(
+                name,
+                key,
+                spec.shape,
+                spec.dtype,
+                spec.initializer,
+                spec.trainable,
+                spec.collections,
+                spec.regularizer,
+                spec.constraint,
+                spec.partition,
+                place,
+            ),
+            None,
+            shared=True,
+        )
+
     def _declare(self, variable: Variable, computed: Any, *, shared: bool) -> Any:
         """Registers a variable whose name is taken; `computed` is its initial value if the program computed that."""
         variable.bound = self.source.makes_values
@@ -423,40 +444,6 @@ class Store:
             name, None, shape, dtype, initializer, trainable, collections, None, None, None, user_location()
         )
         return self._declare(variable, computed, shared=False)
-
-    # Collections ------------------------------------------------------------------------------------------------------
-
-    def add_to_collection(self, key: str, value: Any) -> None:
-        """Appends; an array of `get_variable` and a `VariableSpec` stand for their variable."""
-        if isinstance(value, VariableSpec) or self.registry.knows(value):
-            value = self.find(value, "add_to_collection")
-        elif self.level and any(map(is_traced, jax.tree.leaves(value))):
-            raise TransformError(
-                f"A value made inside a JAX transform is added to collection {key!r}: nobody outside could use it.",
-                kind="leak",
-                scope=self.scopes.state.name,
-                where=user_line(),
-                fix="return it from the transformed function and add it outside",
-            )
-        self.registry.collect(key, value)
-        self.registry.extras += 1
-
-    def collection(self, key: str, scope: str | None = None) -> list[Any]:
-        """TF1's `get_collection`: a new list, variables as specs."""
-        losses = self.losses(scope) if key == REGULARIZATION_LOSSES else []
-        items = self.registry.collected(key, scope)
-        return losses + [item.spec() if isinstance(item, Variable) else item for item in items]
-
-    def losses(self, scope: str | None = None) -> list[Any]:
-        """One scalar for each regularizer that gives one, computed now; `scope` is matched on the loss's op name."""
-        match = matcher(scope or "").match
-        losses, level = [], self.level
-        for variable in list(self.registry.by_name.values()):
-            regularizer = variable.regularizer
-            if regularizer is not None and match(variable.name + "/Regularizer/"):
-                losses.append(regularizer(self.read(variable)))
-                self.level = level  # a regularizer may have called from an inner trace
-        return [loss for loss in losses if loss is not None]
 
     def next_key(self, name: str) -> jax.Array:
         """The next key of this scope under `name`."""

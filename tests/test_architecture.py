@@ -30,6 +30,7 @@ FLOORS = {
     "_sources": 2,
     "_scope_stack": 2,
     "_store": 2,
+    "_listings": 2,
     "_passes": 2,
     "_ambient": 3,
     "_scope": 3,
