@@ -150,9 +150,8 @@ class Frame:
         self._token_context = _in_force(token)
         self._token_context.__enter__()
 
-    def _observe(self) -> int:
+    def _observe(self, trace: Any) -> int:
         """The level of the trace in progress: 0 for the entry trace; keeps the tokens as the module says."""
-        trace = trace_state()
         if trace == self._entry_trace:
             if self._token == self._inner_token:
                 self._set_token(next(_fresh))
@@ -228,7 +227,10 @@ def current(call: str) -> Store:
         raise _outside(call, frame) from None
     frame._context = _current.set(frame)
     store = frame.store
-    store.level = frame._observe()
+    trace = trace_state()
+    # Most calls come from the trace the program was entered in, with nothing to do: they are kept short.
+    at_entry = trace == frame._entry_trace and frame._token != frame._inner_token
+    store.level = 0 if at_entry else frame._observe(trace)
     return store
 
 

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from ._compat import Surroundings, surroundings
 from ._errors import TransformError
@@ -119,7 +120,7 @@ class Carried:
 
     def start(self, name: str, value: Any) -> None:
         """Makes the ref; call it in the trace that the program is entered in."""
-        self._refs[name] = jax.new_ref(value)
+        self._refs[name] = jax.new_ref(_kept(value))
 
     def start_all(self, value: Callable[[str], Any]) -> None:
         """Starts all variables of which `value(name)` is not None."""
@@ -161,10 +162,10 @@ class Carried:
           TransformError: where JAX can't carry it to.
         """
         if asked is None:
-            return self._refs[variable.name][...]
+            return _given(self._refs[variable.name][...], variable.dtype)
         around = self._check(variable, "read", asked)
         try:
-            value = self._refs[variable.name][...]
+            value = _given(self._refs[variable.name][...], variable.dtype)
         except Exception as error:
             raise _refusal(variable, "read", _UNFORESEEN, asked) from error
         if around.within("checkpoint"):
@@ -178,14 +179,14 @@ class Carried:
           TransformError: where JAX can't carry it from.
         """
         if asked is None:
-            self._refs[variable.name][...] = value
+            self._refs[variable.name][...] = _kept(value)
             return
         around = self._check(variable, "assigned", asked)
         if around.within("checkpoint"):
             value = _not_differentiable(value, _refusal(variable, "assigned", _REPEATED, asked))
         if around.within("derivative"):
             self._perhaps_differentiated = _refusal(variable, "assigned", _DIFFERENTIATED, asked)
-        ref = self._refs[variable.name]
+        ref, value = self._refs[variable.name], _kept(value)
         try:
             if jnp.issubdtype(value.dtype, jnp.inexact):
                 # On JAX 0.10 the transpose of jit, scan and cond fails where a ref has a tangent and what is written to
@@ -204,9 +205,9 @@ class Carried:
         # JAX has no class for this error, and raises nothing else so bare.
         return self._perhaps_differentiated if type(error) is Exception else None
 
-    def final(self, name: str) -> Any:
+    def final(self, variable: Variable) -> Any:
         """The value at the end of the program."""
-        return jax.freeze(self._refs[name])
+        return _given(jax.freeze(self._refs[variable.name]), variable.dtype)
 
     def _check(self, variable: Variable, done: str, asked: dict[str, Any]) -> Surroundings:
         around = surroundings(self._entry)
@@ -224,6 +225,24 @@ def _refusal(variable: Variable, done: str, obstacle: _Obstacle, asked: dict[str
         exists=variable.origin(),
         fix=f"{_PASS_IN}, or " * (done == "read") + obstacle.fix,
     )
+
+
+# JAX 0.10 can't transpose what writes to a ref of integers: their bits are kept in floats, which nothing computes with.
+
+
+def _kept(value: Any) -> Any:
+    """A value as its ref holds it."""
+    if not isinstance(value.dtype, np.dtype) or jnp.issubdtype(value.dtype, jnp.inexact):
+        return value
+    bits = 64 if value.dtype.itemsize == 8 else 32
+    return jax.lax.bitcast_convert_type(value.astype(f"int{bits}"), f"float{bits}")
+
+
+def _given(kept: Any, dtype: Any) -> Any:
+    """The value of this dtype that a ref holds."""
+    if kept.dtype == dtype:
+        return kept
+    return jax.lax.bitcast_convert_type(kept, f"int{8 * kept.dtype.itemsize}").astype(dtype)
 
 
 def _not_differentiable(value: Any, refusal: TransformError) -> Any:

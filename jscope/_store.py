@@ -394,7 +394,7 @@ class Store:
     def assigned(self) -> dict[str, Any]:
         """name -> value of all variables that the program assigned."""
         return {
-            name: variable.value if variable.carried is None else variable.carried.final(name)
+            name: variable.value if variable.carried is None else variable.carried.final(variable)
             for name, variable in self.registry.by_name.items()
             if variable.assigned
         }

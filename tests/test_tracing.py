@@ -586,3 +586,40 @@ def test_gradients_where_what_is_assigned_has_none(name, new, which, outer):
     (out, n), slope = outer(jax.value_and_grad(loss, has_aux=True))(value)
     assert (out, slope) == (16, {"n": 1, "w": 2, "x": 3}[which])
     assert n == (3 if new(10, X) == 3 else 7)
+
+
+@pytest.mark.parametrize("name", ["plain", "jit", "scan", "cond"])
+@pytest.mark.parametrize(
+    ("dtype", "before", "after"),
+    [
+        (jnp.int32, -3, -2),
+        (jnp.int32, 2**31 - 2, 2**31 - 1),
+        (jnp.uint32, 2**32 - 2, 2**32 - 1),
+        (jnp.int8, 126, 127),
+        (jnp.uint8, 254, 255),
+        (jnp.int16, -(2**15), -(2**15) + 1),
+        (jnp.bool_, False, True),
+    ],
+)
+def test_counting_with_integers_under_a_gradient(name, dtype, before, after, outer):
+    """JAX 0.10 can't transpose what writes to a ref of integers."""
+
+    def program(x):
+        w = js.get_variable("w", [])
+        js.get_variable("n", [2], dtype, trainable=False)
+
+        def f(x):
+            n = js.value("n")
+            js.assign("n", ~n if dtype is jnp.bool_ else n + jnp.ones((), dtype))
+            assert js.value("n").dtype == dtype
+            return x * w
+
+        return INSIDE_A_DERIVATIVE[name](f, x)
+
+    def loss(w):
+        return _out_and(js.transform(program).update({"n": jnp.full(2, before, dtype), "w": w}, X))
+
+    (out, n), slope = outer(jax.value_and_grad(loss, has_aux=True))(jnp.float32(3))
+    assert (out, slope) == (6, 2)
+    assert n.dtype == dtype
+    assert n.tolist() == [after, after]
