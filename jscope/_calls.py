@@ -117,9 +117,7 @@ def get_variable(
         partitioner,
         custom_getter,
         constraint,
-        caching_device=caching_device,
-        validate_shape=validate_shape,
-        use_resource=use_resource,
+        (caching_device, validate_shape, use_resource),
     )
 
 
@@ -169,9 +167,7 @@ def get_local_variable(
         partitioner,
         custom_getter,
         constraint,
-        caching_device=caching_device,
-        validate_shape=validate_shape,
-        use_resource=use_resource,
+        (caching_device, validate_shape, use_resource),
     )
 
 

@@ -182,10 +182,10 @@ def op_name(key: Any, names: OpNames) -> str:
     Raises:
       BadNameError: for a key that TF1 refuses.
     """
-    if isinstance(key, bytes):
-        key = key.decode()
     if key is None:
         return names.unique("Variable")
+    if not isinstance(key, str):
+        key = key.decode()
     # Nothing is left of an empty key; TF1 then falls back to the name of the op's kind.
     return names.open("", key) or names.unique("VariableV2")
 

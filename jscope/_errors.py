@@ -182,10 +182,21 @@ def user_location() -> tuple[str, int] | None:
     """(file, line) of the innermost frame that belongs to neither jscope nor JAX, None if there is none."""
     frame = sys._getframe(1)
     while frame is not None:
-        if frame.f_globals.get("__name__", "").partition(".")[0] not in _NOT_THE_USER:
+        if _is_the_users[frame.f_globals.get("__name__", "")]:
             return frame.f_code.co_filename, frame.f_lineno
         frame = frame.f_back
     return None
+
+
+class _IsTheUsers(dict[str, bool]):
+    """Module name -> whether it is the user's, kept for the modules seen so far: one call looks at several frames."""
+
+    def __missing__(self, module: str) -> bool:
+        self[module] = theirs = module.partition(".")[0] not in _NOT_THE_USER
+        return theirs
+
+
+_is_the_users = _IsTheUsers()
 
 
 def user_line() -> str:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from ._ambient import current
-from ._arguments import Arguments
+from ._arguments import Arguments, ByKind
 from ._errors import BadTypeError, InitializerError, user_line, user_location
-from ._params import Layout, Params, make
+from ._layout import Layout
+from ._params import Params, make
 from ._specs import Specs, VariableSpec
 from ._store import Store
 from ._transform import Transformed
@@ -57,13 +58,14 @@ def lift(net: Transformed, /, *args: Any, **kwargs: Any) -> Params:
             where=user_line(),
             fix="pass js.transform(function)",
         )
-    kind = Arguments(args, kwargs).kind(plain=False)
-    lifted = None if kind is None else store.lifted.get((net, kind))
+    arguments = Arguments(args, kwargs)
+    known, kind = net._lifted, arguments.kind(plain=True)
+    if kind is None:  # what such arguments mean may change, but not within this run
+        known, kind = store.lifted.setdefault(net, ByKind()), arguments.kind(plain=False)
+    lifted = known.get(kind)
     if lifted is None:
-        lifted = _Lifted(net.specs(*args, **kwargs))
+        lifted = known.keep(kind, _Lifted(net.specs(*args, **kwargs)))
         store = current("lift")
-        if kind is not None:
-            store.lifted[net, kind] = lifted
     return lifted.under(store)
 
 
@@ -80,6 +82,8 @@ class _Lifted:
     def under(self, store: Store) -> Params:
         """The variables in the current scope, made or, under reuse, found."""
         state, known, place = store.scopes.state, store.registry.by_key, user_location()
+        if state.prefix:
+            store.scopes.op_names.check("", state.prefix)
         values = []
         for spec in self._specs:
             key = state.prefix + spec.name

@@ -64,11 +64,11 @@ class OpNames:
         """Takes full name `name`, or the first free `name_k`."""
         taken = self._taken
         key = name.lower()
-        count = taken.get(key, 0)
-        taken[key] = count + 1
-        if not count:
+        if key not in taken:
+            taken[key] = 1
             return name
-        base = key
+        base, count = key, taken[key]
+        taken[key] = count + 1
         while key in taken:
             key = f"{base}_{count}"
             count += 1
@@ -83,8 +83,16 @@ class OpNames:
         """
         if not name:
             return ""
+        self.check(scope, name)
+        if name[-1] == "/":
+            return name[:-1]
+        return self.unique(f"{scope}/{name}" if scope else name)
+
+    @staticmethod
+    def check(scope: str, name: str) -> None:
+        """Raises BadNameError for a name that TensorFlow refuses inside op scope `scope`."""
         pattern = _INNER_NAME if scope else _ROOT_NAME
-        if not pattern.fullmatch(name):
+        if pattern.fullmatch(name) is None:
             where = "inside a scope" if scope else "at the root"
             raise BadNameError(
                 f"{name!r} is not a valid name {where}.",
@@ -93,9 +101,6 @@ class OpNames:
                 where=user_line(),
                 fix=f"use letters, digits and any of . _ - / \\ > (TF1's pattern {where} is ^{pattern.pattern}$)",
             )
-        if name[-1] == "/":
-            return name[:-1]
-        return self.unique(f"{scope}/{name}" if scope else name)
 
 
 class ScopeCounts:
@@ -122,17 +127,17 @@ class ScopeCounts:
 
     def open(self, name: str) -> None:
         """Counts one entry of scope `name`."""
-        self._set(self._opened, name)
+        self._clock = time = self._clock + 1
+        if self._marks:
+            self._undo.append((self._opened, name, self._opened.get(name, 0)))
+        self._opened[name] = time
 
     def leave(self, name: str) -> None:
         """Forgets every scope below `name`."""
-        self._set(self._left, name)
-
-    def _set(self, table: dict[str, int], name: str) -> None:
-        self._clock += 1
+        self._clock = time = self._clock + 1
         if self._marks:
-            self._undo.append((table, name, table.get(name, 0)))
-        table[name] = self._clock
+            self._undo.append((self._left, name, self._left.get(name, 0)))
+        self._left[name] = time
 
     def mark(self) -> int:
         """A point to come back to; each is rolled back to once."""

@@ -29,21 +29,24 @@ class Registry:
         self._collections: dict[str, list[Any]] = {}
         self.extras = 0
 
-    def check_fresh(self, name: str, scope: str) -> None:
-        """Raises BadNameError for an op name that a variable has; only names with a final slash are not made unique."""
-        if name in self.by_name:
-            raise BadNameError(
-                f"There already is a variable with the op name '{name}'.",
-                exists=self.by_name[name].origin(),
-                scope=scope,
-                where=user_line(),
-                fix="don't end names in a slash",
-            )
+    def taken(self, name: str, scope: str) -> BadNameError:
+        """The error of an op name that a variable has already; only names with a final slash are not made unique."""
+        return BadNameError(
+            f"There already is a variable with the op name '{name}'.",
+            exists=self.by_name[name].origin(),
+            scope=scope,
+            where=user_line(),
+            fix="don't end names in a slash",
+        )
 
     def add(self, variable: Variable, shared: bool) -> None:
         """Adds a new variable, to its collections too; `shared` if reuse may find it."""
+        collections = self._collections
         for collection in variable.collections:
-            self.collect(collection, variable)
+            if collection in collections:
+                collections[collection].append(variable)
+            else:
+                collections[collection] = [variable]
         self.by_name[variable.name] = variable
         if shared:
             self.by_key[variable.key] = variable
@@ -54,7 +57,7 @@ class Registry:
 
     def remember(self, value: Any, variable: Variable) -> None:
         """Notes that this very object is a value of the variable."""
-        known = self._known(value)
+        known = self._known(value) if id(value) in self._by_id else None
         ambiguous = known is not None and known[1] is not variable
         # The array is kept, so that its id is not given to another one.
         self._by_id[id(value)] = (value, None if ambiguous else variable)
@@ -119,10 +122,7 @@ class Registry:
 
     def collect(self, collection: str, item: Any) -> None:
         """Appends to a collection."""
-        try:
-            self._collections[collection].append(item)
-        except KeyError:
-            self._collections[collection] = [item]
+        self._collections.setdefault(collection, []).append(item)
 
     def collected(self, collection: str, scope: str | None = None) -> list[Any]:
         """The items; `scope` is matched at the start of TF1's `.name`, full name + ":0", which only variables have."""

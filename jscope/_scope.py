@@ -134,9 +134,6 @@ def new_scopes(shown: bool) -> ScopeStack:
     return ScopeStack(VariableScope, jax.named_scope if shown else None)
 
 
-_OVERRIDES = ("initializer", "regularizer", "dtype", "custom_getter", "partitioner", "constraint")
-
-
 class variable_scope:  # noqa: N801 (TF1's name)
     """Opens a scope of variables; a context manager that yields the `VariableScope`. TF1: `tf.variable_scope`.
 
@@ -220,8 +217,20 @@ class variable_scope:  # noqa: N801 (TF1's name)
         self.default_name = default_name
         self.reuse = reuse
         self.auxiliary_name_scope = auxiliary_name_scope
-        given = (initializer, regularizer, dtype, custom_getter, partitioner, constraint)
-        self.overrides = {name: value for name, value in zip(_OVERRIDES, given, strict=True) if value is not None}
+        overrides = {}
+        if initializer is not None:
+            overrides["initializer"] = initializer
+        if regularizer is not None:
+            overrides["regularizer"] = regularizer
+        if dtype is not None:
+            overrides["dtype"] = dtype
+        if custom_getter is not None:
+            overrides["custom_getter"] = custom_getter
+        if partitioner is not None:
+            overrides["partitioner"] = partitioner
+        if constraint is not None:
+            overrides["constraint"] = constraint
+        self.overrides = overrides
 
     def __enter__(self) -> VariableScope:
         return current("variable_scope").scopes.enter(self)  # type: ignore[return-value]  # the stack makes VariableScopes

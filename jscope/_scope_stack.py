@@ -76,27 +76,41 @@ class _OpEntry:
 
 
 class _Entry(_OpEntry):
-    """One open variable scope."""
+    """One entry of a variable scope: what to put back, and what the request came to mean.
 
-    __slots__ = ("below", "handle", "mark", "name")
+    Attributes:
+      op_scope_name, target, original_name_scope, reuse: what the request came to mean at its first entry, and means at
+        every later one (TF1 keeps this in the instance).
+      handle, name: the scope object entered and its name.
+      below: the scope object that was current before.
+      mark: where the counts are rolled back to; None where only those below the scope are forgotten.
+      previous: the same request's entry that was open before this one, if any.
+      is_open: whether it has not been left yet.
+    """
+
+    __slots__ = (
+        "below",
+        "handle",
+        "is_open",
+        "mark",
+        "name",
+        "op_scope_name",
+        "original_name_scope",
+        "previous",
+        "reuse",
+        "target",
+    )
 
     def __init__(
-        self, before: str, shown: Any, handle: ScopeHandle, name: str, below: ScopeHandle, mark: int | None
+        self, before: str, op_scope_name: str | None, target: str | ScopeHandle, original_name_scope: str, reuse: Reuse
     ) -> None:
-        super().__init__(before, shown)
-        self.handle = handle
-        self.name = name
-        self.below = below
-        self.mark = mark
-
-
-class _Prepared(NamedTuple):
-    """What a request came to mean at its first entry, and means at every later one (TF1 keeps this in the instance)."""
-
-    op_scope_name: str | None
-    target: str | ScopeHandle
-    original_name_scope: str
-    reuse: Reuse
+        self.before = before
+        self.put_back = False
+        self.op_scope_name = op_scope_name
+        self.target = target
+        self.original_name_scope = original_name_scope
+        self.reuse = reuse
+        self.is_open = True
 
 
 class ScopeStack:
@@ -117,10 +131,9 @@ class ScopeStack:
     __slots__ = (
         "_changed",
         "_counts",
+        "_entries",
         "_new_handle",
-        "_open",
         "_open_op_scopes",
-        "_prepared",
         "_show",
         "_shown",
         "default_names",
@@ -141,9 +154,8 @@ class ScopeStack:
         self._changed: dict[ScopeHandle, ScopeState] = {}
         self._counts = ScopeCounts()
         self.default_names = 0
-        self._open: dict[ScopeRequest, list[_Entry]] = {}
+        self._entries: dict[ScopeRequest, _Entry] = {}  # the last open one of each, else the last one
         self._open_op_scopes: dict[object, list[_OpEntry]] = {}
-        self._prepared: dict[ScopeRequest, _Prepared] = {}
         self.op_names = OpNames()
         self.op_scope = ""
         self.state = ScopeState()
@@ -195,9 +207,11 @@ class ScopeStack:
             self.op_scope = entry.before
 
     def _close_shown(self, shown: Any) -> None:
-        if shown is not None:
+        if self._shown[-1] is shown:
+            self._shown.pop()
+        else:
             self._shown.remove(shown)
-            shown.__exit__(None, None, None)
+        shown.__exit__(None, None, None)
 
     def close(self) -> None:
         """Closes in JAX's names what the program leaves open there."""
@@ -228,41 +242,45 @@ class ScopeStack:
             )
         entry = entries.pop()
         self._leave_op_entry(entry)
-        self._close_shown(entry.shown)
+        if entry.shown is not None:
+            self._close_shown(entry.shown)
 
     # Variable scopes --------------------------------------------------------------------------------------------------
 
     def enter(self, request: ScopeRequest) -> ScopeHandle:
         """Enters a scope by name, by scope object or by default name; the semantics are those of TF1's `with`."""
         before = self.op_scope
-        prepared = self._prepared.get(request)
+        last = self._entries.get(request)
         try:
-            if prepared is None:
-                prepared = self._prepared[request] = self._prepare(request)
-            elif prepared.op_scope_name is not None:
-                self._open_op_scope(prepared.op_scope_name)
+            if last is None:
+                entry = self._prepare(request, before)
+            else:
+                entry = _Entry(before, last.op_scope_name, last.target, last.original_name_scope, last.reuse)
+                if last.op_scope_name is not None:
+                    self._open_op_scope(last.op_scope_name)
         except BaseException:
             self.op_scope = before
             raise
-        mark = None
-        target = prepared.target
+        target = entry.target
         if isinstance(target, ScopeHandle):
             handle, state = target, self.state_of(target)
             self._counts.open(state.name)
-            mark = self._counts.mark()
+            entry.mark = self._counts.mark()
         else:
-            reuse = prepared.reuse or self.state.reuse
-            if reuse is not prepared.reuse:
-                self._prepared[request] = prepared._replace(reuse=reuse)
-            state = self._inner(target, request, reuse, prepared.original_name_scope)
+            entry.reuse = entry.reuse or self.state.reuse
+            state = self._inner(target, request, entry.reuse, entry.original_name_scope)
             handle = self._new_handle(state)
             self._counts.open(state.name)
-        entry = _Entry(before, self._open_shown(before), handle, state.name, self.handle, mark)
-        self._open.setdefault(request, []).append(entry)
+            entry.mark = None
+        entry.shown = self._open_shown(before)
+        entry.handle, entry.name, entry.below = handle, state.name, self.handle
+        entry.previous = last if last is not None and last.is_open else None
+        self._entries[request] = entry
         self.handle, self.state = handle, state
         return handle
 
-    def _prepare(self, request: ScopeRequest) -> _Prepared:
+    def _prepare(self, request: ScopeRequest, before: str) -> _Entry:
+        """What a request means that is entered for the first time; opens its op scope."""
         target, reuse = request.name_or_scope, request.reuse or False
         if target is not None and not isinstance(target, str | ScopeHandle):
             raise BadTypeError(
@@ -283,26 +301,27 @@ class ScopeStack:
         if isinstance(target, ScopeHandle):
             state = self.state_of(target)
             last = state.name.rpartition("/")[2]
-            op_scope_name = self._op_scope_name(request, last, needed=bool(last))
+            op_scope_name = (last or None) if request.auxiliary_name_scope else self._op_scope_in_force()
             if op_scope_name is not None:
                 self._open_op_scope(op_scope_name)
-            return _Prepared(op_scope_name, self._copy(state, request), state.original_name_scope, reuse)
+            return _Entry(before, op_scope_name, self._copy(state, request), state.original_name_scope, reuse)
         name = request.default_name if target is None else target
-        op_scope_name = self._op_scope_name(request, name, needed=target is None or bool(target))
+        if request.auxiliary_name_scope:
+            op_scope_name = name if target is None or target else None
+        else:
+            op_scope_name = self._op_scope_in_force()
         original = name if op_scope_name is None else self._open_op_scope(op_scope_name)
         if target is None:
             name = self._unique(name)
-        return _Prepared(op_scope_name, name, original, reuse)
+        return _Entry(before, op_scope_name, name, original, reuse)
 
     def _unique(self, default_name: str) -> str:
         self.default_names += 1
         return self._counts.unique(self.state.name, default_name)
 
-    def _op_scope_name(self, request: ScopeRequest, name: str, needed: bool) -> str | None:
-        """The op scope that a request opens, None for none; without the auxiliary one it re-enters that in force."""
-        if not request.auxiliary_name_scope:
-            return self.op_scope + "/" if self.op_scope else ""
-        return name if needed else None
+    def _op_scope_in_force(self) -> str:
+        """The name that opens the op scope in force again: what is opened where no auxiliary one is wanted."""
+        return self.op_scope + "/" if self.op_scope else ""
 
     def _inner(self, name: str, request: ScopeRequest, reuse: Reuse, original_name_scope: str) -> ScopeState:
         """The state of string scope `name` opened here: TF1 inherits everything except the constraint."""
@@ -337,7 +356,8 @@ class ScopeStack:
 
     def is_open(self, request: Any) -> bool:
         """Whether `request` has been entered in this program, and not been left."""
-        return bool(self._open.get(request) or self._open_op_scopes.get(request))
+        entry = self._entries.get(request)
+        return (entry is not None and entry.is_open) or bool(self._open_op_scopes.get(request))
 
     def leave(self, request: ScopeRequest) -> None:
         """Leaves the last entry of `request`.
@@ -346,8 +366,8 @@ class ScopeStack:
           ScopeExitError: if a scope opened later is still open, or this one never was. As in TF1 the variable scope
             then stays current, while its op scope has been put back.
         """
-        entries = self._open.get(request)
-        if not entries:
+        entry = self._entries.get(request)
+        if entry is None or not entry.is_open:
             raise ScopeExitError(
                 "A variable_scope is left that is not open in this program.",
                 kind="nesting",
@@ -355,7 +375,6 @@ class ScopeStack:
                 where=user_line(),
                 fix="use `with variable_scope(...):`",
             )
-        entry = entries[-1]
         self._leave_op_entry(entry)
         if self.handle is not entry.handle:
             raise ScopeExitError(
@@ -365,10 +384,12 @@ class ScopeStack:
                 where=user_line(),
                 fix="leave scopes in the reverse order of entry; `with` does",
             )
-        self._close_shown(entry.shown)
-        entries.pop()
-        if not entries:
-            del self._open[request]
+        if entry.shown is not None:
+            self._close_shown(entry.shown)
+        entry.is_open = False
+        if entry.previous is not None:
+            entry.previous.reuse = entry.reuse
+            self._entries[request] = entry.previous
         if entry.mark is None:
             self._counts.leave(entry.name)
         else:

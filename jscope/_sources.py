@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 import jax
+import jax.core
 import jax.numpy as jnp
 import numpy as np
 
@@ -87,25 +88,21 @@ class Given:
     def __init__(self, params: Params, all_faults: Callable[[], list[str]] | None = None) -> None:
         self._params = params
         self._index = params._layout.index
-        # A variable is never weakly typed. Converted here, in the entry trace, where the value is good in all traces.
-        self._leaves = tuple(
-            jnp.asarray(leaf, leaf.dtype) if getattr(leaf, "weak_type", False) else leaf for leaf in params._leaves
-        )
+        self._leaves = list(params._leaves)
+        self._types = [_array_type(leaf) for leaf in self._leaves]
+        for index, type_ in enumerate(self._types):
+            # A variable is never weakly typed. Converted here, in the entry trace, where the value is good in all.
+            if type_ is not None and type_.weak_type:
+                self._leaves[index] = jnp.asarray(self._leaves[index], type_.dtype)
         self._all_faults = all_faults
 
     def make(self, variable: Variable) -> Any:
         index = self._index.get(variable.name)
         if index is None:
-            # An initializer that fails made no variable in `init` either: it must fail here the same way, so that a
-            # program that catches the error goes the same way.
-            if variable.shape is None:
-                jax.eval_shape(lambda: jnp.asarray(as_initial_value(variable.initializer())))
-            elif callable(variable.initializer):
-                _rng.check_draw(variable.initializer, variable.shape, variable.dtype, abstract_key())
-            close = near(variable.name, self._params.names)
-            hint = f" (near: {', '.join(map(repr, close))})" if close else ""
-            raise self._fault(f"'{variable.name}' is missing{hint}")
-        leaf = self._leaves[index]
+            raise self._missing(variable)
+        leaf, type_ = self._leaves[index], self._types[index]
+        if type_ is not None and type_.shape == variable.shape and type_.dtype == variable.dtype:
+            return leaf
         if isinstance(leaf, jax.ShapeDtypeStruct):
             raise self._fault(f"'{variable.name}' is abstract, a ShapeDtypeStruct")
         if variable.shape is not None:
@@ -113,6 +110,17 @@ class Given:
             if fault:
                 raise self._fault(f"'{variable.name}': {fault}")
         return _array(leaf)
+
+    def _missing(self, variable: Variable) -> ParamsMismatchError:
+        # An initializer that fails made no variable in `init` either: it must fail here the same way, so that a program
+        # that catches the error goes the same way.
+        if variable.shape is None:
+            jax.eval_shape(lambda: jnp.asarray(as_initial_value(variable.initializer())))
+        elif callable(variable.initializer):
+            _rng.check_draw(variable.initializer, variable.shape, variable.dtype, abstract_key())
+        close = near(variable.name, self._params.names)
+        hint = f" (near: {', '.join(map(repr, close))})" if close else ""
+        return self._fault(f"'{variable.name}' is missing{hint}")
 
     def start(self, name: str) -> Any:
         """The leaf of that name as an array; None where the tree has none."""
@@ -123,6 +131,20 @@ class Given:
     def _fault(self, fault: str) -> ParamsMismatchError:
         faults = self._all_faults() if self._all_faults is not None else []
         return mismatch_error(faults if fault in faults else [fault, *faults])
+
+
+def _array_type(leaf: Any) -> Any:
+    """Shape, dtype and weakness of a `jax.Array`; None for anything else that may be in a tree."""
+    if isinstance(leaf, _ON_HOST):
+        return None
+    try:
+        type_ = jax.typeof(leaf)
+    except TypeError:
+        return None
+    return type_ if isinstance(type_, jax.core.ShapedArray) else None
+
+
+_ON_HOST = (np.ndarray, np.generic, bool, int, float, complex, jax.ShapeDtypeStruct)
 
 
 def _array(leaf: Any) -> jax.Array:

@@ -134,9 +134,12 @@ class Store:
         partitioner: Any = None,
         custom_getter: Any = None,
         constraint: Any = None,
-        **ignored: Any,
+        without_effect: tuple[Any, Any, Any] = (None, True, None),
     ) -> Any:
-        """TF1's `get_variable` in the current scope; `ignored` reaches custom getters and nothing else."""
+        """TF1's `get_variable` in the current scope.
+
+        `caching_device`, `validate_shape` and `use_resource`, which have no effect, reach custom getters alone.
+        """
         state = self.scopes.state
         if dtype is not None and initializer is not None and not callable(initializer):
             check_initial_dtype(initializer, dtype, name, functools.partial(self._asked, name, shape, dtype))
@@ -162,6 +165,7 @@ class Store:
                 key, shape, dtype, initializer, regularizer, reuse, trainable, collections, partitioner, constraint
             )
         check_getter(custom_getter, name, state.name)
+        caching_device, validate_shape, use_resource = without_effect
         return custom_getter(
             getter=self._true_getter,
             name=key,
@@ -174,7 +178,9 @@ class Store:
             collections=collections,
             partitioner=partitioner,
             constraint=constraint,
-            **ignored,
+            caching_device=caching_device,
+            validate_shape=validate_shape,
+            use_resource=use_resource,
         )
 
     def _true_getter(
@@ -241,7 +247,8 @@ class Store:
                 exists=variable.origin(),
                 fix=_SHARE + (_TRACED_TWICE if self.level and variable.created_at == user_location() else ""),
             )
-        check_shared(variable, wanted, dtype, functools.partial(self._asked, key, wanted, dtype))
+        if (wanted is not None and wanted != variable.shape) or dtype != variable.dtype:
+            check_shared(variable, wanted, dtype, functools.partial(self._asked, key, wanted, dtype))
         if self.source.makes_values:
             variable.used_at.append(user_location())
         return self.read(variable)
@@ -258,16 +265,18 @@ class Store:
         partitioner: Any,
         constraint: Any,
     ) -> Any:
-        asked = functools.partial(self._asked, key, shape, dtype)
+        def asked(kind: str) -> dict[str, Any]:
+            return self._asked(key, shape, dtype, kind)
+
         if initializer is None:
             initializer = default_initializer(key, shape, dtype, asked)
         initializer, by_shape = checked_initializer(initializer, key, shape, asked)
-        check_constraint(constraint, key, asked)
+        if constraint is not None:
+            check_constraint(constraint, key, asked)
         trainable = trainable is None or bool(trainable)
         collections = collections_of(collections, trainable, key, asked)
-        partition = partition_of(partitioner, key, shape, dtype, asked) if by_shape else None
-        name = op_name(key, self.scopes.op_names)
-        self.registry.check_fresh(name, self.scopes.state.name)
+        partition = None if partitioner is None or not by_shape else partition_of(partitioner, key, shape, dtype, asked)
+        name = self._op_name(key)
         computed, place, level = None, user_location(), self.level
         if not by_shape:
             initializer, shape, dtype, computed = self._initial(key, initializer)
@@ -282,26 +291,11 @@ class Store:
         )
 
     def adopt(self, spec: VariableSpec, key: str, place: Any) -> Any:
-        """Makes a variable that another program has declared, so that nothing but its new name is left to check."""
-        name = op_name(key, self.scopes.op_names)
-        self.registry.check_fresh(name, self.scopes.state.name)
-        return self._declare(
-            Variable(
-                name,
-                key,
-                spec.shape,
-                spec.dtype,
-                spec.initializer,
-                spec.trainable,
-                spec.collections,
-                spec.regularizer,
-                spec.constraint,
-                spec.partition,
-                place,
-            ),
-            None,
-            shared=True,
-        )
+        """Makes a variable that another program has declared; only the beginning of its name is new, and checked."""
+        name = self.scopes.op_names.unique(key)
+        if name in self.registry.by_name:
+            raise self.registry.taken(name, self.scopes.state.name)
+        return self._declare(Variable.after(spec, name, key, place), None, shared=True)
 
     def _declare(self, variable: Variable, computed: Any, *, shared: bool) -> Any:
         """Registers a variable whose name is taken; `computed` is its initial value if the program computed that."""
@@ -339,11 +333,11 @@ class Store:
         return self._make(variable) if value is None else value
 
     def _make(self, variable: Variable) -> Any:
+        level = self.level
         if variable.carried is not None:
-            value = variable.carried.read(variable, self._done_to(variable, "value of ") if self.level else None)
+            value = variable.carried.read(variable, self._done_to(variable, "value of ") if level else None)
             self._remember(variable, value)
             return value
-        level = self.level
         try:
             value = self.source.make(variable)
         except Exception as error:
@@ -353,7 +347,8 @@ class Store:
                 )
             raise
         self.level = level  # an initializer may have called from an inner trace
-        self._check_rule(variable, value)
+        if self.rule_levels:
+            self._check_rule(variable, value)
         self._remember(variable, value)
         return value
 
@@ -431,7 +426,8 @@ class Store:
         trainable = bool(trainable)
         collections = collections_of(collections, trainable, name, functools.partial(self._asked, name, None, dtype))
         name = self.scopes.op_names.open(self.scopes.op_scope, "Variable" if name is None else name)
-        self.registry.check_fresh(name, self.scopes.state.name)
+        if name in self.registry.by_name:
+            raise self.registry.taken(name, self.scopes.state.name)
         initializer, shape, found, computed = self._initial(name, initial_value)
         if dtype is not None:
             dtype = as_dtype(dtype)
@@ -450,6 +446,13 @@ class Store:
         return self.keys.next(self.scopes.state.name, name)
 
     # The steps of a creation ------------------------------------------------------------------------------------------
+
+    def _op_name(self, key: Any) -> str:
+        """Takes the op name of a key."""
+        name = op_name(key, self.scopes.op_names)
+        if name in self.registry.by_name:
+            raise self.registry.taken(name, self.scopes.state.name)
+        return name
 
     def _done_to(self, variable: Variable, what: str) -> dict[str, Any]:
         """The fields of an error about what is done to a variable."""

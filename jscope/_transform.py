@@ -11,7 +11,7 @@ from typing import Any
 import jax
 
 from ._ambient import Frame, Hint
-from ._arguments import Arguments
+from ._arguments import Arguments, ByKind
 from ._carried import Carried, Rehearsal
 from ._compat import needed_only
 from ._errors import BadNameError, BadTypeError, InitializerError, user_line
@@ -32,7 +32,7 @@ class Transformed:
     `specs`, `init`, `apply` and `update` are the same objects at every access, so `jax.jit(net.apply)` caches.
     """
 
-    __slots__ = ("__dict__", "_fn", "_hint", "_rehearsed")
+    __slots__ = ("__dict__", "_fn", "_hint", "_lifted", "_rehearsed")
 
     __name__: str
 
@@ -42,7 +42,8 @@ class Transformed:
         members |= {"__wrapped__": fn, "__module__": getattr(fn, "__module__", __name__)}
         object.__setattr__(self, "_fn", fn)
         object.__setattr__(self, "_hint", Hint())
-        object.__setattr__(self, "_rehearsed", {})
+        object.__setattr__(self, "_rehearsed", ByKind())
+        object.__setattr__(self, "_lifted", ByKind())  # `lift`'s own
         # JAX names a compiled program after its function: jit(net.apply) reads as jit(program).
         for member, shown in (("specs", "_specs"), ("init", "_init"), ("apply", ""), ("update", "_update")):
             method = getattr(type(self), member)
@@ -222,7 +223,7 @@ class Transformed:
 
     def _assigned_inside(self, source: Source, rng: Any, arguments: Arguments) -> frozenset[str]:
         """The variables that the program assigns inside transforms for such arguments, from a rehearsal."""
-        kind = _rehearsal_kind(arguments)
+        kind = arguments.kind(plain=True)
         known = self._rehearsed.get(kind)
         if known is not None:
             return known
@@ -233,15 +234,7 @@ class Transformed:
             jax.eval_shape(lambda: self._call(store, arguments, lambda out: None))
         except Exception:  # the run itself will say what is wrong, or needs concrete values and does without
             return frozenset(rehearsal.names)
-        return self._note(kind, rehearsal)
-
-    def _note(self, kind: Any, rehearsal: Rehearsal) -> frozenset[str]:
-        names = frozenset(rehearsal.names)
-        if kind is not None:
-            if len(self._rehearsed) >= _REHEARSALS_KEPT:
-                self._rehearsed.clear()
-            self._rehearsed[kind] = names
-        return names
+        return self._rehearsed.keep(kind, frozenset(rehearsal.names))
 
     def _declared(self, key: Any, arguments: Arguments) -> tuple[Specs, frozenset[str]]:
         """What the program declares, and which variables it assigns inside transforms, from an abstract run."""
@@ -254,7 +247,8 @@ class Transformed:
             self._call(store, arguments, lambda out: declared.extend(store.specs()), arrays)
 
         jax.eval_shape(traced, key, arguments.arrays)
-        return Specs(declared), self._note(_rehearsal_kind(arguments), rehearsal)
+        inside = self._rehearsed.keep(arguments.kind(plain=True), frozenset(rehearsal.names))
+        return Specs(declared), inside
 
     def _computed(
         self, key: jax.Array, specs: Specs, inside: frozenset[str], names: list[str], arguments: Arguments
@@ -284,15 +278,6 @@ class Transformed:
 
 # The code in which every program is entered: where the stack of transforms within it ends.
 _ENTRY = Transformed._call.__code__
-
-_REHEARSALS_KEPT = 64
-
-
-def _rehearsal_kind(arguments: Arguments) -> Any:
-    """Equal for arguments for which one rehearsal tells of the other; None where none does."""
-    kind = arguments.kind(plain=True)
-    # Without jit no loop is traced, and what is assigned in its body is assigned outside all transforms.
-    return kind and (kind, jax.config.jax_disable_jit)  # type: ignore[attr-defined]
 
 
 def transform(fn: Callable[..., Any]) -> Transformed:

@@ -80,23 +80,23 @@ def as_shape(shape: Any) -> PartialShape | None:
     except TypeError:
         dims = (shape,)
     try:
-        dims = tuple(None if dim is None else operator.index(dim) for dim in dims)
-    except TypeError:
+        known = dims if None not in dims else [dim for dim in dims if dim is not None]
+        sizes = tuple(map(operator.index, known))
+    except (TypeError, ValueError):  # arrays as dimensions can't even be compared
         raise BadTypeError(
             f"{shape!r} is not a shape.",
             kind="bad_shape",
             where=user_line(),
             fix="give an int, or a list or tuple of ints",
         ) from None
-    for dim in dims:
-        if dim is not None and dim < 0:
-            raise BadArgumentError(
-                f"Shape {shape!r} has a negative dimension.",
-                kind="bad_shape",
-                where=user_line(),
-                fix="dimensions are >= 0",
-            )
-    return dims
+    if sizes and min(sizes) < 0:
+        raise BadArgumentError(
+            f"Shape {shape!r} has a negative dimension.", kind="bad_shape", where=user_line(), fix="dimensions are >= 0"
+        )
+    if known is dims:
+        return sizes
+    rest = iter(sizes)
+    return tuple(None if dim is None else next(rest) for dim in dims)
 
 
 def is_compatible(asked: PartialShape | None, found: Shape) -> bool:

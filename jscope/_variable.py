@@ -76,6 +76,23 @@ class Variable:
         self.carried: Any = None
         self.assigned = False
 
+    @classmethod
+    def after(cls, spec: VariableSpec, name: str, key: Any, created_at: tuple[str, int] | None) -> Variable:
+        """One of another name that is declared as `spec` is."""
+        return cls(
+            name,
+            key,
+            spec.shape,
+            spec.dtype,
+            spec.initializer,
+            spec.trainable,
+            spec.collections,
+            spec.regularizer,
+            spec.constraint,
+            spec.partition,
+            created_at,
+        )
+
     def forget(self) -> None:
         """Lets go of the values known so far: another one is assigned."""
         self.value = NOTHING

@@ -19,6 +19,7 @@ FLOORS = {
     "_compat": 0,
     "_arguments": 1,
     "_values": 1,
+    "_layout": 1,
     "_params": 1,
     "_rng": 1,
     "initializers": 1,

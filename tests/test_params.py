@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from jax.sharding import Mesh, NamedSharding
 
 import jscope as js
-from jscope._params import Layout
+from jscope._layout import Layout
 
 PARAMS = js.Params(
     {"tower": {"kernel": jnp.arange(6.0).reshape(2, 3), "bias": jnp.zeros(3)}, "head": {"kernel": jnp.ones(3)}}
