@@ -179,22 +179,25 @@ class Carried:
           TransformError: where JAX can't carry it from.
         """
         if asked is None:
-            self._refs[variable.name][...] = _kept(value)
+            self._set(variable, value)
             return
         around = self._check(variable, "assigned", asked)
         if around.within("checkpoint"):
             value = _not_differentiable(value, _refusal(variable, "assigned", _REPEATED, asked))
         if around.within("derivative"):
             self._perhaps_differentiated = _refusal(variable, "assigned", _DIFFERENTIATED, asked)
-        ref, value = self._refs[variable.name], _kept(value)
         try:
-            if jnp.issubdtype(value.dtype, jnp.inexact):
-                # On JAX 0.10 the transpose of jit, scan and cond fails where a ref has a tangent and what is written to
-                # it has none, as after stop_gradient. This gives it one, of zeros; XLA folds it away.
-                value = jax.lax.select(True, value, ref[...])
-            ref[...] = value
+            self._set(variable, value)
         except Exception as error:
             raise self.refusal(error) or _refusal(variable, "assigned", _UNFORESEEN, asked) from error
+
+    def _set(self, variable: Variable, value: Any) -> None:
+        ref, value = self._refs[variable.name], _kept(value)
+        if jnp.issubdtype(value.dtype, jnp.inexact):
+            # On JAX 0.10 the transpose of jit, scan and cond fails where a ref has a tangent and what is written to it
+            # has none, as after stop_gradient. This gives it one, of zeros; XLA folds it away.
+            value = jax.lax.select(True, value, ref[...])
+        ref[...] = value
 
     def refusal(self, error: Exception) -> TransformError | None:
         """What is to be raised instead of an error of JAX's about a ref; None for any other error.

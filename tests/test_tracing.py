@@ -623,3 +623,26 @@ def test_counting_with_integers_under_a_gradient(name, dtype, before, after, out
     assert (out, slope) == (6, 2)
     assert n.dtype == dtype
     assert n.tolist() == [after, after]
+
+
+@pytest.mark.parametrize("name", ["jit", "scan", "cond"])
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.int32])
+def test_assigned_outside_before_it_is_assigned_inside(name, dtype, outer):
+    """The first writes to the ref where the gradient is taken, the second in what JAX transposes."""
+
+    def program(x):
+        w = js.get_variable("w", [])
+        js.get_variable("n", [], dtype, trainable=False)
+
+        def f(x):
+            js.assign("n", 2 * js.value("n"))
+            return x * w + js.value("n")
+
+        js.assign("n", 5)
+        return INSIDE_A_DERIVATIVE[name](f, x)
+
+    def loss(w):
+        return _out_and(js.transform(program).update({"n": jnp.ones((), dtype), "w": w}, X))
+
+    (out, n), slope = outer(jax.value_and_grad(loss, has_aux=True))(jnp.float32(3))
+    assert (out, n, slope) == (16, 10, 2)
