@@ -24,6 +24,7 @@ import numpy as np
 
 from ._compat import Surroundings, surroundings
 from ._errors import TransformError
+from ._values import is_traced
 from ._variable import Variable
 
 
@@ -59,6 +60,12 @@ _DIFFERENTIATED = _Obstacle(
     "assign jax.lax.stop_gradient(value), or return the value from the differentiated function and assign it outside",
 )
 _UNFORESEEN = _Obstacle((), "inside a JAX transform", _RETURN)
+_AT_ONCE = _Obstacle(
+    (),
+    "in a loop or a branch under jax.ensure_compile_time_eval, and there is no jax.jit around: so JAX would do it "
+    "once, while it traces",
+    "leave jax.ensure_compile_time_eval before, or put jax.jit around net.update",
+)
 
 _OBSTACLES = (
     _Obstacle(("vmap", "program"), "inside jax.vmap, which gives it a value for each element", _RETURN, reading=False),
@@ -165,9 +172,12 @@ class Carried:
             return _given(self._refs[variable.name][...], variable.dtype)
         around = self._check(variable, "read", asked)
         try:
-            value = _given(self._refs[variable.name][...], variable.dtype)
+            kept = self._refs[variable.name][...]
         except Exception as error:
             raise _refusal(variable, "read", _UNFORESEEN, asked) from error
+        if _at_once(kept, around):
+            raise _refusal(variable, "read", _AT_ONCE, asked)
+        value = _given(kept, variable.dtype)
         if around.within("checkpoint"):
             value = _not_differentiable(value, _refusal(variable, "read", _REPEATED, asked))
         return value
@@ -179,7 +189,7 @@ class Carried:
           TransformError: where JAX can't carry it from.
         """
         if asked is None:
-            self._set(variable, value)
+            self._set(variable, value, self._refs[variable.name][...])
             return
         around = self._check(variable, "assigned", asked)
         if around.within("checkpoint"):
@@ -187,17 +197,21 @@ class Carried:
         if around.within("derivative"):
             self._perhaps_differentiated = _refusal(variable, "assigned", _DIFFERENTIATED, asked)
         try:
-            self._set(variable, value)
+            old = self._refs[variable.name][...]
+            if not _at_once(old, around):
+                self._set(variable, value, old)
+                return
         except Exception as error:
             raise self.refusal(error) or _refusal(variable, "assigned", _UNFORESEEN, asked) from error
+        raise _refusal(variable, "assigned", _AT_ONCE, asked)
 
-    def _set(self, variable: Variable, value: Any) -> None:
-        ref, value = self._refs[variable.name], _kept(value)
+    def _set(self, variable: Variable, value: Any, old: Any) -> None:
+        value = _kept(value)
         if jnp.issubdtype(value.dtype, jnp.inexact):
             # On JAX 0.10 the transpose of jit, scan and cond fails where a ref has a tangent and what is written to it
             # has none, as after stop_gradient. This gives it one, of zeros; XLA folds it away.
-            value = jax.lax.select(True, value, ref[...])
-        ref[...] = value
+            value = jax.lax.select(True, value, old)
+        self._refs[variable.name][...] = value
 
     def refusal(self, error: Exception) -> TransformError | None:
         """What is to be raised instead of an error of JAX's about a ref; None for any other error.
@@ -228,6 +242,11 @@ def _refusal(variable: Variable, done: str, obstacle: _Obstacle, asked: dict[str
         exists=variable.origin(),
         fix=f"{_PASS_IN}, or " * (done == "read") + obstacle.fix,
     )
+
+
+def _at_once(kept: Any, around: Surroundings) -> bool:
+    """Whether JAX has read a ref while it traces what it will do another number of times."""
+    return not is_traced(kept) and any(around.nested("trace", often) for often in ("scan", "while_loop", "cond"))
 
 
 # JAX 0.10 can't transpose what writes to a ref of integers: their bits are kept in floats, which nothing computes with.

@@ -91,10 +91,13 @@ def may_be_refused(nesting: Nesting, context: str = "") -> str:
     Each reason was seen in plain JAX: a `jax.new_ref` that the transformed function closes over, reads and sets.
     """
     levels = [AROUND.get(context, set()), *(t.traits for t in nesting)]
+    everywhere = set().union(*levels)
     if "batches" in set().union(*levels[1:]):
         return "vmap sets the variable to a batch of values"
-    if "custom_jvp" in set().union(*levels):
+    if "custom_jvp" in everywhere:
         return "JAX has no rule for refs in custom_jvp"
+    if context == "eager" and "at_once" in everywhere and everywhere & {"loop", "branches"}:
+        return "refs are no tracers there: JAX reads and sets them once, while it traces"
     for i, traits in enumerate(levels):
         inside = set().union(*levels[i + 1 :])
         if "batches" in traits and "branches" in inside:

@@ -646,3 +646,31 @@ def test_assigned_outside_before_it_is_assigned_inside(name, dtype, outer):
 
     (out, n), slope = outer(jax.value_and_grad(loss, has_aux=True))(jnp.float32(3))
     assert (out, n, slope) == (16, 10, 2)
+
+
+@pytest.mark.parametrize("name", ["scan", "cond"])
+@pytest.mark.parametrize("call", ["assign", "value"])
+def test_compile_time_eval_of_what_a_loop_carries(name, call, outer):
+    """Without jit the refs are no tracers, so JAX would read and set them once, while it traces."""
+
+    def program(x):
+        js.get_variable("n", [], trainable=False)
+
+        def f(x):
+            with jax.ensure_compile_time_eval():
+                n = js.value("n")
+                if call == "assign":
+                    js.assign("n", n + 1)
+            js.assign("n", js.value("n") + 1)
+            return x + n
+
+        return INSIDE_A_DERIVATIVE[name](f, x)
+
+    run = outer(js.transform(program).update)
+    if outer is jax.jit:
+        out, after = run({"n": jnp.float32(5)}, X)
+        assert (out, after["n"]) == (X + 5, 6 if call == "value" else 7)
+    else:
+        with pytest.raises(js.TransformError, match="ensure_compile_time_eval") as caught:
+            run({"n": jnp.float32(5)}, X)
+        assert "test_tracing.py" in caught.value.where

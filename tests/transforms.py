@@ -36,7 +36,7 @@ class Transform:
       run: `(sites, x) -> result` in plain Python.
       traits: what decides how it goes with others: "loop", "while", "branches", "checkpoint", "batches" (it has vmap),
         "reverse" and "forward" (it differentiates, in that mode), "custom" and "custom_jvp" (it has its own rule for
-        derivatives).
+        derivatives), "at_once" (what depends on no tracer is done while JAX traces).
     """
 
     name: str
@@ -314,5 +314,5 @@ TRANSFORMS = (
     Transform("custom_jvp", _custom_jvp, traits=_traits("custom", "custom_jvp")),
     Transform("custom_vjp", _custom_vjp, traits=_traits("custom")),
     Transform("closure_convert", _closure_convert),
-    Transform("compile_time_eval", _compile_time_eval),
+    Transform("compile_time_eval", _compile_time_eval, traits=_traits("at_once")),
 )
