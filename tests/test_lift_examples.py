@@ -75,6 +75,11 @@ def condition(f, x):
     return jax.lax.while_loop(lambda s: f(s) < 3, lambda s: s + 1, x)
 
 
+def at_once(f, x):
+    with jax.ensure_compile_time_eval():
+        return f(x)
+
+
 def custom_jvp(f, x):
     g = jax.custom_jvp(f)
     g.defjvp(lambda primals, tangents: (f(*primals), 2 * tangents[0]))
@@ -165,6 +170,9 @@ REFUSED: Cases = {
     "in the condition of lax.while_loop": lambda: update(condition),
     "inside a jax.custom_jvp function": lambda: jax.jit(lambda x: update(custom_jvp, x))(X),
     "inside a jax.custom_vjp function that is differentiated": lambda: updated_grad(custom_vjp),
+    "in a loop or a branch under jax.ensure_compile_time_eval": lambda: update(
+        lambda f, x: scan(lambda x: at_once(f, x), x)
+    ),
     "inside jax.shard_map": lambda: jax.jit(lambda x: update(on_one_device, x))(XS),
     "from a value that is differentiated inside the program": lambda: js.transform(
         assigns_what_is_differentiated
