@@ -88,10 +88,16 @@ def draw(initializer: Callable[..., Any], shape: tuple[int, ...], dtype: Any, ke
     Raises:
       InitializerError: if the initializer gives another shape or dtype than asked.
     """
+    return drawer(initializer, shape, dtype)(key, name_words(name))
+
+
+def drawer(initializer: Callable[..., Any], shape: tuple[int, ...], dtype: Any) -> Callable[..., jax.Array]:
+    """`draw` for many names: a jitted function of the root key and `name_words(name)`."""
     by_value = _ByValue.of(initializer)
     if by_value is not None:
-        return _draw(by_value, shape, dtype, key, name_words(name))
-    return _jitted(initializer)(_fold(key, name_words(name)), shape, dtype)
+        return _drawer_by_value(by_value, shape, dtype)
+    jitted = _jitted(initializer)
+    return lambda key, words: jitted(_fold(key, words), shape, dtype)
 
 
 def check_draw(initializer: Callable[..., Any], shape: tuple[int, ...], dtype: Any, key: jax.Array) -> None:
@@ -160,9 +166,16 @@ def _fold(key: jax.Array, words: jax.Array) -> jax.Array:
     return jax.random.fold_in(jax.random.fold_in(key, words[0]), words[1])
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2))
-def _draw(initializer: _ByValue, shape: tuple[int, ...], dtype: Any, key: jax.Array, words: jax.Array) -> jax.Array:
-    return _checked(initializer.function, initializer.function(_fold(key, words), shape, dtype), shape, dtype)
+@functools.lru_cache(maxsize=1 << 12)
+def _drawer_by_value(initializer: _ByValue, shape: tuple[int, ...], dtype: Any) -> Callable[..., jax.Array]:
+    function = initializer.function
+
+    # One function for each shape and dtype: static arguments would be compared at each call, which takes longer.
+    @jax.jit
+    def draw(key: jax.Array, words: jax.Array) -> jax.Array:
+        return _checked(function, function(_fold(key, words), shape, dtype), shape, dtype)
+
+    return draw
 
 
 def _checked(initializer: Callable[..., Any], value: Any, shape: tuple[int, ...], dtype: Any) -> jax.Array:
@@ -223,6 +236,12 @@ def _value(value: Any, depth: int = 0) -> Hashable:
     """A hashable stand-in, equal only for values that behave alike; raises `_UnknownError` where that can't be told."""
     if depth > 8:
         raise _UnknownError
+    if type(value).__module__ == "jscope.initializers":
+        try:
+            hash(value)
+        except TypeError:
+            raise _UnknownError from None
+        return value
     inner = functools.partial(_value, depth=depth + 1)
     if isinstance(value, types.FunctionType):
         if value.__globals__.get("__name__", "").partition(".")[0] != "jax":
@@ -243,15 +262,8 @@ def _value(value: Any, depth: int = 0) -> Hashable:
     if isinstance(value, tuple):
         return tuple, tuple(map(inner, value))
     module = value.__module__ if isinstance(value, type) else getattr(value, "__module__", None) or ""
-    if isinstance(value, type) or callable(value):
-        if module.partition(".")[0] in _PURE:
-            return id(value), value  # a class or function of these never goes away
-        if type(value).__module__ == "jscope.initializers":
-            try:
-                hash(value)
-            except TypeError:
-                raise _UnknownError from None
-            return value
+    if (isinstance(value, type) or callable(value)) and module.partition(".")[0] in _PURE:
+        return id(value), value  # a class or function of these never goes away
     raise _UnknownError
 
 

@@ -232,11 +232,20 @@ class Specs(Mapping[str, VariableSpec]):
                 )
             _log.info("warm start: %d kept, %d made\n%s", len(report.kept), len(report.missing), report)
         kept = given.flat()
+        drawers: dict[Any, Callable[..., jax.Array]] = {}  # most variables differ in nothing but their names
         values = {}
         for name, spec in self.items():
-            source = kept.get(name, computed.get(name))
-            # A copy: every leaf is a buffer of its own, so that donating the tree donates nobody else's array.
-            values[name] = jnp.array(source, spec.dtype, copy=True) if source is not None else spec.initial_value(key)
+            source, initializer = kept.get(name, computed.get(name)), spec.initializer
+            if source is not None:
+                # A copy: every leaf is a buffer of its own, so that donating the tree donates nobody else's array.
+                values[name] = jnp.array(source, spec.dtype, copy=True)
+            elif isinstance(initializer, InitialValue | FromProgram):
+                values[name] = spec.initial_value(key)
+            else:
+                kind = id(initializer), spec.shape, spec.dtype
+                if kind not in drawers:
+                    drawers[kind] = _rng.drawer(initializer, spec.shape, spec.dtype)
+                values[name] = drawers[kind](key, _rng.name_words(name))
         return Params(values)
 
     def compare(self, params: Mapping[str, Any]) -> Comparison:
