@@ -39,7 +39,7 @@ from typing import Any
 
 import jax
 
-from ._compat import surroundings, trace_state
+from ._compat import surroundings, trace_reader
 from ._errors import JscopeError, OutsideProgramError, ScopeExitError, TransformError, user_line, warn_retrace
 from ._passes import LoopPasses
 from ._store import Store
@@ -88,6 +88,7 @@ class Frame:
         "_outer",
         "_passes",
         "_pooled",
+        "_read_trace",
         "_token",
         "_token_context",
         "store",
@@ -106,7 +107,8 @@ class Frame:
                 "This program is running already.", kind="nesting", where=user_line(), fix="open another one"
             )
         self._outer = _current.get()
-        self._entry_trace = trace_state()
+        self._read_trace = trace_reader()
+        self._entry_trace = self._read_trace()
         self._nested: list[tuple[Any, int]] = []  # the inner traces that are being made, and their levels
         self._levels = 0
         self._passes = LoopPasses(self.store)
@@ -227,7 +229,7 @@ def current(call: str) -> Store:
         raise _outside(call, frame) from None
     frame._context = _current.set(frame)
     store = frame.store
-    trace = trace_state()
+    trace = frame._read_trace()
     # Most calls come from the trace the program was entered in, with nothing to do: they are kept short.
     at_entry = trace == frame._entry_trace and frame._token != frame._inner_token
     store.level = 0 if at_entry else frame._observe(trace)

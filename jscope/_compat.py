@@ -13,10 +13,19 @@ from types import CodeType, FrameType
 from typing import Any, NamedTuple
 
 import jax
-from jax.extend import core
 
-# What stands for the trace in progress: comparable with `==`, and holds nothing alive.
-trace_state = core.get_opaque_trace_state
+
+@functools.cache
+def _core() -> Any:
+    # Imported at the first program, since it takes as long as a third of jscope: it brings Pallas with it.
+    from jax.extend import core
+
+    return core
+
+
+def trace_reader() -> Callable[[], Any]:
+    """A function that tells the trace in progress by an object comparable with `==`, which holds nothing alive."""
+    return _core().get_opaque_trace_state
 
 
 def is_differentiated(value: Any) -> bool:
@@ -41,7 +50,7 @@ def needed_only(closed: Any) -> Callable[..., list[Any]]:
             needed.update(id(var) for var in equation.invars)
     effects = set().union(*(equation.effects for equation in kept))
     pruned = jaxpr.replace(eqns=kept[::-1], effects=effects)
-    return core.jaxpr_as_fun(closed.replace(jaxpr=pruned))
+    return _core().jaxpr_as_fun(closed.replace(jaxpr=pruned))
 
 
 class Surroundings(NamedTuple):

@@ -68,7 +68,7 @@ class Layout:
         return self._children
 
     @property
-    def jax_keys(self) -> tuple[DictKey, ...]:
+    def jax_keys(self) -> tuple[Any, ...]:
         """The names as JAX has them in the paths of leaves."""
         if self._jax_keys is None:
             self._jax_keys = tuple(map(DictKey, self.names))

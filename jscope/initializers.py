@@ -42,6 +42,18 @@ class Initializer:
     def check(self, shape: tuple[int, ...], dtype: Any) -> None:
         """Raises what a call with this shape and dtype would raise; makes nothing."""
 
+    # Comparing is done here: generated methods (eq=True) take most of the time in which a dataclass is made.
+
+    def _identity(self) -> tuple[Any, ...]:
+        """What makes it equal to another one of its type."""
+        return tuple(vars(self).values())
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Initializer) and type(other) is type(self) and self._identity() == other._identity()
+
+    def __hash__(self) -> int:
+        return hash((type(self), self._identity()))
+
     def __call__(self, key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
         raise NotImplementedError
 
@@ -73,7 +85,7 @@ class _Random(Initializer):
         raise NotImplementedError
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class zeros_initializer(Initializer):  # noqa: N801 (TF1's name)
     """All zeros (`False` for bool). TF1: `tf.zeros_initializer`; JAX: `jax.nn.initializers.zeros`.
 
@@ -91,7 +103,7 @@ class zeros_initializer(Initializer):  # noqa: N801 (TF1's name)
         return jnp.zeros(shape, self.dtype if dtype is None else dtype)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class ones_initializer(Initializer):  # noqa: N801
     """All ones. TF1: `tf.ones_initializer`; JAX: `jax.nn.initializers.ones`.
 
@@ -141,12 +153,6 @@ class constant_initializer(Initializer):  # noqa: N801
         array = np.asarray(self.value)
         return array.shape, array.dtype, array.tobytes(), np.dtype(self.dtype), self.verify_shape
 
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, constant_initializer) and self._identity() == other._identity()
-
-    def __hash__(self) -> int:
-        return hash(self._identity())
-
     def check(self, shape: tuple[int, ...], dtype: Any) -> None:
         array = np.asarray(self.value)
         kind = array.dtype.kind
@@ -190,7 +196,7 @@ class constant_initializer(Initializer):  # noqa: N801
         return jnp.asarray(flat.reshape(shape), dtype)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class random_normal_initializer(_Random):  # noqa: N801
     """Normal numbers. TF1: `tf.random_normal_initializer`; JAX: `jax.nn.initializers.normal`.
 
@@ -214,7 +220,7 @@ class random_normal_initializer(_Random):  # noqa: N801
         return _shifted(jax.nn.initializers.normal(self.stddev)(key, shape, dtype), self.mean)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class truncated_normal_initializer(_Random):  # noqa: N801
     """Normal numbers, those beyond two standard deviations drawn again.
 
@@ -240,7 +246,7 @@ class truncated_normal_initializer(_Random):  # noqa: N801
         return _shifted(jax.nn.initializers.truncated_normal(self.stddev)(key, shape, dtype), self.mean)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class random_uniform_initializer(_Random):  # noqa: N801
     """Uniform numbers of [minval, maxval). TF1: `tf.random_uniform_initializer`; JAX: `jax.random.uniform`.
 
@@ -288,7 +294,7 @@ _DISTRIBUTIONS: dict[str, Any] = {
 }
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class variance_scaling_initializer(_Random):  # noqa: N801
     """Numbers of variance `scale / n`, where n is the fan in, the fan out or their mean.
 
@@ -359,8 +365,7 @@ def _scaled(name: str, scale: float, mode: str, distribution: str, jax_name: str
       >>> js.{name}()(jax.random.key(0), (3, 4)).shape
       (3, 4)
     """
-    made = type(name, (variance_scaling_initializer,), {"__init__": __init__, "__doc__": doc, "__module__": __name__})
-    return dataclasses.dataclass(frozen=True, init=False)(made)
+    return type(name, (variance_scaling_initializer,), {"__init__": __init__, "__doc__": doc, "__module__": __name__})
 
 
 glorot_uniform_initializer = _scaled("glorot_uniform_initializer", 1.0, "fan_avg", "uniform", "glorot_uniform")
@@ -371,7 +376,7 @@ lecun_uniform_initializer = _scaled("lecun_uniform_initializer", 1.0, "fan_in", 
 lecun_normal_initializer = _scaled("lecun_normal_initializer", 1.0, "fan_in", "truncated_normal", "lecun_normal")
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class orthogonal_initializer(_Random):  # noqa: N801
     """An orthogonal matrix, or for more dimensions a matrix of orthogonal rows or columns, reshaped.
 
@@ -405,7 +410,7 @@ class orthogonal_initializer(_Random):  # noqa: N801
         return jax.nn.initializers.orthogonal(self.gain)(key, shape, wide).astype(dtype)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class identity_initializer(Initializer):  # noqa: N801
     """The identity matrix times `gain`, for shapes of two dimensions. TF1: `tf.initializers.identity`; JAX: `jnp.eye`.
 
