@@ -40,7 +40,9 @@ def growth(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, Any
 def test_guard_measures_every_group(guard: tuple[str, dict[str, Any]]) -> None:
     printed, figures = guard
     groups = {row["group"] for row in figures["times"]}
-    assert groups == {"names"} | {f"{kind}, {way}" for kind in ("checkpoint", "lift") for way in ("forward", "grad")}
+    assert groups == {"names", "names, usual layers"} | {
+        f"{kind}, {way}" for kind in ("checkpoint", "lift") for way in ("forward", "grad")
+    }
     assert all(group in printed for group in groups)
     # One goal in each group, and the same base twice.
     for group in groups:

@@ -2,7 +2,8 @@
 
 Three figures, each against its base in one run, interleaved, with the base once more as the noise of the run:
 
-* names: a program without transforms inside, with the guard and with the guard taken out (goal: 1.02);
+* names: a program without transforms inside, with the guard and with the guard taken out (goal: 1.02): a hard case of
+  three scopes and two variables for four operations, and layers of a usual size;
 * checkpoint: layers through one checkpointed function that asks for its variables, against a new closure over a nested
   dict for each layer (goal: 1.25), forward and under `jax.grad`;
 * lift: layers through one checkpointed `apply` and `js.lift`, against one checkpointed pure function (goal: 1.25),
@@ -111,6 +112,19 @@ def checkpointed(x: jax.Array, layers: int) -> jax.Array:
     return x
 
 
+def plain_layers(x: jax.Array, layers: int) -> jax.Array:
+    for i in range(layers):
+        with js.variable_scope(f"layer_{i}"):
+            x = asked(x)
+    return x
+
+
+def plain_by_hand(tree: Any, x: jax.Array, layers: int) -> jax.Array:
+    for i in range(layers):
+        x = computed(tree[f"layer_{i}"], x)
+    return x
+
+
 def closures(tree: Any, x: jax.Array, layers: int) -> jax.Array:
     for i in range(layers):
         leaves = tree[f"layer_{i}"]
@@ -214,21 +228,25 @@ def groups(layers: int) -> dict[str, list[Case]]:
     deep_params, flat_params = js.Params(deep), js.Params(flat)
     # By hand: functions of the tree. The library's: `apply`, made once, so that each trace knows its program's hint.
     names = js.transform(lambda x: three_scopes(x, layers)).apply
+    plain = js.transform(lambda x: plain_layers(x, layers)).apply
     checkpoints = js.transform(lambda x: checkpointed(x, layers)).apply
     lifts = js.transform(lambda x: lifted(x, layers)).apply
 
     def by_hand(function: Callable[..., Any]) -> Callable[[Any, Any], Any]:
         return lambda tree, x: function(tree, x, layers)
 
-    apply = forward(names, deep_params)
-    found = {
-        "names": [
+    def with_and_without(apply: Trace, hand: Trace) -> list[Case]:
+        return [
             Case("guard taken out", unguarded(apply)),
             Case("guard taken out again", unguarded(apply)),
             Case("only the look at traces out", unguarded(apply, tokens=False)),
             Case("with the guard", apply, goal=1.02),
-            Case("by hand, no names", forward(by_hand(three_levels), deep)),
+            Case("by hand, no names", hand),
         ]
+
+    found = {
+        "names": with_and_without(forward(names, deep_params), forward(by_hand(three_levels), deep)),
+        "names, usual layers": with_and_without(forward(plain, flat_params), forward(by_hand(plain_by_hand), flat)),
     }
     for way, trace in (("forward", forward), ("grad", gradient)):
         found[f"checkpoint, {way}"] = [
