@@ -20,12 +20,13 @@ class Registry:
       extras: how many variables that can't be shared there are, and items that the program added to collections.
     """
 
-    __slots__ = ("_by_id", "_collections", "by_key", "by_name", "extras")
+    __slots__ = ("_by_id", "_collections", "_not_indexed", "by_key", "by_name", "extras")
 
     def __init__(self) -> None:
         self.by_key: dict[Any, Variable] = {}
         self.by_name: dict[str, Variable] = {}
         self._by_id: dict[int, tuple[Any, Variable | None]] = {}
+        self._not_indexed: list[tuple[Any, Variable]] = []
         self._collections: dict[str, list[Any]] = {}
         self.extras = 0
 
@@ -57,18 +58,29 @@ class Registry:
 
     def remember(self, value: Any, variable: Variable) -> None:
         """Notes that this very object is a value of the variable."""
-        known = self._known(value) if id(value) in self._by_id else None
-        ambiguous = known is not None and known[1] is not variable
-        # The array is kept, so that its id is not given to another one.
-        self._by_id[id(value)] = (value, None if ambiguous else variable)
+        self._not_indexed.append((value, variable))
 
     def remember_weakly(self, value: Any, variable: Variable) -> weakref.ref[Any]:
         """The same of a value that is bound to an inner trace, which may not be kept longer than the trace."""
+        self._index()
         reference = weakref.ref(value)
         self._by_id[id(value)] = (reference, variable)
         return reference
 
+    def _index(self) -> None:
+        """Enters the arrays into the index; put off until one is looked for, which most programs never do."""
+        for value, variable in self._not_indexed:
+            known = self._entry(value)
+            ambiguous = known is not None and known[1] is not variable
+            # The array is kept, so that its id is not given to another one.
+            self._by_id[id(value)] = (value, None if ambiguous else variable)
+        self._not_indexed.clear()
+
     def _known(self, value: Any) -> tuple[Any, Variable | None] | None:
+        self._index()
+        return self._entry(value)
+
+    def _entry(self, value: Any) -> tuple[Any, Variable | None] | None:
         known = self._by_id.get(id(value))
         if known is None:
             return None
