@@ -1,0 +1,522 @@
+"""jscope beside other libraries and beside the same models written by hand, in one run.
+
+Every figure is a ratio to nested dicts written by hand, measured in the same rounds: a ratio is the median of the
+ratios of single rounds, with its quartiles. The hand-written model is there twice; its second row is the noise of the
+run, and must be quoted beside every figure. `floor` is the least that a library by names can do. The models are in
+`models`; they compute the same numbers with the same operations in every library. The figures:
+
+* trace, calls, equations: `apply` of a new function each time, its time, the functions called in it, and what it gives;
+* specs: the variables without making them; init: eager and warm, and what is known beforehand drawn alone;
+* init_jitted, init_compile: `jax.jit(init)`, a warm call and the first one;
+* cold, compiles: the first `init` of a process; import: of the library, on top of JAX's; memory: the peak of `init`;
+* call, sgd, adam: warm calls of the compiled `apply` and of steps of training, every output waited for;
+* trees: what JAX does with the tree alone.
+
+Run:
+
+    python tests/benchmarks/suite.py [--layers 10 100 500] [--repeats 20] [--only FIGURE ...] [--libraries NAME ...]
+
+It prints the tables and writes `figures.json`, `figures.md` and `trace.png` to `--out`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import importlib.util
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import models
+from guard import calls
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+import jscope as js
+
+Action = Callable[[], Any]
+Rows = list[dict[str, Any]]
+
+AGAIN = "by hand, again"
+KEY = jax.random.key(0)
+LONGEST_JITTED_INIT = 20  # XLA takes seconds for some tens of draws in one program
+MEMORY_WIDTH = 1024  # one layer is 4 MiB
+
+
+class Figure(NamedTuple):
+    """What a figure is called in the tables, its unit, and how many of that unit one second (byte, count) is."""
+
+    title: str
+    unit: str
+    factor: float = 1e3
+
+
+FIGURES = {
+    "trace": Figure("Trace of `apply`", "ms"),
+    "calls": Figure("Python and C functions called in a trace of `apply`", "calls", 1),
+    "equations": Figure("Equations in the trace of `apply`", "equations", 1),
+    "specs": Figure("Variables without making them: `specs`, else `jax.eval_shape(init)`", "ms"),
+    "init": Figure("`init`, eager, warm", "ms"),
+    "init_jitted": Figure("`jax.jit(init)`, warm", "ms"),
+    "init_compile": Figure("`jax.jit(init)`, the first call", "ms"),
+    "cold": Figure("First `init` of a process, eager, without imports", "ms"),
+    "compiles": Figure("Compilations in the first `init` of a process", "compilations", 1),
+    "import": Figure("Import, on top of JAX's", "ms"),
+    "memory": Figure("Memory that `init` adds at its peak", "MiB", 2**-20),
+    "call": Figure("Call of `jax.jit(apply)`", "ms"),
+    "sgd": Figure("Step of SGD, jitted", "ms"),
+    "adam": Figure("Step of Adam, jitted", "ms"),
+    "trees": Figure("The tree alone", "ms"),
+}
+
+
+class Case(NamedTuple):
+    """One row of a table: what it is called, and what is measured."""
+
+    name: str
+    action: Action
+
+
+class Job(NamedTuple):
+    """A part of a run: what the progress bar says, and what measures it, given what to call after each round."""
+
+    title: str
+    measure: Callable[[Callable[[float], None]], Rows]
+
+
+# Measuring ----------------------------------------------------------------------------------------------------------
+
+
+def measure(
+    cases: Sequence[Case], rounds: int, clock: Callable[[], float], tick: Callable[[float], None], times: int = 1
+) -> list[list[float]]:
+    """Seconds of each case in each round; every round starts with another case. Warm: each runs twice before."""
+    seconds: list[list[float]] = [[] for _ in cases]
+    for _ in range(2):
+        for case in cases:
+            case.action()
+    gc.collect()
+    gc.freeze()  # what is there by now is not looked through again
+    for turn in range(rounds):
+        for index in [(turn + i) % len(cases) for i in range(len(cases))]:
+            action = cases[index].action
+            gc.collect()
+            gc.disable()
+            start = clock()
+            for _ in range(times):
+                action()
+            seconds[index].append((clock() - start) / times)
+            gc.enable()
+        tick(1 / rounds)
+    gc.unfreeze()
+    return seconds
+
+
+def quartiles(values: Sequence[float]) -> list[float]:
+    return [float(values[0])] * 3 if len(values) == 1 else statistics.quantiles(values, n=4)
+
+
+def rows(figure: str, case: str, names: Sequence[str], values: Sequence[Sequence[float]], **more: Any) -> Rows:
+    """A row for each name. The first is what the ratios are to; where it is zero there are none."""
+    return [
+        {"figure": figure, "case": case, **more, "library": name, "unit": FIGURES[figure].unit}
+        | {"quartiles": [FIGURES[figure].factor * value for value in quartiles(own)]}
+        | {"ratio": quartiles([a / b for a, b in zip(own, values[0], strict=True)]) if all(values[0]) else None}
+        for name, own in zip(names, values, strict=True)
+    ]
+
+
+def timed(figure: str, case: str, cases: Sequence[Case], *how: Any, **more: Any) -> Rows:
+    return rows(figure, case, [case.name for case in cases], measure(cases, *how), **more)
+
+
+# What is measured ---------------------------------------------------------------------------------------------------
+
+
+class Suite(NamedTuple):
+    """The sizes of a run, and what it is about; see `main`."""
+
+    layers: list[int]
+    repeats: int
+    only: list[str]
+    libraries: list[str]
+    models: list[str]
+    processes: int
+    compiled: int
+    leaves: list[int]
+    megabytes: int
+
+    def jobs(self) -> Iterator[Job]:
+        in_process = [
+            (self.traces, {"trace", "calls", "equations"}, self.models, self.layers),
+            (self.specs, {"specs"}, self.models, self.layers),
+            (self.inits, {"init"}, self.models, self.layers),
+            (self.jitted_inits, {"init_jitted", "init_compile"}, ["deep"], self.layers_to(LONGEST_JITTED_INIT)),
+            (self.compiled_calls, {"call"}, ["deep"], self.layers_to(self.compiled)),
+            (self.sgd, {"sgd"}, ["deep"], self.layers_to(self.compiled)),
+            (self.adam, {"adam"}, ["deep"], self.layers_to(self.compiled)),
+        ]
+        for measured, figures, kinds, sizes in in_process:
+            if figures & set(self.only):
+                for kind in kinds:
+                    for layers in sizes:
+                        title = f"{min(figures & set(self.only), key=list(FIGURES).index)}, {kind}, {layers} layers"
+                        yield Job(title, lambda tick, m=measured, k=kind, n=layers: m(k, n, tick))
+        if "trees" in self.only:
+            for count in self.leaves:
+                yield Job(f"trees, {count} leaves", lambda tick, count=count: self.trees(count, tick))
+        if "import" in self.only:
+            yield Job("import", self.imports)
+        if {"cold", "compiles"} & set(self.only):
+            for layers in self.layers:
+                yield Job(f"cold, {layers} layers", lambda tick, layers=layers: self.cold(layers, tick))
+        if "memory" in self.only:
+            yield Job("memory", self.memory)
+
+    def layers_to(self, most: int) -> list[int]:
+        """The numbers of layers, none above `most`."""
+        return sorted({min(layers, most) for layers in self.layers})
+
+    def rounds(self, layers: int) -> int:
+        """Fewer for long traces, which differ less from one to the next."""
+        return max(3, round(self.repeats * min(2, 100 / layers)))
+
+    def made(self, kind: str, layers: int) -> list[tuple[str, models.Model]]:
+        """The model in every library by its row's name, the base first and once more."""
+        names = [(models.LIBRARIES[library].title, library) for library in self.libraries]
+        names.insert(1, (AGAIN, models.BASE))
+        return [(name, models.make(library, kind, layers)) for name, library in names]
+
+    def traces(self, kind: str, layers: int, tick: Callable[[float], None]) -> Rows:
+        made = self.made(kind, layers)
+        x = models.inputs(kind)
+        cases = [Case(name, tracing(model, jax.eval_shape(model.init, KEY), x)) for name, model in made]
+        names = [name for name, _ in made]
+        jaxprs = [case.action() for case in cases]
+        what: dict[str, Any] = {"model": kind, "layers": layers}
+        title = f"{kind}, {layers} layers"
+        found: Rows = []
+        if "calls" in self.only:
+            for case in cases:
+                case.action()
+            found += rows("calls", title, names, [[calls(case.action)] for case in cases], **what)
+        if "equations" in self.only:
+            found += rows("equations", title, names, [[equations(jaxpr.jaxpr)] for jaxpr in jaxprs], **what)
+        if "trace" in self.only:
+            found += timed("trace", title, cases, self.rounds(layers), time.thread_time, tick, **what)
+        for row in found:
+            row["op_names"] = writes_names(jaxprs[names.index(row["library"])].jaxpr)
+        return found
+
+    def specs(self, kind: str, layers: int, tick: Callable[[float], None]) -> Rows:
+        cases = [Case(name, specs_of(model)) for name, model in self.made(kind, layers)]
+        title = f"{kind}, {layers} layers"
+        return timed("specs", title, cases, self.rounds(layers), time.thread_time, tick, model=kind, layers=layers)
+
+    def inits(self, kind: str, layers: int, tick: Callable[[float], None]) -> Rows:
+        """A model that knows its variables beforehand is there three times: as `init`, in two steps, and the second."""
+        cases = []
+        for name, model in self.made(kind, layers):
+            cases.append(Case(name, waiting(model.init, KEY)))
+            if model.specs and model.draw:
+                cases.append(Case(f"{name}, specs and draw", waiting(lambda m=model: m.draw(m.specs(), KEY))))
+                cases.append(Case(f"{name}, draw", waiting(model.draw, model.specs(), KEY)))
+        title = f"{kind}, {layers} layers"
+        return timed("init", title, cases, self.rounds(layers), time.perf_counter, tick, model=kind, layers=layers)
+
+    def jitted_inits(self, kind: str, layers: int, tick: Callable[[float], None]) -> Rows:
+        first, cases = [], []
+        for name, model in self.made(kind, layers):
+            init = waiting(jax.jit(lambda key, model=model: model.init(key)), KEY)
+            start = time.perf_counter()
+            init()
+            first.append([time.perf_counter() - start])
+            cases.append(Case(name, init))
+        title, names = f"{kind}, {layers} layers", [case.name for case in cases]
+        found = rows("init_compile", title, names, first, model=kind, layers=layers)
+        warm = timed("init_jitted", title, cases, self.repeats, time.perf_counter, tick, model=kind, layers=layers)
+        return [row for row in found + warm if row["figure"] in self.only]
+
+    def compiled_calls(self, kind: str, layers: int, tick: Callable[[float], None]) -> Rows:
+        x = models.inputs(kind)
+        cases = [
+            Case(name, waiting(jax.jit(model.apply), model.init(KEY), x)) for name, model in self.made(kind, layers)
+        ]
+        return self.steady("call", kind, layers, cases, tick)
+
+    def sgd(self, kind: str, layers: int, tick: Callable[[float], None]) -> Rows:
+        return self.steps("sgd", kind, layers, tick)
+
+    def adam(self, kind: str, layers: int, tick: Callable[[float], None]) -> Rows:
+        return self.steps("adam", kind, layers, tick)
+
+    def steps(self, optimizer: str, kind: str, layers: int, tick: Callable[[float], None]) -> Rows:
+        cases = [Case(name, training(model, optimizer, kind)) for name, model in self.made(kind, layers)]
+        return self.steady(optimizer, kind, layers, cases, tick)
+
+    def steady(self, figure: str, kind: str, layers: int, cases: list[Case], tick: Callable[[float], None]) -> Rows:
+        # Other processes disturb calls more than traces, and calls are short.
+        title, rounds = f"{kind}, {layers} layers", 5 * self.repeats
+        return timed(figure, title, cases, rounds, time.perf_counter, tick, 5, model=kind, layers=layers)
+
+    def trees(self, count: int, tick: Callable[[float], None]) -> Rows:
+        params = js.Params(
+            {f"layer_{i}": {"kernel": jnp.float32(i), "bias": jnp.float32(i)} for i in range(count // 2)}
+        )
+        nested = params.to_dict()
+        trees = {
+            "nested dict": nested,
+            "nested dict, again": jax.tree.map(lambda leaf: leaf, nested),
+            "jscope": params,
+            "flat dict": params.flat(),
+            "tuple": tuple(params.flat().values()),
+        }
+        actions: dict[str, Callable[[Any], Action]] = {
+            "flatten": lambda tree: lambda: jax.tree.flatten(tree),
+            "unflatten": unflattening,
+            "map": lambda tree: lambda: jax.tree.map(lambda leaf: leaf, tree),
+        }
+        found: Rows = []
+        for what, action in actions.items():
+            cases = [Case(name, action(tree)) for name, tree in trees.items()]
+            title = f"{what}, {count} leaves"
+            found += timed("trees", title, cases, self.repeats, time.thread_time, lambda part: tick(part / 3), 20)
+        return found
+
+    def imports(self, tick: Callable[[float], None]) -> Rows:
+        # By hand nothing is imported, so there is nothing to take ratios to.
+        names, found = self.alone("import", 0, 0, tick)
+        keep = [i for i, name in enumerate(names) if name not in ("floor", models.LIBRARIES[models.BASE].title)]
+        keep = [i for i in keep if names[i] != AGAIN]
+        values = [[run["seconds"] for run in runs] for runs in found]
+        new = rows("import", "", [names[i] for i in keep], [values[i] for i in keep])
+        return [row | {"ratio": None} for row in new]
+
+    def cold(self, layers: int, tick: Callable[[float], None]) -> Rows:
+        names, found = self.alone("init", layers, models.WIDTH, tick)
+        what: dict[str, Any] = {"model": "deep", "layers": layers}
+        new = rows(
+            "cold", f"deep, {layers} layers", names, [[run["seconds"] for run in runs] for runs in found], **what
+        )
+        counts = [[run["compiles"] for run in runs[:1]] for runs in found]
+        new += rows("compiles", f"deep, {layers} layers", names, counts, **what)
+        return [row for row in new if row["figure"] in self.only]
+
+    def memory(self, tick: Callable[[float], None]) -> Rows:
+        layers = max(1, self.megabytes * 2**20 // (4 * MEMORY_WIDTH**2))
+        names, found = self.alone("memory", layers, MEMORY_WIDTH, tick)
+        size = found[0][0]["bytes"]
+        names.insert(0, "the tree itself")
+        values = [[size] * self.processes, *[[run["peak"] for run in runs] for runs in found]]
+        return rows("memory", f"a tree of {size / 2**20:.0f} MiB", names, values)
+
+    def alone(
+        self, what: str, layers: int, width: int, tick: Callable[[float], None]
+    ) -> tuple[list[str], list[list[dict[str, float]]]]:
+        """What `alone.py` finds, in new processes one after another, `processes` of them for each row."""
+        libraries = [self.libraries[0], *self.libraries]
+        names = [models.LIBRARIES[library].title for library in libraries]
+        names[1] = AGAIN
+        found: list[list[dict[str, float]]] = [[] for _ in libraries]
+        for turn in range(self.processes):
+            for index in [(turn + i) % len(libraries) for i in range(len(libraries))]:
+                found[index].append(in_new_process(what, libraries[index], layers, width))
+                tick(1 / (self.processes * len(libraries)))
+        return names, found
+
+
+def tracing(model: models.Model, params: Any, x: jax.Array) -> Action:
+    # A new function in each trace: JAX would find the last one's again.
+    return lambda: jax.make_jaxpr(lambda params, x: model.apply(params, x))(params, x)
+
+
+def specs_of(model: models.Model) -> Action:
+    return model.specs or (lambda: jax.eval_shape(lambda key: model.init(key), KEY))
+
+
+def waiting(function: Callable[..., Any], *arguments: Any) -> Action:
+    """Calls it and waits for every output: a call returns before what it starts is done."""
+    return lambda: jax.block_until_ready(function(*arguments))
+
+
+def training(model: models.Model, name: str, kind: str) -> Action:
+    import optax
+
+    optimizer = optax.sgd(1e-3) if name == "sgd" else optax.adam(1e-3)
+    params, x = model.init(KEY), models.inputs(kind)
+
+    def loss_of(params: Any, x: jax.Array) -> jax.Array:
+        return jnp.mean(model.apply(params, x) ** 2)
+
+    @jax.jit
+    def step(params: Any, state: Any, x: jax.Array) -> Any:
+        loss, gradients = jax.value_and_grad(loss_of)(params, x)
+        updates, state = optimizer.update(gradients, state, params)
+        return optax.apply_updates(params, updates), state, loss
+
+    return waiting(step, params, optimizer.init(params), x)
+
+
+def unflattening(tree: Any) -> Action:
+    leaves, structure = jax.tree.flatten(tree)
+    return lambda: jax.tree.unflatten(structure, leaves)
+
+
+def equations(jaxpr: Any) -> int:
+    """Equations, calls inside counted with what they call."""
+    inner = [value.jaxpr for eqn in jaxpr.eqns for value in eqn.params.values() if hasattr(value, "jaxpr")]
+    return len(jaxpr.eqns) + sum(map(equations, inner))
+
+
+def writes_names(jaxpr: Any) -> bool:
+    """Whether the operations carry the names of the scopes or modules that they are in."""
+    return any("layer" in str(eqn.source_info.name_stack) for eqn in jaxpr.eqns)
+
+
+def in_new_process(what: str, library: str, layers: int, width: int) -> dict[str, float]:
+    # The jscope that is measured there is the one that is measured here.
+    root = str(Path(js.__file__).parents[1])
+    path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH", "")]))
+    command = [sys.executable, str(Path(__file__).with_name("alone.py")), what, library, str(layers), str(width)]
+    done = subprocess.run(command, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command[1:])} failed:\n{done.stderr}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+# Output -------------------------------------------------------------------------------------------------------------
+
+
+def tables(found: Rows, notes: Sequence[str]) -> str:
+    """One Markdown table for each figure."""
+    where = f"JAX {jax.__version__}, Python {sys.version.split()[0]}, {jax.default_backend()}, {os.cpu_count()} cores"
+    lines = [f"{where}. Ratios are to the first row of a case; `{AGAIN}` is the noise of the run.", *notes]
+    for name, figure in FIGURES.items():
+        own = [row for row in found if row["figure"] == name]
+        if not own:
+            continue
+        named = any("op_names" in row for row in own)
+        head = ["case", "library", figure.unit, "quartiles", "ratio", "quartiles"] + ["op names"] * named
+        lines += ["", f"### {figure.title}", "", line(head), line(["---"] * len(head))]
+        case = None
+        for row in own:
+            low, middle, high = map(number, row["quartiles"])
+            below, ratio, above = [f"{value:.3f}" for value in row["ratio"]] if row["ratio"] else [""] * 3
+            cells = ["" if row["case"] == case else row["case"], row["library"], middle, f"{low} to {high}", ratio]
+            cells += [f"{below} to {above}" if below else ""] + ["yes" if row.get("op_names") else "no"] * named
+            lines.append(line(cells))
+            case = row["case"]
+    return "\n".join(lines) + "\n"
+
+
+def line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def number(value: float) -> str:
+    """Three digits that count, and whole numbers whole."""
+    return f"{value:.0f}" if value >= 100 or value == int(value) else f"{value:.3g}"
+
+
+def draw(found: Rows, file: Path) -> None:
+    """The ratio of a trace against the number of layers, a picture for each model."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    traces = [row for row in found if row["figure"] == "trace"]
+    kinds = [kind for kind in models.KINDS if any(row["model"] == kind for row in traces)]
+    picture, panels = pyplot.subplots(1, len(kinds), figsize=(4.5 * len(kinds), 4.5), sharey=True, squeeze=False)
+    for kind, panel in zip(kinds, panels[0], strict=True):
+        own = [row for row in traces if row["model"] == kind]
+        for name in dict.fromkeys(row["library"] for row in own):
+            mine = [row for row in own if row["library"] == name]
+            ratios = [row["ratio"][1] for row in mine]
+            label = name + ("" if mine[0]["op_names"] else " (no op names)")
+            panel.plot([row["layers"] for row in mine], ratios, "o-", label=label, markersize=4)
+        panel.set(xscale="log", yscale="log", title=kind, xlabel="layers")
+        panel.grid(alpha=0.3, which="both")
+    panels[0][0].set_ylabel("time of a trace, ratio to by hand")
+    panels[0][-1].legend(fontsize=8)
+    picture.tight_layout()
+    picture.savefig(file, dpi=130)
+    pyplot.close(picture)
+
+
+# The command --------------------------------------------------------------------------------------------------------
+
+
+def left_out(libraries: Sequence[str], only: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
+    """The libraries and figures that can be measured here, and a note for each that can't."""
+    missing = [library for library in libraries if not models.installed(library)]
+    notes = [
+        f"{models.LIBRARIES[library].title} is left out, as it is not installed: "
+        f"`pip install 'jscope[{models.LIBRARIES[library].extra}]'`."
+        for library in missing
+    ]
+    figures = list(only)
+    if {"sgd", "adam"} & set(only) and importlib.util.find_spec("optax") is None:
+        figures = [figure for figure in only if figure not in ("sgd", "adam")]
+        notes.append("Training is left out, as optax is not installed: `pip install 'jscope[bench]'`.")
+    if "memory" in only and not Path("/proc/self/clear_refs").exists():
+        figures.remove("memory")
+        notes.append("Memory is left out, as there is no /proc/self/clear_refs.")
+    rest = [library for library in models.LIBRARIES if library in libraries or library == models.BASE]
+    return [library for library in rest if library not in missing], figures, notes
+
+
+def main(arguments: Sequence[str] | None = None) -> Rows:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--layers", type=int, nargs="+", default=[10, 100, 500])
+    parser.add_argument("--repeats", type=int, default=20, help="rounds at 100 layers")
+    parser.add_argument("--only", nargs="+", choices=FIGURES, default=list(FIGURES), metavar="FIGURE")
+    parser.add_argument("--libraries", nargs="+", choices=models.LIBRARIES, default=list(models.LIBRARIES))
+    parser.add_argument("--models", nargs="+", choices=models.KINDS, default=list(models.KINDS))
+    parser.add_argument("--processes", type=int, default=3, help="new processes for each row of cold, import, memory")
+    parser.add_argument("--compiled", type=int, default=100, help="the most layers in what is compiled")
+    parser.add_argument("--leaves", type=int, nargs="+", default=[400, 4000], help="of the trees")
+    parser.add_argument("--megabytes", type=int, default=200, help="size of the tree in memory")
+    parser.add_argument("--out", type=Path, default=Path("out/benchmarks"))
+    options = vars(parser.parse_args(arguments))
+    out = options.pop("out")
+    options["libraries"], options["only"], notes = left_out(options["libraries"], options["only"])
+    suite = Suite(**options)
+    jobs = list(suite.jobs())
+    found: Rows = []
+    start = time.perf_counter()
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:.0f} %"),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        task = progress.add_task("", total=len(jobs))
+        for index, job in enumerate(jobs):
+            progress.update(task, description=job.title)
+            found += job.measure(lambda part: progress.advance(task, part))
+            progress.update(task, completed=index + 1)
+    run = {"jax": jax.__version__, "python": sys.version.split()[0], "backend": jax.default_backend(), **options}
+    run |= {"cores": os.cpu_count(), "seconds": round(time.perf_counter() - start), "notes": notes}
+    text = tables(found, notes)
+    print(text)
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "figures.json").write_text(json.dumps({"run": run, "rows": found}, indent=1) + "\n")
+    (out / "figures.md").write_text(text)
+    if "trace" in suite.only:
+        draw(found, out / "trace.png")
+    return found
+
+
+if __name__ == "__main__":
+    main()
