@@ -1,15 +1,25 @@
-"""The benchmarks run, at sizes that tell nothing about speed; and their counts, which have no noise, are right."""
+"""The benchmarks run, at sizes that tell nothing about speed; and their counts, which have no noise, are right.
+
+The models of the suite compute the same in every library: that is what makes its figures comparable.
+"""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 from typing import Any
 
+import jax
+import models
+import numpy as np
 import pytest
+import suite
+from models import maths
 
 BENCHMARKS = Path(__file__).parent / "benchmarks"
 
@@ -76,3 +86,134 @@ def test_arrays_are_free_without_the_block_and_without_the_caches(growth: tuple[
         held = figures["freeing"][way]
         assert held["after the calls"]["array_bytes"] > 0
         assert held[way]["array_bytes"] == 0
+
+
+# The suite ----------------------------------------------------------------------------------------------------------
+
+FIGURES = ["trace", "calls", "equations", "specs", "init", "call", "trees"]  # what is quick, and in this process
+TITLES = {"by hand", suite.AGAIN, "floor", "jscope"}
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("suite")
+    libraries = ["--libraries", "by_hand", "floor", "jscope"]
+    suite.main(
+        ["--layers", "1", "2", "--repeats", "2", *libraries, "--leaves", "4", "--only", *FIGURES, "--out", str(folder)]
+    )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def found(out: Path) -> list[dict[str, Any]]:
+    return json.loads((out / "figures.json").read_text())["rows"]
+
+
+def of(found: list[dict[str, Any]], figure: str) -> list[dict[str, Any]]:
+    return [row for row in found if row["figure"] == figure]
+
+
+@pytest.mark.parametrize("figure", FIGURES)
+def test_the_suite_measures_every_library_against_by_hand(found: list[dict[str, Any]], figure: str) -> None:
+    rows = of(found, figure)
+    for case in {row["case"] for row in rows}:
+        own = [row for row in rows if row["case"] == case]
+        assert own[0]["ratio"] == [1, 1, 1]
+        assert figure == "trees" or {row["library"] for row in own} >= TITLES
+        assert all(row["quartiles"][0] > 0 for row in own)
+
+
+def test_the_counts_of_the_suite_have_no_noise(found: list[dict[str, Any]]) -> None:
+    again = [row for row in of(found, "calls") if row["library"] == suite.AGAIN]
+    assert [row["ratio"][1] for row in again] == [pytest.approx(1, abs=0.02)] * 6
+    assert {row["ratio"][1] for row in of(found, "equations")} == {1}
+
+
+def test_the_suite_sees_who_writes_op_names(found: list[dict[str, Any]]) -> None:
+    writes = {row["library"]: row["op_names"] for row in of(found, "trace")}
+    assert writes == {"by hand": False, suite.AGAIN: False, "floor": True, "jscope": True}
+
+
+def test_the_suite_writes_tables_and_a_picture(out: Path) -> None:
+    text = (out / "figures.md").read_text()
+    assert all(suite.FIGURES[figure].title in text for figure in FIGURES)
+    assert (out / "trace.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_library_that_is_not_installed_is_left_out_with_a_note(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(models, "installed", lambda library: library not in ("haiku", "equinox"))
+    libraries, _, notes = suite.left_out(["haiku", "equinox", "jscope"], ["trace"])
+    assert libraries == ["by_hand", "jscope"]
+    assert re.search(r"Haiku is left out.*jscope\[peers\]", notes[0])
+    assert re.search(r"Equinox is left out.*jscope\[bench\]", notes[1])
+
+
+def test_a_first_init_is_measured_in_a_process_of_its_own() -> None:
+    first = suite.in_new_process("init", "jscope", 2, 8)
+    assert first["seconds"] > 0
+    assert first["compiles"] > 0
+
+
+@pytest.mark.slow
+def test_the_whole_suite_runs(tmp_path: Path) -> None:
+    sizes = ["--layers", "2", "--repeats", "2", "--processes", "1", "--leaves", "4", "--megabytes", "8"]
+    paths = [str(BENCHMARKS.parents[1]), os.environ.get("PYTHONPATH", "")]
+    command = [sys.executable, str(BENCHMARKS / "suite.py"), *sizes, "--out", str(tmp_path)]
+    subprocess.run(command, env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)}, check=True)
+    rows = json.loads((tmp_path / "figures.json").read_text())["rows"]
+    installed = {models.LIBRARIES[library].title for library in models.LIBRARIES if models.installed(library)}
+    for figure in suite.FIGURES:
+        libraries = {row["library"] for row in of(rows, figure)}
+        if figure == "import":
+            assert libraries == installed - {"by hand", "floor"}
+        elif figure != "trees" and (figure != "memory" or libraries):
+            assert libraries >= installed | {suite.AGAIN}
+
+
+# Its models ---------------------------------------------------------------------------------------------------------
+
+
+def name_of(path: Any) -> str:
+    """The name of a leaf by its place, in words that all libraries share: `layer_0/mlp/dense/w`."""
+    name = re.sub(r"\W+", "/", jax.tree_util.keystr(path)).strip("/")
+    return re.sub(r"^params/|/value$", "", re.sub(r"layers/(\d+)", r"layer_\1", name))
+
+
+def filled(tree: Any) -> Any:
+    """The tree with numbers in it that depend on the names of the leaves only."""
+
+    def numbers(path: Any, leaf: jax.Array) -> jax.Array:
+        seed = zlib.crc32(name_of(path).encode())
+        return jax.random.normal(jax.random.key(seed), leaf.shape)
+
+    return jax.tree_util.tree_map_with_path(numbers, tree)
+
+
+@pytest.mark.parametrize("kind", models.KINDS)
+@pytest.mark.parametrize("library", models.LIBRARIES)
+def test_models_agree_with_by_hand(library: str, kind: str) -> None:
+    if not models.installed(library):
+        pytest.skip(f"{library} is not installed")
+    x = 0.5 * models.inputs(kind)
+    base, model = models.make(models.BASE, kind, 3), models.make(library, kind, 3)
+    theirs, params = base.init(jax.random.key(0)), model.init(jax.random.key(0))
+    shapes = [
+        {name_of(path): leaf.shape for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+        for tree in (theirs, params)
+    ]
+    assert shapes[0] == shapes[1]
+    np.testing.assert_allclose(model.apply(filled(params), x), base.apply(filled(theirs), x), rtol=1e-6)
+    assert jax.tree.structure(jax.eval_shape(model.init, jax.random.key(0))) == jax.tree.structure(params)
+
+
+@pytest.mark.parametrize("library", models.LIBRARIES)
+def test_initial_values_of_models_are_alike(library: str) -> None:
+    if not models.installed(library):
+        pytest.skip(f"{library} is not installed")
+    params = models.make(library, "transformer", 8).init(jax.random.key(0))
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        name = name_of(path).rpartition("/")[2]
+        if name == "w":
+            assert leaf.std() == pytest.approx(maths.STDDEV, rel=0.25)
+        else:
+            np.testing.assert_array_equal(leaf, np.full(leaf.shape, name == "scale", np.float32))

@@ -409,17 +409,24 @@ def tables(found: Rows, notes: Sequence[str]) -> str:
         lines += ["", f"### {figure.title}", "", line(head), line(["---"] * len(head))]
         case = None
         for row in own:
-            low, middle, high = map(number, row["quartiles"])
-            below, ratio, above = [f"{value:.3f}" for value in row["ratio"]] if row["ratio"] else [""] * 3
-            cells = ["" if row["case"] == case else row["case"], row["library"], middle, f"{low} to {high}", ratio]
-            cells += [f"{below} to {above}" if below else ""] + ["yes" if row.get("op_names") else "no"] * named
-            lines.append(line(cells))
+            ratio = [f"{value:.3f}" for value in row["ratio"] or ()]
+            cells = ["" if row["case"] == case else row["case"], row["library"]]
+            cells += [*spread(list(map(number, row["quartiles"]))), *spread(ratio)]
+            lines.append(line(cells + ["yes" if row.get("op_names") else "no"] * named))
             case = row["case"]
     return "\n".join(lines) + "\n"
 
 
 def line(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
+
+
+def spread(quarters: list[str]) -> tuple[str, str]:
+    """The median, and the quartiles where there are any and they differ."""
+    if not quarters:
+        return "", ""
+    low, middle, high = quarters
+    return middle, f"{low} to {high}" if low != high else ""
 
 
 def number(value: float) -> str:
