@@ -99,7 +99,7 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("suite")
     libraries = ["--libraries", "by_hand", "floor", "jscope"]
     suite.main(
-        ["--layers", "1", "2", "--repeats", "2", *libraries, "--leaves", "4", "--only", *FIGURES, "--out", str(folder)]
+        ["--layers", "1", "2", "--repeats", "3", *libraries, "--leaves", "4", "--only", *FIGURES, "--out", str(folder)]
     )
     return folder
 

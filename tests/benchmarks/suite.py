@@ -22,6 +22,7 @@ It prints the tables and writes `figures.json`, `figures.md` and `trace.png` to 
 from __future__ import annotations
 
 import argparse
+import functools
 import gc
 import importlib.util
 import json
@@ -156,29 +157,28 @@ class Suite(NamedTuple):
     megabytes: int
 
     def jobs(self) -> Iterator[Job]:
-        in_process = [
-            (self.traces, {"trace", "calls", "equations"}, self.models, self.layers),
-            (self.specs, {"specs"}, self.models, self.layers),
-            (self.inits, {"init"}, self.models, self.layers),
-            (self.jitted_inits, {"init_jitted", "init_compile"}, ["deep"], self.layers_to(LONGEST_JITTED_INIT)),
-            (self.compiled_calls, {"call"}, ["deep"], self.layers_to(self.compiled)),
-            (self.sgd, {"sgd"}, ["deep"], self.layers_to(self.compiled)),
-            (self.adam, {"adam"}, ["deep"], self.layers_to(self.compiled)),
+        compiled = self.layers_to(self.compiled)
+        parts: list[tuple[list[str], Callable[..., Rows], list[str], list[int]]] = [
+            (["trace", "calls", "equations"], self.traces, self.models, self.layers),
+            (["specs"], self.specs, self.models, self.layers),
+            (["init"], self.inits, self.models, self.layers),
+            (["init_jitted", "init_compile"], self.jitted_inits, ["deep"], self.layers_to(LONGEST_JITTED_INIT)),
+            (["call"], self.compiled_calls, ["deep"], compiled),
+            (["sgd"], functools.partial(self.steps, "sgd"), ["deep"], compiled),
+            (["adam"], functools.partial(self.steps, "adam"), ["deep"], compiled),
+            (["cold", "compiles"], self.cold, ["deep"], self.layers),
         ]
-        for measured, figures, kinds, sizes in in_process:
-            if figures & set(self.only):
-                for kind in kinds:
-                    for layers in sizes:
-                        title = f"{min(figures & set(self.only), key=list(FIGURES).index)}, {kind}, {layers} layers"
-                        yield Job(title, lambda tick, m=measured, k=kind, n=layers: m(k, n, tick))
+        for figures, measured, kinds, sizes in parts:
+            wanted = [figure for figure in figures if figure in self.only]
+            for kind in kinds if wanted else []:
+                for layers in sizes:
+                    title = f"{', '.join(wanted)}: {kind}, {layers} layers"
+                    yield Job(title, functools.partial(measured, kind, layers))
         if "trees" in self.only:
             for count in self.leaves:
-                yield Job(f"trees, {count} leaves", lambda tick, count=count: self.trees(count, tick))
+                yield Job(f"trees: {count} leaves", functools.partial(self.trees, count))
         if "import" in self.only:
             yield Job("import", self.imports)
-        if {"cold", "compiles"} & set(self.only):
-            for layers in self.layers:
-                yield Job(f"cold, {layers} layers", lambda tick, layers=layers: self.cold(layers, tick))
         if "memory" in self.only:
             yield Job("memory", self.memory)
 
@@ -190,11 +190,14 @@ class Suite(NamedTuple):
         """Fewer for long traces, which differ less from one to the next."""
         return max(3, round(self.repeats * min(2, 100 / layers)))
 
-    def made(self, kind: str, layers: int) -> list[tuple[str, models.Model]]:
-        """The model in every library by its row's name, the base first and once more."""
+    def named(self) -> list[tuple[str, str]]:
+        """The libraries by the names of their rows, the base first and once more."""
         names = [(models.LIBRARIES[library].title, library) for library in self.libraries]
-        names.insert(1, (AGAIN, models.BASE))
-        return [(name, models.make(library, kind, layers)) for name, library in names]
+        return [names[0], (AGAIN, models.BASE), *names[1:]]
+
+    def made(self, kind: str, layers: int) -> list[tuple[str, models.Model]]:
+        """The model in every library."""
+        return [(name, models.make(library, kind, layers)) for name, library in self.named()]
 
     def traces(self, kind: str, layers: int, tick: Callable[[float], None]) -> Rows:
         made = self.made(kind, layers)
@@ -253,12 +256,6 @@ class Suite(NamedTuple):
         ]
         return self.steady("call", kind, layers, cases, tick)
 
-    def sgd(self, kind: str, layers: int, tick: Callable[[float], None]) -> Rows:
-        return self.steps("sgd", kind, layers, tick)
-
-    def adam(self, kind: str, layers: int, tick: Callable[[float], None]) -> Rows:
-        return self.steps("adam", kind, layers, tick)
-
     def steps(self, optimizer: str, kind: str, layers: int, tick: Callable[[float], None]) -> Rows:
         cases = [Case(name, training(model, optimizer, kind)) for name, model in self.made(kind, layers)]
         return self.steady(optimizer, kind, layers, cases, tick)
@@ -293,45 +290,40 @@ class Suite(NamedTuple):
         return found
 
     def imports(self, tick: Callable[[float], None]) -> Rows:
-        # By hand nothing is imported, so there is nothing to take ratios to.
-        names, found = self.alone("import", 0, 0, tick)
-        keep = [i for i, name in enumerate(names) if name not in ("floor", models.LIBRARIES[models.BASE].title)]
-        keep = [i for i in keep if names[i] != AGAIN]
-        values = [[run["seconds"] for run in runs] for runs in found]
-        new = rows("import", "", [names[i] for i in keep], [values[i] for i in keep])
-        return [row | {"ratio": None} for row in new]
+        """Without ratios: by hand there is nothing to import."""
+        libraries = [library for library in self.libraries if models.LIBRARIES[library].imports]
+        found = self.alone("import", libraries, 0, 0, tick)
+        names = [models.LIBRARIES[library].title for library in libraries]
+        seconds = [[run["seconds"] for run in runs] for runs in found]
+        return [row | {"ratio": None} for row in rows("import", "", names, seconds)]
 
-    def cold(self, layers: int, tick: Callable[[float], None]) -> Rows:
-        names, found = self.alone("init", layers, models.WIDTH, tick)
-        what: dict[str, Any] = {"model": "deep", "layers": layers}
-        new = rows(
-            "cold", f"deep, {layers} layers", names, [[run["seconds"] for run in runs] for runs in found], **what
-        )
-        counts = [[run["compiles"] for run in runs[:1]] for runs in found]
-        new += rows("compiles", f"deep, {layers} layers", names, counts, **what)
+    def cold(self, kind: str, layers: int, tick: Callable[[float], None]) -> Rows:
+        names, libraries = zip(*self.named(), strict=True)
+        found = self.alone("init", libraries, layers, models.WIDTH, tick)
+        title, what = f"{kind}, {layers} layers", {"model": kind, "layers": layers}
+        new = rows("cold", title, names, [[run["seconds"] for run in runs] for runs in found], **what)
+        new += rows("compiles", title, names, [[runs[0]["compiles"]] for runs in found], **what)
         return [row for row in new if row["figure"] in self.only]
 
     def memory(self, tick: Callable[[float], None]) -> Rows:
+        names, libraries = zip(*self.named(), strict=True)
         layers = max(1, self.megabytes * 2**20 // (4 * MEMORY_WIDTH**2))
-        names, found = self.alone("memory", layers, MEMORY_WIDTH, tick)
+        found = self.alone("memory", libraries, layers, MEMORY_WIDTH, tick)
         size = found[0][0]["bytes"]
-        names.insert(0, "the tree itself")
-        values = [[size] * self.processes, *[[run["peak"] for run in runs] for runs in found]]
-        return rows("memory", f"a tree of {size / 2**20:.0f} MiB", names, values)
+        peaks = [[run["peak"] for run in runs] for runs in found]
+        title = f"a tree of {size / 2**20:.0f} MiB"
+        return rows("memory", title, ["the tree itself", *names], [[size] * self.processes, *peaks])
 
     def alone(
-        self, what: str, layers: int, width: int, tick: Callable[[float], None]
-    ) -> tuple[list[str], list[list[dict[str, float]]]]:
-        """What `alone.py` finds, in new processes one after another, `processes` of them for each row."""
-        libraries = [self.libraries[0], *self.libraries]
-        names = [models.LIBRARIES[library].title for library in libraries]
-        names[1] = AGAIN
+        self, what: str, libraries: Sequence[str], layers: int, width: int, tick: Callable[[float], None]
+    ) -> list[list[dict[str, float]]]:
+        """What `alone.py` finds for each library, in `processes` new processes, one after another."""
         found: list[list[dict[str, float]]] = [[] for _ in libraries]
         for turn in range(self.processes):
             for index in [(turn + i) % len(libraries) for i in range(len(libraries))]:
                 found[index].append(in_new_process(what, libraries[index], layers, width))
                 tick(1 / (self.processes * len(libraries)))
-        return names, found
+        return found
 
 
 def tracing(model: models.Model, params: Any, x: jax.Array) -> Action:
@@ -488,7 +480,13 @@ def main(arguments: Sequence[str] | None = None) -> Rows:
     parser.add_argument("--repeats", type=int, default=20, help="rounds at 100 layers")
     parser.add_argument("--only", nargs="+", choices=FIGURES, default=list(FIGURES), metavar="FIGURE")
     parser.add_argument("--libraries", nargs="+", choices=models.LIBRARIES, default=list(models.LIBRARIES))
-    parser.add_argument("--models", nargs="+", choices=models.KINDS, default=list(models.KINDS))
+    parser.add_argument(
+        "--models",
+        nargs="+",
+        choices=models.KINDS,
+        default=list(models.KINDS),
+        help="of trace, specs, init; the rest is deep",
+    )
     parser.add_argument("--processes", type=int, default=3, help="new processes for each row of cold, import, memory")
     parser.add_argument("--compiled", type=int, default=100, help="the most layers in what is compiled")
     parser.add_argument("--leaves", type=int, nargs="+", default=[400, 4000], help="of the trees")

@@ -1,7 +1,8 @@
 """The least that a library by names can do: a string prefix, one dict look-up, and the scope's name on the operations.
 
 No reuse, no checks, no thread has its own scope. The difference to by hand is what names cost at least, and the
-difference of another library to this is what it does besides.
+difference of another library to this is what it does besides. That holds for `apply`; `init` is the plain way to have
+names there too, an abstract run and then one draw after another.
 """
 
 from __future__ import annotations
