@@ -98,9 +98,10 @@ TITLES = {"by hand", suite.AGAIN, "floor", "jscope"}
 def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("suite")
     libraries = ["--libraries", "by_hand", "floor", "jscope"]
-    suite.main(
-        ["--layers", "1", "2", "--repeats", "3", *libraries, "--leaves", "4", "--only", *FIGURES, "--out", str(folder)]
-    )
+    sizes = ["--layers", "1", "2", "--repeats", "3", "--leaves", "4"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(suite, "ROUND", 0)
+        suite.main([*sizes, *libraries, "--only", *FIGURES, "--out", str(folder)])
     return folder
 
 

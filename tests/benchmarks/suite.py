@@ -50,6 +50,7 @@ Rows = list[dict[str, Any]]
 AGAIN = "by hand, again"
 KEY = jax.random.key(0)
 LONGEST_JITTED_INIT = 20  # XLA takes seconds for some tens of draws in one program
+ROUND = 0.01  # seconds that a case takes in one round at least, of its own
 MEMORY_WIDTH = 1024  # one layer is 4 MiB
 
 
@@ -98,13 +99,13 @@ class Job(NamedTuple):
 
 
 def measure(
-    cases: Sequence[Case], rounds: int, clock: Callable[[], float], tick: Callable[[float], None], times: int = 1
+    cases: Sequence[Case], rounds: int, clock: Callable[[], float], tick: Callable[[float], None]
 ) -> list[list[float]]:
     """Seconds of each case in each round; every round starts with another case. Warm: each runs twice before."""
+    for case in cases:
+        case.action()
+    times = [times_of(case.action, clock) for case in cases]
     seconds: list[list[float]] = [[] for _ in cases]
-    for _ in range(2):
-        for case in cases:
-            case.action()
     gc.collect()
     gc.freeze()  # what is there by now is not looked through again
     for turn in range(rounds):
@@ -113,13 +114,20 @@ def measure(
             gc.collect()
             gc.disable()
             start = clock()
-            for _ in range(times):
+            for _ in range(times[index]):
                 action()
-            seconds[index].append((clock() - start) / times)
+            seconds[index].append((clock() - start) / times[index])
             gc.enable()
         tick(1 / rounds)
     gc.unfreeze()
     return seconds
+
+
+def times_of(action: Action, clock: Callable[[], float]) -> int:
+    """How often in one round: what is short would else tell how cold the processor is after the case before it."""
+    start = clock()
+    action()
+    return max(1, min(50, round(ROUND / max(clock() - start, 1e-6))))
 
 
 def quartiles(values: Sequence[float]) -> list[float]:
@@ -261,18 +269,15 @@ class Suite(NamedTuple):
         return self.steady(optimizer, kind, layers, cases, tick)
 
     def steady(self, figure: str, kind: str, layers: int, cases: list[Case], tick: Callable[[float], None]) -> Rows:
-        # Other processes disturb calls more than traces, and calls are short.
+        # More rounds: other processes disturb these more than traces.
         title, rounds = f"{kind}, {layers} layers", 5 * self.repeats
-        return timed(figure, title, cases, rounds, time.perf_counter, tick, 5, model=kind, layers=layers)
+        return timed(figure, title, cases, rounds, time.perf_counter, tick, model=kind, layers=layers)
 
     def trees(self, count: int, tick: Callable[[float], None]) -> Rows:
-        params = js.Params(
-            {f"layer_{i}": {"kernel": jnp.float32(i), "bias": jnp.float32(i)} for i in range(count // 2)}
-        )
-        nested = params.to_dict()
+        params = js.Params(nested(count))
         trees = {
-            "nested dict": nested,
-            "nested dict, again": jax.tree.map(lambda leaf: leaf, nested),
+            "nested dict": nested(count),
+            "nested dict, again": nested(count),
             "jscope": params,
             "flat dict": params.flat(),
             "tuple": tuple(params.flat().values()),
@@ -286,7 +291,7 @@ class Suite(NamedTuple):
         for what, action in actions.items():
             cases = [Case(name, action(tree)) for name, tree in trees.items()]
             title = f"{what}, {count} leaves"
-            found += timed("trees", title, cases, self.repeats, time.thread_time, lambda part: tick(part / 3), 20)
+            found += timed("trees", title, cases, self.repeats, time.thread_time, lambda part: tick(part / 3))
         return found
 
     def imports(self, tick: Callable[[float], None]) -> Rows:
@@ -356,6 +361,11 @@ def training(model: models.Model, name: str, kind: str) -> Action:
         return optax.apply_updates(params, updates), state, loss
 
     return waiting(step, params, optimizer.init(params), x)
+
+
+def nested(count: int) -> dict[str, Any]:
+    """So many leaves, in the order in which one writes them, which is not JAX's."""
+    return {f"layer_{i}": {"kernel": jnp.float32(i), "bias": jnp.float32(i)} for i in range(count // 2)}
 
 
 def unflattening(tree: Any) -> Action:
