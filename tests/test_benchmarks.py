@@ -166,9 +166,9 @@ def test_the_whole_suite_runs(tmp_path: Path) -> None:
     for figure in suite.FIGURES:
         libraries = {row["library"] for row in of(rows, figure)}
         if figure == "import":
-            assert libraries == installed - {"by hand", "floor"}
+            assert libraries == installed - {"by hand", "by hand, key by key", "floor"}
         elif figure != "trees" and (figure != "memory" or libraries):
-            assert libraries >= installed | {suite.AGAIN}
+            assert libraries >= (installed | {suite.AGAIN}) - {"by hand, key by key"}
 
 
 # Its models ---------------------------------------------------------------------------------------------------------

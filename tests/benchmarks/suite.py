@@ -198,14 +198,15 @@ class Suite(NamedTuple):
         """Fewer for long traces, which differ less from one to the next."""
         return max(3, round(self.repeats * min(2, 100 / layers)))
 
-    def named(self) -> list[tuple[str, str]]:
-        """The libraries by the names of their rows, the base first and once more."""
-        names = [(models.LIBRARIES[library].title, library) for library in self.libraries]
+    def named(self, init: bool = False) -> list[tuple[str, str]]:
+        """The libraries by the names of their rows, the base first and once more; for `init` also its other ways."""
+        libraries = [library for library in self.libraries if init or not models.LIBRARIES[library].only_init]
+        names = [(models.LIBRARIES[library].title, library) for library in libraries]
         return [names[0], (AGAIN, models.BASE), *names[1:]]
 
-    def made(self, kind: str, layers: int) -> list[tuple[str, models.Model]]:
+    def made(self, kind: str, layers: int, init: bool = False) -> list[tuple[str, models.Model]]:
         """The model in every library."""
-        return [(name, models.make(library, kind, layers)) for name, library in self.named()]
+        return [(name, models.make(library, kind, layers)) for name, library in self.named(init)]
 
     def traces(self, kind: str, layers: int, tick: Callable[[float], None]) -> Rows:
         made = self.made(kind, layers)
@@ -236,7 +237,7 @@ class Suite(NamedTuple):
     def inits(self, kind: str, layers: int, tick: Callable[[float], None]) -> Rows:
         """A model that knows its variables beforehand is there three times: as `init`, in two steps, and the second."""
         cases = []
-        for name, model in self.made(kind, layers):
+        for name, model in self.made(kind, layers, init=True):
             cases.append(Case(name, waiting(model.init, KEY)))
             if model.specs and model.draw:
                 cases.append(Case(f"{name}, specs and draw", waiting(lambda m=model: m.draw(m.specs(), KEY))))
@@ -246,7 +247,7 @@ class Suite(NamedTuple):
 
     def jitted_inits(self, kind: str, layers: int, tick: Callable[[float], None]) -> Rows:
         first, cases = [], []
-        for name, model in self.made(kind, layers):
+        for name, model in self.made(kind, layers, init=True):
             init = waiting(jax.jit(lambda key, model=model: model.init(key)), KEY)
             start = time.perf_counter()
             init()
@@ -303,7 +304,7 @@ class Suite(NamedTuple):
         return [row | {"ratio": None} for row in rows("import", "", names, seconds)]
 
     def cold(self, kind: str, layers: int, tick: Callable[[float], None]) -> Rows:
-        names, libraries = zip(*self.named(), strict=True)
+        names, libraries = zip(*self.named(init=True), strict=True)
         found = self.alone("init", libraries, layers, models.WIDTH, tick)
         title, what = f"{kind}, {layers} layers", {"model": kind, "layers": layers}
         new = rows("cold", title, names, [[run["seconds"] for run in runs] for runs in found], **what)
@@ -311,7 +312,7 @@ class Suite(NamedTuple):
         return [row for row in new if row["figure"] in self.only]
 
     def memory(self, tick: Callable[[float], None]) -> Rows:
-        names, libraries = zip(*self.named(), strict=True)
+        names, libraries = zip(*self.named(init=True), strict=True)
         layers = max(1, self.megabytes * 2**20 // (4 * MEMORY_WIDTH**2))
         found = self.alone("memory", libraries, layers, MEMORY_WIDTH, tick)
         size = found[0][0]["bytes"]

@@ -33,16 +33,19 @@ class Library(NamedTuple):
       title: as in the tables.
       imports: what its model imports on top of JAX, as `import` takes it; empty where nothing is.
       extra: the extra of jscope that installs it.
+      only_init: another `init`, of a model that is there otherwise.
     """
 
     title: str
     imports: str = ""
     extra: str = "bench"
+    only_init: bool = False
 
 
 # By the name of the module here. The base comes first.
 LIBRARIES = {
     BASE: Library("by hand"),
+    "key_by_key": Library("by hand, key by key", only_init=True),
     "floor": Library("floor"),
     "jscope": Library("jscope", "jscope"),
     "haiku": Library("Haiku", "haiku", "peers"),
