@@ -507,9 +507,11 @@ def main(arguments: Sequence[str] | None = None) -> Rows:
     out = options.pop("out")
     options["libraries"], options["only"], notes = left_out(options["libraries"], options["only"])
     suite = Suite(**options)
+    run = {"jax": jax.__version__, "python": sys.version.split()[0], "backend": jax.default_backend()}
+    run |= {"cores": os.cpu_count(), "notes": notes, **options}
+    out.mkdir(parents=True, exist_ok=True)
     jobs = list(suite.jobs())
     found: Rows = []
-    start = time.perf_counter()
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -522,13 +524,10 @@ def main(arguments: Sequence[str] | None = None) -> Rows:
             progress.update(task, description=job.title)
             found += job.measure(lambda part: progress.advance(task, part))
             progress.update(task, completed=index + 1)
-    run = {"jax": jax.__version__, "python": sys.version.split()[0], "backend": jax.default_backend(), **options}
-    run |= {"cores": os.cpu_count(), "seconds": round(time.perf_counter() - start), "notes": notes}
-    text = tables(found, notes)
-    print(text)
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "figures.json").write_text(json.dumps({"run": run, "rows": found}, indent=1) + "\n")
-    (out / "figures.md").write_text(text)
+            # After each part, so that a run that is ended early leaves what it found.
+            (out / "figures.json").write_text(json.dumps({"run": run, "rows": found}, indent=1) + "\n")
+            (out / "figures.md").write_text(tables(found, notes))
+    print(tables(found, notes))
     if "trace" in suite.only:
         draw(found, out / "trace.png")
     return found
