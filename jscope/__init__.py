@@ -22,6 +22,7 @@ from ._errors import BadArgumentError as BadArgumentError
 from ._errors import BadInitialValueTypeError as BadInitialValueTypeError
 from ._errors import BadNameError as BadNameError
 from ._errors import BadTypeError as BadTypeError
+from ._errors import CheckpointError as CheckpointError
 from ._errors import DtypeMismatchError as DtypeMismatchError
 from ._errors import InitializerError as InitializerError
 from ._errors import JscopeError as JscopeError

@@ -2,7 +2,8 @@
 
     JscopeError
     ├── ValueError    VariableExistsError, VariableNotFoundError, ShapeMismatchError, DtypeMismatchError,
-    │                 BadNameError, InitializerError, BadArgumentError, ParamsMismatchError, TemplateError
+    │                 BadNameError, InitializerError, BadArgumentError, ParamsMismatchError, TemplateError,
+    │                 CheckpointError
     ├── TypeError     BadTypeError, BadInitialValueTypeError
     ├── KeyError      UnknownNameError
     └── RuntimeError  OutsideProgramError, ScopeExitError, TransformError, AssignError, MissingRngError
@@ -120,6 +121,10 @@ class ParamsMismatchError(JscopeError, ValueError):
 
     `faults` lists all of them, one line each.
     """
+
+
+class CheckpointError(JscopeError, ValueError):
+    """A checkpoint is not there, is damaged, is none, or can't be written: which file, and at what byte."""
 
 
 class TemplateError(JscopeError, ValueError):

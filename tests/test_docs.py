@@ -32,7 +32,13 @@ NAMES = sorted(name for name in vars(js) if not name.startswith("_") and not ins
 # Docstrings -----------------------------------------------------------------------------------------------------------
 
 # Classes that users get from a call and never construct: the call shows them.
-SHOWN_BY = {"Comparison": "Specs.compare", "Template": "make_template", "Transformed": "transform"}
+SHOWN_BY = {
+    "Comparison": "Specs.compare",
+    "Template": "make_template",
+    "Transformed": "transform",
+    "checkpoint.Checkpoint": "checkpoint.load_tf",
+    "checkpoint.CheckpointList": "checkpoint.list_tf",
+}
 
 
 def rooms() -> Iterator[Any]:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import pytest
 
 import jscope as js
-from jscope import _errors
+from jscope import _errors, checkpoint
 
 KEY = jax.random.key(0)
 HERE = __file__
@@ -127,6 +127,7 @@ CASES = {
     "assign": (lambda: js.transform(lambda: js.assign(js.get_variable("v", []), 1.0)).apply({"v": 0.0}), js.AssignError, RuntimeError, "assign", "gives no tree back", "net.update"),
     "no_rng": (lambda: js.transform(js.next_key).apply({}), js.MissingRngError, RuntimeError, "no_rng", "given no rng", "rng=jax.random.key(0)"),
     "inner": (build(lambda: jax.jit(lambda: js.get_variable("v", []))()), js.TransformError, RuntimeError, "inner_call", "inside a JAX transform", "js.transform"),
+    "checkpoint": (lambda: checkpoint.load_tf("nowhere/model.ckpt"), js.CheckpointError, ValueError, "not_found", "no checkpoint nowhere/model.ckpt", "prefix"),
     "pattern": (lambda: js.Params({}).select("("), js.BadArgumentError, ValueError, "bad_pattern", "regular expression", "re.escape"),
 }  # fmt: skip
 

@@ -1,0 +1,95 @@
+"""From what users name to the files of a checkpoint."""
+
+from __future__ import annotations
+
+import os
+import re
+
+from .faults import Path, fault, unreadable
+
+STATE = "checkpoint"
+_MOST_STATE = 1 << 20
+_LATEST = re.compile(rb'^\s*model_checkpoint_path\s*:\s*"((?:[^"\\\n]|\\.)*)"', re.MULTILINE)
+_ESCAPE = re.compile(rb"\\([0-7]{1,3}|.)", re.DOTALL)
+_SIMPLE = {b"n": b"\n", b"t": b"\t", b"r": b"\r"}
+
+
+def locate(path: Path) -> tuple[str, bool]:
+    """(prefix, False) of a bundle, or (file, True) of one in the first version of the format.
+
+    Raises:
+      CheckpointError: if there is none.
+    """
+    given = os.fsdecode(path)
+    if os.path.isdir(given):
+        return _in_directory(given)
+    if os.path.basename(given) == STATE and os.path.isfile(given):
+        return _latest(given)
+    found = _checkpoint(given)
+    if found is None:
+        directory = os.path.dirname(given) or "."
+        what = f"There is no checkpoint {given}."
+        raise fault(what, kind="not_found", exists=_listed(directory), fix="give the prefix of one that exists")
+    return found
+
+
+def _checkpoint(given: str) -> tuple[str, bool] | None:
+    if os.path.isfile(given + ".index"):
+        return given, False
+    prefix = re.sub(r"\.index$|\.data-\d{5,}-of-\d{5,}$", "", given)
+    if prefix != given and os.path.isfile(prefix + ".index"):
+        return prefix, False
+    return (given, True) if os.path.isfile(given) else None
+
+
+def _in_directory(directory: str) -> tuple[str, bool]:
+    state = os.path.join(directory, STATE)
+    if os.path.isfile(state):
+        return _latest(state)
+    prefixes = _prefixes(directory)
+    if len(prefixes) == 1:
+        return os.path.join(directory, prefixes[0]), False
+    what = f"{directory} has no file '{STATE}' that says which checkpoint is the latest"
+    if not prefixes:
+        raise fault(what + ", nor any checkpoint.", kind="not_found", fix="give the path of a checkpoint")
+    fix = f"give one of them, such as {os.path.join(directory, prefixes[0])!r}"
+    raise fault(what + ".", kind="not_found", exists=_listed(directory), fix=fix)
+
+
+def _latest(state: str) -> tuple[str, bool]:
+    """The checkpoint that a state file names; one of that name beside it, where the directory was moved."""
+    try:
+        with open(state, "rb") as file:
+            text = file.read(_MOST_STATE)
+    except OSError as error:
+        raise unreadable(state, error) from None
+    match = _LATEST.search(text)
+    if match is None:
+        what = f"{state} names no checkpoint: it has no line 'model_checkpoint_path: \"...\"'."
+        raise fault(what, kind="damaged", exists=_listed(os.path.dirname(state)), fix="give the path of a checkpoint")
+    name = os.fsdecode(_ESCAPE.sub(_unescaped, match[1])).replace("\0", "")
+    directory = os.path.dirname(state)
+    for place in (os.path.join(directory, name), os.path.join(directory, os.path.basename(name))):
+        found = _checkpoint(place)
+        if found is not None:
+            return found
+    what = f"{state} names the checkpoint '{name}', which does not exist."
+    raise fault(what, kind="not_found", exists=_listed(directory), fix="give the path of a checkpoint")
+
+
+def _unescaped(match: re.Match[bytes]) -> bytes:
+    code = match[1]
+    return bytes([int(code, 8) & 0xFF]) if code.isdigit() and code < b"8" else _SIMPLE.get(code, code)
+
+
+def _prefixes(directory: str) -> list[str]:
+    try:
+        return sorted(name.removesuffix(".index") for name in os.listdir(directory) if name.endswith(".index"))
+    except OSError:
+        return []
+
+
+def _listed(directory: str, most: int = 8) -> str:
+    prefixes = _prefixes(directory or ".")
+    more = f" and {len(prefixes) - most} more" if len(prefixes) > most else ""
+    return ", ".join(f"'{prefix}'" for prefix in prefixes[:most]) + more

@@ -1,0 +1,191 @@
+"""`save_tf`: a bundle of one shard, put in place at one stroke."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, BinaryIO
+
+import jax
+import numpy as np
+
+import jscope as js
+
+from .bundle import data_path, read_index
+from .crc32c import crc32c, masked
+from .dtypes import NUMBERS, put_shape
+from .faults import Path, fault
+from .table_writer import write_table
+from .wire import put_block, put_fixed32, put_integer
+
+KNOWN = [dtype.name for dtype in NUMBERS]
+
+
+def save_tf(path: Path, params: Mapping[str, Any]) -> None:
+    """Saves arrays as a checkpoint that TensorFlow reads, of the second version. TF1: `tf.train.Saver.save`.
+
+    The names in it are the full names. It is as TensorFlow's own: one data file, `PREFIX.data-00000-of-00001`, and
+    `PREFIX.index`, uncompressed.
+
+    A checkpoint of that prefix is replaced at one stroke, when the new index takes the old one's place: a process that
+    is killed at any point leaves the old checkpoint or the new one, whole. For the data of both to be there at that
+    moment, their names must differ, and the only part that the format leaves open is the number of shards: so the
+    second save to a prefix is one of two shards, `-of-00002`, of which the other is empty, the third one of one shard
+    again. A killed save may leave a data file that no index names; the next save to the prefix removes it.
+
+    One process at a time may save to a prefix. The file `checkpoint`, which names the latest one of a directory, is
+    left alone.
+
+    Args:
+      path: the prefix, such as `"out/model.ckpt-1000"`. Its directory must exist.
+      params: arrays by name, nested or flat: `js.Params`, dicts, an optax state turned into a dict. Values are numpy or
+        JAX arrays, or numbers, of a dtype that TensorFlow has: float, int, uint and complex of all sizes, bool,
+        bfloat16, float8_e5m2, float8_e4m3fn.
+
+    Raises:
+      CheckpointError: if a value is no such array, a name can't be a key, or the files can't be written.
+      BadTypeError, BadNameError: if `params` is no mapping of strings.
+
+    Example:
+      >>> import pathlib, tempfile
+      >>> from jscope.checkpoint import load_tf, save_tf
+      >>> prefix = pathlib.Path(tempfile.mkdtemp()) / "model.ckpt"
+      >>> save_tf(prefix, js.Params({"tower": {"kernel": jnp.ones((2, 3), jnp.bfloat16)}}))
+      >>> sorted(file.name for file in prefix.parent.iterdir())
+      ['model.ckpt.data-00000-of-00001', 'model.ckpt.index']
+      >>> load_tf(prefix)["tower/kernel"].dtype
+      dtype(bfloat16)
+    """
+    prefix = os.fsdecode(path)
+    arrays = _checked(prefix, params)
+    try:
+        shards = _free_number_of_shards(prefix)
+        index = _write_data(prefix, shards, arrays)
+        _put_in_place(prefix + ".index", write_table(index))
+    except OSError as error:
+        what = f"The checkpoint {prefix} can't be written: {error.strerror or error}."
+        fix = "save to a directory that exists, has room, and may be written"
+        raise fault(what, kind="unwritable", exists="what was there before, unchanged", fix=fix) from error
+    _remove_data(prefix, lambda count: count != shards)
+
+
+def _checked(prefix: str, params: Mapping[str, Any]) -> dict[bytes, Any]:
+    """Arrays by key, sorted. What can't be saved is found before anything is written."""
+    if not os.path.basename(prefix):
+        what = f"A checkpoint's prefix ends in a name, and {prefix!r} does not."
+        raise fault(what, kind="bad_prefix", fix="give one such as 'out/model.ckpt-1000'")
+    arrays = {}
+    for name, leaf in js.Params(params).flat().items():
+        try:
+            key = name.encode()
+        except UnicodeEncodeError:
+            key = b""
+        if not key or key.startswith(b"\0"):
+            what = f"An array can't be saved by the name {name!r}."
+            raise fault(what, kind="bad_key", fix="rename it: names are text, not empty, and do not start with a zero")
+        kind = _kind(leaf)
+        if kind not in KNOWN:
+            what = f"'{name}' is no array that TensorFlow could read, but {kind}."
+            fix = f"convert it to one of {', '.join(KNOWN)}; of a key of jax.random, save jax.random.key_data(key)"
+            raise fault(what, kind="bad_dtype", fix=fix)
+        arrays[key] = leaf
+    return dict(sorted(arrays.items()))
+
+
+def _kind(leaf: Any) -> str:
+    """The name of an array's dtype; of anything else that of its type."""
+    if isinstance(leaf, jax.Array | np.ndarray | np.generic):
+        return leaf.dtype.name
+    return np.asarray(leaf).dtype.name if isinstance(leaf, bool | int | float | complex) else type(leaf).__name__
+
+
+def _free_number_of_shards(prefix: str) -> int:
+    """One that gives the new data other names than the data that is in use."""
+    try:
+        used = {read_index(prefix + ".index").shards}
+    except js.CheckpointError:
+        # There is none; or there is one that can't be read here, whose data must be spared all the same.
+        used = set(_data_files(prefix)) if os.path.exists(prefix + ".index") else set()
+    return next(count for count in itertools.count(1) if count not in used)
+
+
+def _write_data(prefix: str, shards: int, arrays: dict[bytes, Any]) -> dict[bytes, bytes]:
+    """Writes the data files. Gives the entries of their index, sorted."""
+    entries = {b"": put_integer(1, shards) + put_block(3, put_integer(1, 1))}
+    # Only what a killed save left can have one of these names.
+    _remove_data(prefix, lambda count: count == shards)
+    offset = 0
+    with open(data_path(prefix, 0, shards), "xb") as file:
+        for key, leaf in arrays.items():
+            array = np.asarray(leaf)
+            array = array.astype(array.dtype.newbyteorder("<"), order="C", copy=False)
+            data = array.reshape(-1).view(np.uint8)
+            file.write(memoryview(data))
+            entries[key] = _entry(array, offset, masked(crc32c(data)))
+            offset += data.size
+        _flush(file)
+    for empty in range(1, shards):
+        with open(data_path(prefix, empty, shards), "xb") as file:
+            _flush(file)
+    _flush_directory(prefix)
+    return entries
+
+
+def _entry(array: np.ndarray, offset: int, checksum: int) -> bytes:
+    """A BundleEntryProto in shard 0."""
+    return (
+        put_integer(1, NUMBERS[array.dtype])
+        + put_block(2, put_shape(array.shape))
+        + put_integer(4, offset)
+        + put_integer(5, array.nbytes)
+        + put_fixed32(6, checksum)
+    )
+
+
+def _put_in_place(path: str, pieces: Iterable[bytes]) -> None:
+    """Writes a file under another name, and then gives it this one."""
+    temporary = path + ".tmp"  # always the same: what a killed save leaves is written over
+    with open(temporary, "wb") as file:
+        file.writelines(pieces)
+        _flush(file)
+    os.replace(temporary, path)
+    _flush_directory(path)
+
+
+def _flush(file: BinaryIO) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _flush_directory(path: str) -> None:
+    """Makes names last; where the system has no such thing, they do by themselves."""
+    if hasattr(os, "O_DIRECTORY"):
+        handle = os.open(os.path.dirname(path) or ".", os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _data_files(prefix: str) -> dict[int, list[str]]:
+    """The data files of a prefix by their number of shards."""
+    directory, name = os.path.split(prefix)
+    pattern = re.compile(re.escape(name) + r"\.data-\d{5,}-of-(\d{5,})")
+    files: dict[int, list[str]] = {}
+    for file in os.listdir(directory or "."):
+        match = pattern.fullmatch(file)
+        if match is not None:
+            files.setdefault(int(match[1]), []).append(os.path.join(directory, file))
+    return files
+
+
+def _remove_data(prefix: str, is_left_over: Callable[[int], bool]) -> None:
+    """Removes data files that no index names, by their number of shards."""
+    for count, files in _data_files(prefix).items():
+        for file in files if is_left_over(count) else ():
+            # On Windows a file that somebody reads can't be removed; the next save does it.
+            with contextlib.suppress(OSError):
+                os.remove(file)

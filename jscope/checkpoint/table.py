@@ -1,0 +1,169 @@
+"""The sorted table of keys and values in which TensorFlow keeps an index, and its first version everything.
+
+Blocks of entries, then an index block that says where they are, then a footer that says where that is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from .crc32c import masked
+from .faults import COPY_AGAIN, damaged, fault
+from .files import File
+from .wire import WireError, varint
+
+MAGIC = 0xDB4775248B80FB57
+FOOTER = 48
+TRAILER = 5  # after each block: its compression, its checksum
+# Keys are stored without the beginning that they share with the one before. Every 16th is stored whole, so all of them
+# have at most some 16 times the bytes of the block; more would be a file made to fill the memory.
+_MOST_GROWTH = 64
+_MOST_SNAPPY_GROWTH = 32  # at best three bytes of it stand for 64
+
+
+class Table:
+    """A table in a file. Its index block is read at once, and checked, the others when they are asked for.
+
+    Raises:
+      CheckpointError: if the file is no such table.
+    """
+
+    def __init__(self, file: File) -> None:
+        self.file = file
+        if file.size < FOOTER:
+            raise _foreign(file, f"it has {file.size} bytes, fewer than the footer of such a file")
+        start = file.size - FOOTER
+        footer, _ = file.read(start, FOOTER)
+        if int.from_bytes(footer[-8:].tobytes(), "little") != MAGIC:
+            raise _foreign(file, "it does not end in the number by which such files are known")
+        try:
+            view = memoryview(footer)[:-8]
+            _, position = _handle(view, 0)  # of a block about the file that TensorFlow leaves empty
+            index, _ = _handle(view, position)
+        except WireError as error:
+            raise damaged(file.path, start + error.offset, str(error)) from None
+        self._end = start
+        self._blocks: list[tuple[bytes, tuple[int, int]]] = []  # the last key that a block may hold, where it is
+        self._last: tuple[Any, dict[bytes, tuple[memoryview, int]]] = (None, {})
+        end = 0
+        for key, value, place in self._entries(index, None, checked=True):
+            try:
+                handle, _ = _handle(value, 0)
+            except WireError as error:
+                raise damaged(file.path, place + error.offset, str(error)) from None
+            if handle[0] < end:
+                raise damaged(file.path, place, "its blocks overlap")
+            end = handle[0] + handle[1] + TRAILER
+            self._blocks.append((key, handle))
+
+    def items(self) -> Iterator[tuple[bytes, memoryview, int]]:
+        """(key, value, the value's place in the file) of all entries, in order of the keys."""
+        before = None
+        for last, handle in self._blocks:
+            for entry in self._entries(handle, before, checked=True):
+                before = entry[0]
+                yield entry
+            if before is not None and before > last:
+                raise damaged(self.file.path, handle[0], "a key is in the wrong block")
+
+    def find(self, key: bytes, *, checked: bool = True) -> tuple[memoryview, int] | None:
+        """(value, its place in the file) of one key, None if there is none. Reads one block."""
+        low, high = 0, len(self._blocks)
+        while low < high:
+            middle = (low + high) // 2
+            low, high = (middle + 1, high) if self._blocks[middle][0] < key else (low, middle)
+        if low == len(self._blocks):
+            return None
+        # Neighbours are asked for one after the other: each block is read once.
+        handle = self._blocks[low][1]
+        last, entries = self._last
+        if last != (handle, checked):
+            entries = {found: (value, place) for found, value, place in self._entries(handle, None, checked=checked)}
+            self._last = (handle, checked), entries
+        return entries.get(key)
+
+    def _entries(
+        self, handle: tuple[int, int], before: bytes | None, *, checked: bool
+    ) -> Iterator[tuple[bytes, memoryview, int]]:
+        """The entries of a block; their keys must go up, from `before` on."""
+        contents, moved = self._block(handle, checked)
+        path, start = self.file.path, handle[0]
+        if len(contents) < 4:
+            raise damaged(path, start, "a block has no list of restarts")
+        restarts = int.from_bytes(contents[-4:], "little")
+        end = len(contents) - 4 * (restarts + 1)
+        if end < 0:
+            raise damaged(path, start, "a block's list of restarts is longer than the block")
+        position, total, key = 0, 0, b""
+        body = contents[:end]
+        try:
+            while position < end:
+                entry = position
+                shared, position = varint(body, position)
+                unshared, position = varint(body, position)
+                size, position = varint(body, position)
+                if shared > len(key) or unshared + size > end - position:
+                    raise WireError(entry, "an entry goes past the end of its block")
+                key = key[:shared] + bytes(body[position : position + unshared])
+                total += len(key)
+                if total > _MOST_GROWTH * (len(contents) + TRAILER):
+                    raise WireError(entry, "the keys of a block are far longer than the block")
+                if before is not None and key <= before:
+                    raise WireError(entry, "keys are not in order")
+                before = key
+                position += unshared
+                yield key, body[position : position + size], start if moved else start + position
+                position += size
+        except WireError as error:
+            raise damaged(path, start if moved else start + error.offset, str(error)) from None
+
+    def _block(self, handle: tuple[int, int], checked: bool) -> tuple[memoryview, bool]:
+        """(the contents of a block, whether they are not in the file as they are: compressed)."""
+        offset, size = handle
+        file = self.file
+        if offset + size + TRAILER > self._end:
+            raise damaged(file.path, offset, f"a block of {size} bytes goes past the end of the file")
+        # The checksum is over the contents and the byte that names the compression.
+        data, checksum = file.read(offset, size + 1, checksum=checked)
+        stored, _ = file.read(offset + size + 1, 4)
+        if checked and masked(checksum) != int.from_bytes(stored.tobytes(), "little"):
+            raise damaged(file.path, offset, "the checksum of a block does not fit its bytes")
+        compression = int(data[-1])
+        if compression == 0:
+            return memoryview(data)[:-1].toreadonly(), False
+        if compression == 1:
+            return _unsnappy(file, offset, data[:-1]), True
+        raise damaged(file.path, offset + size, f"a block has the unknown compression {compression}")
+
+
+def _handle(buffer: memoryview, position: int) -> tuple[tuple[int, int], int]:
+    """((offset, size) of a block, the position after it)."""
+    offset, position = varint(buffer, position)
+    size, position = varint(buffer, position)
+    return (offset, size), position
+
+
+def _unsnappy(file: File, offset: int, data: np.ndarray) -> memoryview:
+    try:
+        import cramjam
+    except ImportError:
+        what = f"{file.path} has blocks compressed with Snappy, and cramjam is not installed."
+        raise fault(what, kind="needs_extra", fix='pip install "jscope[checkpoint]"') from None
+    try:
+        size, _ = varint(memoryview(data), 0)
+        if size > _MOST_SNAPPY_GROWTH * data.size:
+            raise WireError(0, "a compressed block claims to be far longer than it can be")
+        contents = bytes(cramjam.snappy.decompress_raw(data.tobytes()))
+    except (WireError, cramjam.DecompressionError) as error:
+        raise damaged(file.path, offset, str(error)) from None
+    return memoryview(contents)
+
+
+def _foreign(file: File, why: str) -> Exception:
+    what = f"{file.path} is no TensorFlow checkpoint: {why}."
+    exists = f"{file.size} bytes"
+    fix = f"give the prefix of a checkpoint, such as 'model.ckpt-1000'; if this is one, {COPY_AGAIN}"
+    return fault(what, kind="foreign", exists=exists, fix=fix)
