@@ -51,12 +51,16 @@ def block(entries, restart=16):
     return out + struct.pack(f"<{len(restarts) + 1}I", *restarts, len(restarts))
 
 
-def table(entries, per_block=1000, snappy=False):
-    """A whole table file. `entries`: list of (key, value), as they are to stand in it."""
+def table(entries, per_block=1000, snappy=False, spoil=lambda contents: contents):
+    """A whole table file. `entries`: list of (key, value), as they are to stand in it.
+
+    `spoil` changes the contents of blocks before they get their checksum.
+    """
     file, handles = b"", []
 
     def add(contents):
         nonlocal file
+        contents = spoil(contents)
         kind = b"\1" if snappy else b"\0"
         contents = bytes(cramjam.snappy.compress_raw(contents)) if snappy else contents
         handle = varint(len(file)) + varint(len(contents))

@@ -62,10 +62,10 @@ def _tables() -> np.ndarray:
     table = np.arange(256, dtype=np.uint32)
     for _ in range(8):
         table = np.where(table & 1, table >> 1 ^ _POLYNOMIAL, table >> 1).astype(np.uint32)
-    tables = [table]
-    for _ in range(3):
-        tables.append(table[tables[-1] & 0xFF] ^ tables[-1] >> 8)
-    return np.stack(tables)
+    tables = np.stack([table] * 4)
+    for k in range(1, 4):
+        tables[k] = table[tables[k - 1] & 0xFF] ^ tables[k - 1] >> 8
+    return tables
 
 
 def _apply(operator: np.ndarray, registers: np.ndarray) -> np.ndarray:

@@ -46,7 +46,7 @@ class File:
                 self._compare(os.fstat(file.fileno()))
                 file.seek(offset)
                 while done < size:
-                    count = file.readinto(memoryview(data)[done : done + _PIECE if checksum else size])
+                    count = file.readinto(data.data[done : done + _PIECE if checksum else size])
                     if not count:
                         raise damaged(self.path, offset + done, "the file ends there")
                     if checksum:

@@ -123,7 +123,7 @@ def _write_data(prefix: str, shards: int, arrays: dict[bytes, Any]) -> dict[byte
             array = np.asarray(leaf)
             array = array.astype(array.dtype.newbyteorder("<"), order="C", copy=False)
             data = array.reshape(-1).view(np.uint8)
-            file.write(memoryview(data))
+            file.write(data.data)
             entries[key] = _entry(array, offset, masked(crc32c(data)))
             offset += data.size
         _flush(file)

@@ -40,7 +40,7 @@ class Table:
         if int.from_bytes(footer[-8:].tobytes(), "little") != MAGIC:
             raise _foreign(file, "it does not end in the number by which such files are known")
         try:
-            view = memoryview(footer)[:-8]
+            view = footer.data[:-8]
             _, position = _handle(view, 0)  # of a block about the file that TensorFlow leaves empty
             index, _ = _handle(view, position)
         except WireError as error:
@@ -133,7 +133,7 @@ class Table:
             raise damaged(file.path, offset, "the checksum of a block does not fit its bytes")
         compression = int(data[-1])
         if compression == 0:
-            return memoryview(data)[:-1].toreadonly(), False
+            return data.data[:-1].toreadonly(), False
         if compression == 1:
             return _unsnappy(file, offset, data[:-1]), True
         raise damaged(file.path, offset + size, f"a block has the unknown compression {compression}")
@@ -153,7 +153,7 @@ def _unsnappy(file: File, offset: int, data: np.ndarray) -> memoryview:
         what = f"{file.path} has blocks compressed with Snappy, and cramjam is not installed."
         raise fault(what, kind="needs_extra", fix='pip install "jscope[checkpoint]"') from None
     try:
-        size, _ = varint(memoryview(data), 0)
+        size, _ = varint(data.data, 0)
         if size > _MOST_SNAPPY_GROWTH * data.size:
             raise WireError(0, "a compressed block claims to be far longer than it can be")
         contents = bytes(cramjam.snappy.decompress_raw(data.tobytes()))
