@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import os
 import signal
@@ -151,6 +150,11 @@ def test_a_directory_stands_for_its_latest(two, line):
 def test_a_directory_of_one_needs_no_state(tmp_path):
     save_tf(tmp_path / "m", {"a": np.ones(3)})
     assert load_tf(tmp_path)["a"].shape == (3,)
+
+
+def test_a_prefix_goes_before_a_directory_of_that_name(two):
+    (two / "m-1").mkdir()
+    assert load_tf(two / "m-1")["a"].shape == (1,)
 
 
 def test_what_is_not_there_is_said(two):
@@ -415,11 +419,9 @@ DTYPES = [
 ]  # fmt: skip
 
 
-@functools.cache
-def scratch():
-    import tempfile
-
-    return Path(tempfile.mkdtemp())
+@pytest.fixture(scope="module")
+def scratch(tmp_path_factory):
+    return tmp_path_factory.mktemp("scratch")
 
 
 @st.composite
@@ -435,11 +437,11 @@ def flat_arrays(draw):
     return arrays
 
 
-@given(flat_arrays())
+@given(arrays=flat_arrays())
 @settings(max_examples=60, deadline=None)
-def test_what_is_saved_is_loaded(arrays):
-    save_tf(scratch() / "m", arrays)
-    same(load_tf(scratch() / "m"), arrays)
+def test_what_is_saved_is_loaded(scratch, arrays):
+    save_tf(scratch / "m", arrays)
+    same(load_tf(scratch / "m"), arrays)
 
 
 def test_trees_of_jax_arrays(tmp_path):
@@ -475,6 +477,43 @@ def test_many_names_and_long_ones(tmp_path):
 def test_what_can_not_be_saved(tmp_path, params, kind):
     assert error_of(save_tf, tmp_path / "m", params).kind == kind
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("writes", range(5))
+def test_a_full_disk_leaves_what_was_there(tmp_path, monkeypatch, writes):
+    """There is room for so many files."""
+    save_tf(tmp_path / "m", {"a": np.ones(3)})
+    before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+    room = iter(range(writes))
+
+    def fsync(handle, call=os.fsync):
+        if next(room, None) is None:
+            raise OSError(28, "No space left on device")
+        call(handle)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fsync)
+        assert "No space left" in error_of(save_tf, tmp_path / "m", {"a": np.zeros(3)}).what
+    if writes < 4:  # of the data, the empty shard, the directory and the index
+        assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
+    else:
+        assert load_tf(tmp_path / "m")["a"][0] == 0
+
+
+def test_an_index_that_can_not_be_read_keeps_its_data(tmp_path, monkeypatch):
+    save_tf(tmp_path / "m", {"a": np.ones(3)})
+    (tmp_path / "m.index").write_bytes(b"not an index")
+    data = (tmp_path / "m.data-00000-of-00001").read_bytes()
+
+    def replace(*args):
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", replace)
+        assert error_of(save_tf, tmp_path / "m", {"a": np.zeros(3)}).kind == "unwritable"
+    assert (tmp_path / "m.data-00000-of-00001").read_bytes() == data
+    save_tf(tmp_path / "m", {"a": np.zeros(3)})
+    assert load_tf(tmp_path / "m")["a"][0] == 0
 
 
 def test_where_nothing_can_be_saved(tmp_path):

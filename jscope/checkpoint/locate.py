@@ -21,7 +21,7 @@ def locate(path: Path) -> tuple[str, bool]:
       CheckpointError: if there is none.
     """
     given = os.fsdecode(path)
-    if os.path.isdir(given):
+    if os.path.isdir(given) and not os.path.isfile(given + ".index"):
         return _in_directory(given)
     if os.path.basename(given) == STATE and os.path.isfile(given):
         return _latest(given)

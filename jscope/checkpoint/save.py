@@ -6,7 +6,7 @@ import contextlib
 import itertools
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, BinaryIO
 
 import jax
@@ -21,7 +21,8 @@ from .faults import Path, fault
 from .table_writer import write_table
 from .wire import put_block, put_fixed32, put_integer
 
-KNOWN = [dtype.name for dtype in NUMBERS]
+_TEMPORARY = ".index.tmp"  # always the same: what a killed save leaves is written over
+_KNOWN = [dtype.name for dtype in NUMBERS]
 
 
 def save_tf(path: Path, params: Mapping[str, Any]) -> None:
@@ -63,13 +64,21 @@ def save_tf(path: Path, params: Mapping[str, Any]) -> None:
     arrays = _checked(prefix, params)
     try:
         shards = _free_number_of_shards(prefix)
-        index = _write_data(prefix, shards, arrays)
-        _put_in_place(prefix + ".index", write_table(index))
+        try:
+            index = _write_data(prefix, shards, arrays)
+            temporary = _write_index(prefix, index)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                _remove_data(prefix, lambda count: count == shards)
+                os.remove(prefix + _TEMPORARY)
+            raise
+        os.replace(temporary, prefix + ".index")
+        _flush_directory(prefix)
+        _remove_data(prefix, lambda count: count != shards)
     except OSError as error:
         what = f"The checkpoint {prefix} can't be written: {error.strerror or error}."
         fix = "save to a directory that exists, has room, and may be written"
-        raise fault(what, kind="unwritable", exists="what was there before, unchanged", fix=fix) from error
-    _remove_data(prefix, lambda count: count != shards)
+        raise fault(what, kind="unwritable", fix=fix) from error
 
 
 def _checked(prefix: str, params: Mapping[str, Any]) -> dict[bytes, Any]:
@@ -87,9 +96,9 @@ def _checked(prefix: str, params: Mapping[str, Any]) -> dict[bytes, Any]:
             what = f"An array can't be saved by the name {name!r}."
             raise fault(what, kind="bad_key", fix="rename it: names are text, not empty, and do not start with a zero")
         kind = _kind(leaf)
-        if kind not in KNOWN:
+        if kind not in _KNOWN:
             what = f"'{name}' is no array that TensorFlow could read, but {kind}."
-            fix = f"convert it to one of {', '.join(KNOWN)}; of a key of jax.random, save jax.random.key_data(key)"
+            fix = f"convert it to one of {', '.join(_KNOWN)}; of a key of jax.random, save jax.random.key_data(key)"
             raise fault(what, kind="bad_dtype", fix=fix)
         arrays[key] = leaf
     return dict(sorted(arrays.items()))
@@ -145,14 +154,13 @@ def _entry(array: np.ndarray, offset: int, checksum: int) -> bytes:
     )
 
 
-def _put_in_place(path: str, pieces: Iterable[bytes]) -> None:
-    """Writes a file under another name, and then gives it this one."""
-    temporary = path + ".tmp"  # always the same: what a killed save leaves is written over
+def _write_index(prefix: str, entries: Mapping[bytes, bytes]) -> str:
+    """Writes the index under a name of its own, which it returns."""
+    temporary = prefix + _TEMPORARY
     with open(temporary, "wb") as file:
-        file.writelines(pieces)
+        file.writelines(write_table(entries))
         _flush(file)
-    os.replace(temporary, path)
-    _flush_directory(path)
+    return temporary
 
 
 def _flush(file: BinaryIO) -> None:
