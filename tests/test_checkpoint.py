@@ -195,6 +195,12 @@ def test_compressed_blocks_need_the_extra(tmp_path, monkeypatch):
     assert "jscope[checkpoint]" in error.fix
 
 
+@pytest.mark.parametrize("data", [b"", b"\xff\xff\xff\xff\x0f", b"\xff" * 12, b"\x10\xff\xff", b"\x04\x0cabcdefg"])
+def test_compressed_blocks_that_are_not_sound(tmp_path, data):
+    tf_writer.bundle(tmp_path / "m", {"a": random(2)}, snappy=lambda contents: data)
+    assert error_of(load_tf, tmp_path / "m").kind == "damaged"
+
+
 PARTS = [[(0, 70), None], [(70, 100), (0, 1)], [(70, 100), (1, 2)]]
 
 
@@ -391,7 +397,9 @@ def test_single_files_that_are_not_sound(tmp_path):
     path, one = tmp_path / "m.ckpt", tf_writer.msg(5, np.ones(1, "<f4").tobytes())
     assert v1_of_one(path, [1], one) == 1
     assert v1_of_one(path, [1], tf_writer.msg(4, np.ones(1, "<f4").tobytes())) == 1  # its content as bytes
-    assert "should have 1099511627776 values, but has 1" in error_of(v1_of_one, path, [1 << 40], one).what
+    assert (
+        "should have 1099511627776 values of float32, but has 4 bytes" in error_of(v1_of_one, path, [1 << 40], one).what
+    )
     assert "should have 2 values" in error_of(v1_of_one, path, [2], tf_writer.msg(4, b"1234")).what
     assert "cut off" in error_of(v1_of_one, path, [1], tf_writer.msg(5, b"123")).what
     assert "another variable's" in error_of(v1_of_one, path, [1], one, b"v").what

@@ -54,7 +54,7 @@ def block(entries, restart=16):
 def table(entries, per_block=1000, snappy=False, spoil=lambda contents: contents):
     """A whole table file. `entries`: list of (key, value), as they are to stand in it.
 
-    `spoil` changes the contents of blocks before they get their checksum.
+    `spoil` changes the contents of blocks before they get their checksum; `snappy` may be another compressor.
     """
     file, handles = b"", []
 
@@ -62,7 +62,8 @@ def table(entries, per_block=1000, snappy=False, spoil=lambda contents: contents
         nonlocal file
         contents = spoil(contents)
         kind = b"\1" if snappy else b"\0"
-        contents = bytes(cramjam.snappy.compress_raw(contents)) if snappy else contents
+        if snappy:
+            contents = bytes((cramjam.snappy.compress_raw if snappy is True else snappy)(contents))
         handle = varint(len(file)) + varint(len(contents))
         file += contents + kind + struct.pack("<I", masked(contents + kind))
         return handle

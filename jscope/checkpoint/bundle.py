@@ -11,7 +11,7 @@ import numpy as np
 import jscope as js
 
 from .crc32c import masked
-from .dtypes import DTYPES, read_shape, why_not
+from .dtypes import DTYPES, dtype_number, read_shape, why_not
 from .faults import damaged, fault
 from .files import File
 from .slices import Extent, read_slice, slice_key, within
@@ -108,7 +108,7 @@ def _read(prefix: str, with_data: bool) -> Contents:
             parts = _parts(name, entry, index)
         except WireError as error:
             raise damaged(index.file.path, entry.place, str(error)) from None
-        tensors[name] = _tensor(name, entry, parts, files)
+        tensors[name] = _tensor(index.file.path, name, entry, parts, files)
     return Contents(prefix, tensors, skipped)
 
 
@@ -140,8 +140,7 @@ def _entry(message: memoryview, place: int, shards: int) -> Entry:
     slices = []
     for number, value in fields(message):
         if number == 1:
-            # References, which TensorFlow 1 knew, have the dtype's number and 100.
-            dtype = integer(value) % 100
+            dtype = dtype_number(integer(value))
         elif number == 2:
             shape = read_shape(block(value))
         elif number == 3:
@@ -207,7 +206,9 @@ def _parts(name: str, entry: Entry, index: Index) -> list[tuple[tuple[slice, ...
     return parts
 
 
-def _tensor(name: str, entry: Entry, parts: list[tuple[tuple[slice, ...], Entry]], files: dict[int, File]) -> Tensor:
+def _tensor(
+    path: str, name: str, entry: Entry, parts: list[tuple[tuple[slice, ...], Entry]], files: dict[int, File]
+) -> Tensor:
     def read(checked: bool) -> np.ndarray:
         if not parts:
             return _array(name, entry, files[entry.shard], checked)
@@ -217,7 +218,7 @@ def _tensor(name: str, entry: Entry, parts: list[tuple[tuple[slice, ...], Entry]
             whole[where] = _array(name, part, files[part.shard], checked)
             filled[where] = True
         if not filled.all():
-            raise damaged(files[parts[0][1].shard].path, 0, f"the parts of '{name}' overlap")
+            raise damaged(path, entry.place, f"the parts of '{name}' overlap")
         return whole
 
     return Tensor(entry.shape, DTYPES[entry.number], read)

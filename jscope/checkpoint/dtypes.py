@@ -43,6 +43,11 @@ _MOST_DIMENSIONS = 32  # of a numpy array, in its first major version
 _MOST_BYTES = 1 << 62
 
 
+def dtype_number(stored: int) -> int:
+    """Of a reference, as TensorFlow 1 had them, that of what it refers to, which is less by 100."""
+    return stored - 100 if 100 < stored < 200 else stored
+
+
 def why_not(number: int) -> str:
     """Why arrays of a dtype that is not in `DTYPES` are left out."""
     return f"holds {_OTHERS[number]}" if number in _OTHERS else f"has TensorFlow's dtype number {number}"

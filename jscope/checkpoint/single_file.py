@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 
-from .dtypes import DTYPES, read_shape, why_not
+from .dtypes import DTYPES, dtype_number, read_shape, why_not
 from .faults import damaged
 from .files import File
 from .slices import Extent, read_slice, slice_key, within
@@ -15,12 +15,26 @@ from .table import Table
 from .tensors import Contents, Tensor
 from .wire import WireError, block, fields, integer, text
 
-# The field of a TensorProto that has the values of a dtype, and what is stored there: numbers of a fixed width, or
-# varints.
-_FIXED = {"f4": (5, "<f4"), "f8": (6, "<f8"), "c8": (9, "<c8"), "c16": (12, "<c16")}
-_VARINTS = {"i4": 7, "u1": 7, "i2": 7, "i1": 7, "u2": 7, "i8": 10, "b1": 11, "f2": 13, "u4": 16, "u8": 17}
-_HALVES = 13  # where bfloat16 and the 8-bit floats are, as the integers of their bits
-_CONTENT = 4  # the bytes themselves, of any dtype
+# By dtype number: the field of a TensorProto that has its values, and the width of the numbers there, "" for varints.
+# Complex numbers are two floats side by side; half and bfloat16 are integers of the same bits.
+_FIELDS = {
+    1: (5, "<f4"),
+    2: (6, "<f8"),
+    3: (7, ""),
+    4: (7, ""),
+    5: (7, ""),
+    6: (7, ""),
+    8: (9, "<f4"),
+    9: (10, ""),
+    10: (11, ""),
+    14: (13, ""),
+    17: (7, ""),
+    18: (12, "<f8"),
+    19: (13, ""),
+    22: (16, ""),
+    23: (17, ""),
+}
+_CONTENT = 4  # the field that has the bytes themselves, of any dtype
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,7 +88,7 @@ def _meta(message: memoryview) -> Meta:
         elif number == 2:
             shape = read_shape(block(value))
         elif number == 3:
-            dtype = integer(value) % 100
+            dtype = dtype_number(integer(value))
         elif number == 4:
             slices.append(read_slice(block(value)))
     return Meta(name, shape, dtype, tuple(slices))
@@ -82,7 +96,9 @@ def _meta(message: memoryview) -> Meta:
 
 def _tensor(table: Table, meta: Meta, place: int) -> Tensor:
     path, dtype = table.file.path, DTYPES[meta.number]
-    places = [(extents, within(extents, meta.shape)) for extents in meta.slices]
+    # In the order in which they are stored: so no block is read twice.
+    slices = sorted(meta.slices, key=lambda extents: slice_key(meta.name, extents))
+    places = [(extents, within(extents, meta.shape)) for extents in slices]
     sizes = [math.prod(along.stop - along.start for along in where) for _, where in places]
     if len(set(meta.slices)) < len(sizes) or sum(sizes) != math.prod(meta.shape):
         raise WireError(0, f"the parts of '{meta.name}' do not fill it")
@@ -93,7 +109,7 @@ def _tensor(table: Table, meta: Meta, place: int) -> Tensor:
             raise damaged(path, place, f"a part of '{meta.name}' is missing")
         value, start = found
         try:
-            return _values(_data(value, meta.name, extents), dtype, math.prod(shape)).reshape(shape)
+            return _values(_data(value, meta.name, extents), meta.number, math.prod(shape)).reshape(shape)
         except WireError as error:
             raise damaged(path, start, f"'{meta.name}': {error}") from None
 
@@ -133,41 +149,37 @@ def _data(value: memoryview, name: str, extents: tuple[Extent, ...]) -> memoryvi
     return tensor
 
 
-def _values(tensor: memoryview, dtype: np.dtype, count: int) -> np.ndarray:
+def _values(tensor: memoryview, number: int, count: int) -> np.ndarray:
     """The values of a TensorProto. In one of these files none is left out."""
-    wanted, stored = _FIXED.get(dtype.str[1:], (_VARINTS.get(dtype.str[1:], _HALVES), ""))
+    dtype = DTYPES[number]
+    wanted, width = _FIELDS.get(number, (0, ""))
     content = b""
     values: list[np.ndarray] = []
-    for number, value in fields(tensor):
-        if number == _CONTENT:
+    for field, value in fields(tensor):
+        if field == _CONTENT:
             content = block(value)
-        elif number == wanted:
-            values.append(_packed(value, stored))
+        elif field == wanted:
+            values.append(_packed(value, width))
     if content:
-        if len(content) != count * dtype.itemsize:
-            raise WireError(0, f"it should have {count} values of {dtype}, but has {len(content)} bytes")
-        data = np.frombuffer(content, np.uint8)
-        return (data != 0) if dtype.kind == "b" else data.view(dtype).copy()
-    found = np.concatenate(values) if values else np.zeros(0, stored or np.uint64)
-    if stored:
-        if found.nbytes % dtype.itemsize:
-            raise WireError(0, "its last value is cut off")
-        found = found.view(dtype)
+        values = [np.frombuffer(content, np.uint8)]
+    found = np.concatenate(values) if values else np.zeros(0, width or np.uint64)
+    if content or width:
+        if found.nbytes != count * dtype.itemsize:
+            raise WireError(0, f"it should have {count} values of {dtype}, but has {found.nbytes} bytes")
+        return found != 0 if dtype.kind == "b" else found.view(dtype)
     if found.size != count:
-        raise WireError(0, f"it should have {count} values, but has {found.size}")
-    return found if stored else _narrowed(found, dtype)
+        raise WireError(0, f"it should have {count} values of {dtype}, but has {found.size}")
+    return _narrowed(found, dtype)
 
 
-def _packed(value: int | memoryview, stored: str) -> np.ndarray:
+def _packed(value: int | memoryview, width: str) -> np.ndarray:
     """What one field holds: a number, or many side by side."""
-    if not stored:
+    if not width:
         return np.array([value], np.uint64) if isinstance(value, int) else _varints(value)
-    value = block(value)
-    # Complex numbers are stored as twice as many floats.
-    width = {"<c8": "<f4", "<c16": "<f8"}.get(stored, stored)
-    if len(value) % np.dtype(width).itemsize:
+    data = block(value)
+    if len(data) % np.dtype(width).itemsize:
         raise WireError(0, "its last value is cut off")
-    return np.frombuffer(value, width).copy()
+    return np.frombuffer(data, width)
 
 
 def _varints(value: memoryview) -> np.ndarray:
