@@ -12,11 +12,15 @@ Path = str | os.PathLike[str]
 COPY_AGAIN = "copy or download the checkpoint again; if it was so when it was saved, load an older one"
 
 
+# Frames of these packages are never the user's own line; a mapping calls itself through `collections`.
+_NOT_THE_USER = ("jscope", "jax", "contextlib", "collections")
+
+
 def user_line() -> str:
     """The user's `file:line` of the call in progress, `""` if there is none."""
     frame = sys._getframe(1)
     while frame is not None:
-        if frame.f_globals.get("__name__", "").partition(".")[0] not in ("jscope", "contextlib", "collections", "jax"):
+        if frame.f_globals.get("__name__", "").partition(".")[0] not in _NOT_THE_USER:
             return f"{frame.f_code.co_filename}:{frame.f_lineno}"
         frame = frame.f_back
     return ""

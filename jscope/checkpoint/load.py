@@ -21,7 +21,7 @@ def load_tf(path: Path, *, verify: bool = True) -> Checkpoint:
       path: the prefix (`"model.ckpt-1000"`), the `.index` file, a file of the first version, or a directory, which
         stands for its latest checkpoint; also the file `checkpoint` that names that.
       verify: whether the checksum of each array is compared as it is read. Those of the index always are. It is fast
-        with the extra `jscope[checkpoint]`, some 100 MB a second without.
+        with the extra `jscope[checkpoint]`, some 150 MB a second without.
 
     Returns:
       A `Checkpoint`: immutable, flat, from name to numpy array, sorted by name. It reads what is asked for, when it is
