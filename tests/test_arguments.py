@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jscope._arguments import Arguments
+from jscope._arguments import Arguments, ByKind
 
 
 def kind(*args, plain=True, **kwargs):
@@ -58,3 +58,21 @@ def test_what_may_change_is_of_no_lasting_kind():
 def test_none_is_a_part_of_the_structure():
     assert kind(None) is not None
     assert kind(None) != kind()
+
+
+def test_the_kind_tells_jax_s_settings_apart():
+    with jax.enable_x64(True):
+        wide = kind(1)
+    with jax.disable_jit():
+        by_line = kind(1)
+    assert len({kind(1), wide, by_line}) == 3
+
+
+def test_what_is_known_by_kind_does_not_grow_without_bounds():
+    known = ByKind()
+    for number in range(1000):
+        assert known.keep(kind(number), number) == number
+    assert known[kind(999)] == 999
+    assert len(known) < 100
+    assert known.keep(None, "not kept") == "not kept"
+    assert None not in known

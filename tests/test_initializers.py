@@ -165,3 +165,12 @@ def test_bad_arguments(arguments):
 def test_draws_need_a_floating_dtype():
     with pytest.raises(js.InitializerError, match="draws floating numbers, not int32"):
         js.transform(lambda: js.get_variable("v", [2], jnp.int32, js.he_normal_initializer())).specs()
+
+
+def test_initializers_are_equal_by_type_and_values():
+    assert js.zeros_initializer() == js.zeros_initializer()
+    assert js.zeros_initializer() != js.ones_initializer()  # the same fields
+    assert js.glorot_uniform_initializer() != js.variance_scaling_initializer(1.0, "fan_avg", "uniform")
+    assert js.glorot_uniform_initializer(1) != js.glorot_uniform_initializer(2)
+    assert js.constant_initializer([1, 2]) == js.constant_initializer(np.array([1, 2])) != js.constant_initializer([1])
+    assert len({js.zeros_initializer(), js.zeros_initializer(), js.ones_initializer()}) == 2

@@ -254,3 +254,19 @@ def test_what_a_program_declares_is_found_out_once_for_arguments_of_one_kind():
     assert ran == [((2, 3), 4), ((2, 3), 5)]
     js.transform(program).specs(jnp.ones((2, 7)))
     assert ran[2:] == [((2, 7), 4), ((2, 7), 5)]
+
+
+def test_what_a_program_declares_is_known_between_runs():
+    """As long as its arguments can't change what they mean."""
+    ran = []
+
+    def dense(x, *rest):
+        ran.append(rest)
+        return x @ js.get_variable("w", [x.shape[-1], 4])
+
+    net = js.transform(dense)
+    for rest, runs in (((1, "a"), 1), ((jnp.tanh,), 2)):
+        ran.clear()
+        for _ in range(2):
+            js.transform(lambda x, rest=rest: js.lift(net, x, *rest)).specs(X)
+        assert len(ran) == runs

@@ -481,3 +481,38 @@ class TestBuildAndBind:
             return built.params
 
         np.testing.assert_array_equal(f(KEY)["v"], js.transform(lambda: js.get_variable("v", [2])).init(KEY)["v"])
+
+
+def test_one_instance_left_more_often_than_entered():
+    with js.build(jax.random.key(0)):
+        scope = js.variable_scope("a")
+        with scope, scope:
+            assert js.get_variable_scope().name == "a/a"
+        with pytest.raises(js.ScopeExitError, match="not open"):
+            scope.__exit__(None, None, None)
+        with scope:
+            assert js.get_variable_scope().name == "a"
+
+
+def test_one_instance_keeps_the_reuse_that_it_met():
+    """As in TF1, where it is kept in the instance, also by an entry within an open one."""
+    with js.build(jax.random.key(0)):
+        scope = js.variable_scope("a")
+        with scope as first:
+            assert first.reuse is False
+            with js.variable_scope("b", reuse=True), scope as second:
+                assert second.reuse is True
+        with scope as third:
+            assert (third.name, third.reuse) == ("a", True)
+
+
+def test_an_array_of_two_variables_tells_neither():
+    w = jnp.ones(2)
+    with js.bind({"a": w, "b": w}):
+        first = js.get_variable("a", [2])
+        assert js.name_of(first) == "a"
+        second = js.get_variable("b", [2])
+        assert first is second
+        with pytest.raises(js.BadArgumentError, match="several variables"):
+            js.name_of(first)
+        assert js.value("b") is w

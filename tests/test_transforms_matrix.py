@@ -97,12 +97,12 @@ def test_counted_and_traced_before(nesting, context):
 # the steps have no divisor in common with the number of transforms, so that each is met in each place.
 
 
-@cells(PAIRS[::11], "jit")
+@cells(PAIRS[::17], "jit")
 def test_everything_in_pairs(nesting, context):
     check_everything(nesting, context)
 
 
-@cells(PAIRS[5::11], "jit")
+@cells(PAIRS[8::17], "jit")
 def test_counted_in_pairs(nesting, context):
     check_counted(nesting, context)
 
