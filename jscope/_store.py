@@ -276,7 +276,7 @@ class Store:
         trainable = trainable is None or bool(trainable)
         collections = collections_of(collections, trainable, key, asked)
         partition = None if partitioner is None or not by_shape else partition_of(partitioner, key, shape, dtype, asked)
-        name = self._op_name(key)
+        name = self._fresh(op_name(key, self.scopes.op_names))
         computed, place, level = None, user_location(), self.level
         if not by_shape:
             initializer, shape, dtype, computed = self._initial(key, initializer)
@@ -292,9 +292,7 @@ class Store:
 
     def adopt(self, spec: VariableSpec, key: str, place: Any) -> Any:
         """Makes a variable that another program has declared; only the beginning of its name is new, and checked."""
-        name = self.scopes.op_names.unique(key)
-        if name in self.registry.by_name:
-            raise self.registry.taken(name, self.scopes.state.name)
+        name = self._fresh(self.scopes.op_names.unique(key))
         return self._declare(Variable.after(spec, name, key, place), None, shared=True)
 
     def _declare(self, variable: Variable, computed: Any, *, shared: bool) -> Any:
@@ -425,9 +423,7 @@ class Store:
             )
         trainable = bool(trainable)
         collections = collections_of(collections, trainable, name, functools.partial(self._asked, name, None, dtype))
-        name = self.scopes.op_names.open(self.scopes.op_scope, "Variable" if name is None else name)
-        if name in self.registry.by_name:
-            raise self.registry.taken(name, self.scopes.state.name)
+        name = self._fresh(self.scopes.op_names.open(self.scopes.op_scope, "Variable" if name is None else name))
         initializer, shape, found, computed = self._initial(name, initial_value)
         if dtype is not None:
             dtype = as_dtype(dtype)
@@ -447,9 +443,8 @@ class Store:
 
     # The steps of a creation ------------------------------------------------------------------------------------------
 
-    def _op_name(self, key: Any) -> str:
-        """Takes the op name of a key."""
-        name = op_name(key, self.scopes.op_names)
+    def _fresh(self, name: str) -> str:
+        """An op name just taken; raises if a variable has it."""
         if name in self.registry.by_name:
             raise self.registry.taken(name, self.scopes.state.name)
         return name
