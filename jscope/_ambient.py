@@ -42,6 +42,7 @@ import jax
 from ._compat import surroundings, trace_reader
 from ._errors import JscopeError, OutsideProgramError, ScopeExitError, TransformError, user_line, warn_retrace
 from ._passes import LoopPasses
+from ._replay import Reading, Recording
 from ._store import Store
 
 _current: contextvars.ContextVar[Frame | None] = contextvars.ContextVar("jscope_frame", default=None)
@@ -73,6 +74,7 @@ class Frame:
       hint: kept between runs of one program.
       entry: the code that calls the program.
       refuses_inner_calls: the name of the call that opened the frame, if it allows no ambient calls inside transforms.
+      front: stands before the store, until it steps aside.
     """
 
     __slots__ = (
@@ -91,11 +93,23 @@ class Frame:
         "_read_trace",
         "_token",
         "_token_context",
+        "front",
         "store",
     )
 
-    def __init__(self, store: Store, hint: Hint, entry: CodeType, refuses_inner_calls: str = "") -> None:
+    def __init__(
+        self,
+        store: Store,
+        hint: Hint,
+        entry: CodeType,
+        refuses_inner_calls: str = "",
+        front: Recording | Reading | None = None,
+    ) -> None:
         self.store = store
+        self.front: Any = store
+        if front is not None:
+            self.front = front
+            front.step_aside = self._step_aside
         self._hint = hint
         self._entry = entry
         self._inner_calls = refuses_inner_calls
@@ -124,6 +138,9 @@ class Frame:
     def __exit__(self, *exception: Any) -> None:
         in_order = _current.get() is self
         self._open = False
+        if self.front is not self.store:
+            self.front.settle()
+            self.front = self.store
         self.store.observe = _after_the_end
         self.store.scopes.close()
         if not in_order:
@@ -144,6 +161,9 @@ class Frame:
         context = _current.set(frame)
         if frame is not None:
             frame._context = context
+
+    def _step_aside(self) -> None:
+        self.front = self.store
 
     def _set_token(self, token: int) -> None:
         if self._token_context is not None:
@@ -185,8 +205,11 @@ class Frame:
     def _look_around(self, level: int) -> None:
         """At the first call in an inner trace: what transforms are around it, and what follows from that."""
         around = surroundings(self._entry)
+        in_a_rule = any(around.nested(rule, "derivative") for rule in ("custom_jvp", "custom_vjp"))
+        if self.front is not self.store and (around.loops or in_a_rule):
+            self.front.off()  # what follows looks into the store
         self._passes.see(around.loops)
-        if any(around.nested(rule, "derivative") for rule in ("custom_jvp", "custom_vjp")):
+        if in_a_rule:
             self.store.rule_levels.add(level)
         if not self._hint.warned and "trace" not in around.transforms[around.transforms.index("program") :]:
             self._hint.warned = True
@@ -228,7 +251,7 @@ def current(call: str) -> Store:
     except ValueError:
         raise _outside(call, frame) from None
     frame._context = _current.set(frame)
-    store = frame.store
+    store = frame.front
     trace = frame._read_trace()
     # Most calls come from the trace the program was entered in, with nothing to do: they are kept short.
     at_entry = trace == frame._entry_trace and frame._token != frame._inner_token

@@ -6,7 +6,7 @@ from typing import Any
 
 from ._ambient import current
 from ._arguments import Arguments, ByKind
-from ._errors import BadTypeError, InitializerError, user_line, user_location
+from ._errors import BadTypeError, InitializerError, user_line
 from ._layout import Layout
 from ._params import Params, make
 from ._specs import Specs, VariableSpec
@@ -60,28 +60,31 @@ def lift(net: Transformed, /, *args: Any, **kwargs: Any) -> Params:
         )
     arguments = Arguments(args, kwargs)
     known, kind = net._lifted, arguments.kind(plain=True)
-    if kind is None:  # what such arguments mean may change, but not within this run
+    lasts = kind is not None
+    if not lasts:  # what such arguments mean may change, but not within this run
         known, kind = store.lifted.setdefault(net, ByKind()), arguments.kind(plain=False)
     lifted = known.get(kind)
     if lifted is None:
-        lifted = known.keep(kind, _Lifted(net.specs(*args, **kwargs)))
+        lifted = known.keep(kind, _Lifted(net.specs(*args, **kwargs), lasts))
         store = current("lift")
-    return lifted.under(store)
+    return make(lifted.layout, store.lift(lifted))
 
 
 class _Lifted:
-    """What a program declares, prepared for many scopes."""
+    """What a program declares, prepared for many scopes: a `Lifted` of the store's."""
 
-    __slots__ = ("_layout", "_order", "_specs")
+    __slots__ = ("_order", "_specs", "lasts", "layout", "names")
 
-    def __init__(self, specs: Specs) -> None:
+    def __init__(self, specs: Specs, lasts: bool) -> None:
         self._specs = list(specs.values())
-        self._layout = Layout.of(tuple(sorted(specs)))
         self._order = sorted(range(len(specs)), key=lambda i: self._specs[i].name)
+        self.layout = Layout.of(tuple(sorted(specs)))
+        self.names = self.layout.names
+        self.lasts = lasts
 
-    def under(self, store: Store) -> Params:
+    def under(self, store: Store, place: tuple[str, int] | None) -> tuple[Any, ...]:
         """The variables in the current scope, made or, under reuse, found."""
-        state, known, place = store.scopes.state, store.registry.by_key, user_location()
+        state, known = store.scopes.state, store.registry.by_key
         if state.prefix:
             store.scopes.op_names.check("", state.prefix)
         values = []
@@ -89,7 +92,7 @@ class _Lifted:
             key = state.prefix + spec.name
             new = key not in known and state.reuse is not True and not isinstance(spec.initializer, FromProgram)
             values.append(store.adopt(spec, key, place) if new else _declared(store, spec, key))
-        return make(self._layout, tuple([values[i] for i in self._order]))
+        return tuple([values[i] for i in self._order])
 
 
 def _declared(store: Store, spec: VariableSpec, key: str) -> Any:

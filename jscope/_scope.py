@@ -134,6 +134,9 @@ def new_scopes(shown: bool) -> ScopeStack:
     return ScopeStack(VariableScope, jax.named_scope if shown else None)
 
 
+_NONE: dict[str, Any] = {}  # of what a scope may override
+
+
 class variable_scope:  # noqa: N801 (TF1's name)
     """Opens a scope of variables; a context manager that yields the `VariableScope`. TF1: `tf.variable_scope`.
 
@@ -172,7 +175,7 @@ class variable_scope:  # noqa: N801 (TF1's name)
       ['layer/w']
     """
 
-    __slots__ = ("auxiliary_name_scope", "default_name", "name_or_scope", "overrides", "reuse")
+    __slots__ = ("auxiliary_name_scope", "default_name", "in_short", "name_or_scope", "overrides", "reuse")
 
     def __init__(
         self,
@@ -217,28 +220,25 @@ class variable_scope:  # noqa: N801 (TF1's name)
         self.default_name = default_name
         self.reuse = reuse
         self.auxiliary_name_scope = auxiliary_name_scope
-        overrides = {}
-        if initializer is not None:
-            overrides["initializer"] = initializer
-        if regularizer is not None:
-            overrides["regularizer"] = regularizer
-        if dtype is not None:
-            overrides["dtype"] = dtype
-        if custom_getter is not None:
-            overrides["custom_getter"] = custom_getter
-        if partitioner is not None:
-            overrides["partitioner"] = partitioner
-        if constraint is not None:
-            overrides["constraint"] = constraint
-        self.overrides = overrides
+        if initializer is regularizer is dtype is custom_getter is partitioner is constraint is None:
+            self.overrides = _NONE
+            name = default_name if name_or_scope is None else name_or_scope
+            if type(name) is str:
+                self.in_short = name, name_or_scope is None, reuse, auxiliary_name_scope
+                return
+        else:
+            given = {"initializer": initializer, "regularizer": regularizer, "dtype": dtype}
+            given |= {"custom_getter": custom_getter, "partitioner": partitioner, "constraint": constraint}
+            self.overrides = {field: value for field, value in given.items() if value is not None}
+        self.in_short = None
 
     def __enter__(self) -> VariableScope:
-        return current("variable_scope").scopes.enter(self)  # type: ignore[return-value]  # the stack makes VariableScopes
+        return current("variable_scope").enter(self)  # type: ignore[return-value]  # the stack makes VariableScopes
 
     def __exit__(self, exception: type[BaseException] | None, *_: Any) -> None:
         if exception is GeneratorExit and not (is_running() and current("a scope").scopes.is_open(self)):
             return  # a generator is closed after its program has ended: there is nothing to put back
-        current("leaving a variable_scope").scopes.leave(self)
+        current("leaving a variable_scope").leave(self)
 
 
 class name_scope:  # noqa: N801

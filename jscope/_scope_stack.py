@@ -55,13 +55,20 @@ class ScopeHandle:
 
 
 class ScopeRequest(Protocol):
-    """What `variable_scope(...)` was called with. Its identity stands for "the same instance entered again"."""
+    """What `variable_scope(...)` was called with. Its identity stands for "the same instance entered again".
+
+    Attributes:
+      overrides: the defaults given, by field of `ScopeState`.
+      in_short: the name, whether it is a default name, `reuse` and `auxiliary_name_scope`, where that is all there is;
+        else None.
+    """
 
     name_or_scope: Any
     default_name: Any
     reuse: Reuse | None
     overrides: dict[str, Any]
     auxiliary_name_scope: bool
+    in_short: tuple[str, bool, Reuse | None, bool] | None
 
 
 class _OpEntry:
@@ -121,6 +128,7 @@ class ScopeStack:
       show: opens a name in JAX's own names of operations (`jax.named_scope`), or None to show nothing.
 
     Attributes:
+      new_handle, show: as given.
       handle: the current scope object.
       state: its state, changes included.
       op_scope: the current op scope without a final slash.
@@ -132,14 +140,14 @@ class ScopeStack:
         "_changed",
         "_counts",
         "_entries",
-        "_new_handle",
         "_open_op_scopes",
-        "_show",
         "_shown",
         "default_names",
         "handle",
+        "new_handle",
         "op_names",
         "op_scope",
+        "show",
         "state",
     )
 
@@ -148,8 +156,8 @@ class ScopeStack:
         new_handle: Callable[[ScopeState], ScopeHandle] = ScopeHandle,
         show: Callable[[str], AbstractContextManager[Any]] | None = None,
     ) -> None:
-        self._new_handle = new_handle
-        self._show = show
+        self.new_handle = new_handle
+        self.show = show
         self._shown: list[AbstractContextManager[Any]] = []
         self._changed: dict[ScopeHandle, ScopeState] = {}
         self._counts = ScopeCounts()
@@ -192,10 +200,10 @@ class ScopeStack:
         JAX can only extend the names in force. An absolute op scope (a final slash, a jump to the root) therefore shows
         below the place of entry.
         """
-        opened = self.op_scope
-        if self._show is None or not opened or opened == before:
+        name = shown_name(before, self.op_scope)
+        if self.show is None or not name:
             return None
-        shown = self._show(opened[len(before) + 1 :] if before and opened.startswith(before + "/") else opened)
+        shown = self.show(name)
         shown.__enter__()
         self._shown.append(shown)
         return shown
@@ -269,7 +277,7 @@ class ScopeStack:
         else:
             entry.reuse = entry.reuse or self.state.reuse
             state = self._inner(target, request, entry.reuse, entry.original_name_scope)
-            handle = self._new_handle(state)
+            handle = self.new_handle(state)
             self._counts.open(state.name)
             entry.mark = None
         entry.shown = self._open_shown(before)
@@ -278,6 +286,18 @@ class ScopeStack:
         self._entries[request] = entry
         self.handle, self.state = handle, state
         return handle
+
+    def enter_again(self, request: ScopeRequest, handle: ScopeHandle, shown: Any) -> None:
+        """Enters as `enter` does, where the scope object has been given out and the scope is shown already, or not."""
+        new_handle, show = self.new_handle, self.show
+        self.new_handle, self.show = lambda state: handle, None
+        try:
+            self.enter(request)
+        finally:
+            self.new_handle, self.show = new_handle, show
+        if shown is not None:
+            self._entries[request].shown = shown
+            self._shown.append(shown)
 
     def _prepare(self, request: ScopeRequest, before: str) -> _Entry:
         """What a request means that is entered for the first time; opens its op scope."""
@@ -344,7 +364,7 @@ class ScopeStack:
     def _copy(self, state: ScopeState, request: ScopeRequest) -> ScopeHandle:
         """A new scope object after a captured one, with what the request overrides."""
         state = state._replace(reuse=request.reuse or state.reuse, constraint=None)
-        return self._new_handle(self._overridden(state, request))
+        return self.new_handle(self._overridden(state, request))
 
     @staticmethod
     def _overridden(state: ScopeState, request: ScopeRequest) -> ScopeState:
@@ -412,7 +432,14 @@ class ScopeStack:
             state = state._replace(custom_getter=compose_getters(custom_getter, outer.custom_getter))
         self._counts.open(full)
         self._counts.leave(full)
-        return self._new_handle(state)
+        return self.new_handle(state)
+
+
+def shown_name(before: str, opened: str) -> str:
+    """What going from one op scope to another adds to JAX's names of operations, which can only be extended."""
+    if not opened or opened == before:
+        return ""
+    return opened[len(before) + 1 :] if before and opened.startswith(before + "/") else opened
 
 
 def compose_getters(inner: Any, outer: Any) -> Any:

@@ -81,26 +81,33 @@ class Given:
     Args:
       params: the tree.
       all_faults: called at the first fault for the list of all of them, so that one error can name them together.
+
+    Attributes:
+      index: name -> place among the leaves.
+      leaves: the values.
+      types: their types; None for what is no `jax.Array`.
+      is_of_arrays: whether all are.
     """
 
     makes_values = False
 
     def __init__(self, params: Params, all_faults: Callable[[], list[str]] | None = None) -> None:
         self._params = params
-        self._index = params._layout.index
-        self._leaves = list(params._leaves)
-        self._types = [_array_type(leaf) for leaf in self._leaves]
-        for index, type_ in enumerate(self._types):
+        self.index = params._layout.index
+        self.leaves = list(params._leaves)
+        self.types = [_array_type(leaf) for leaf in self.leaves]
+        for index, type_ in enumerate(self.types):
             # A variable is never weakly typed. Converted here, in the entry trace, where the value is good in all.
             if type_ is not None and type_.weak_type:
-                self._leaves[index] = jnp.asarray(self._leaves[index], type_.dtype)
+                self.leaves[index] = jnp.asarray(self.leaves[index], type_.dtype)
+        self.is_of_arrays = all(type_ is not None for type_ in self.types)
         self._all_faults = all_faults
 
     def make(self, variable: Variable) -> Any:
-        index = self._index.get(variable.name)
+        index = self.index.get(variable.name)
         if index is None:
             raise self._missing(variable)
-        leaf, type_ = self._leaves[index], self._types[index]
+        leaf, type_ = self.leaves[index], self.types[index]
         if type_ is not None and type_.shape == variable.shape and type_.dtype == variable.dtype:
             return leaf
         if isinstance(leaf, jax.ShapeDtypeStruct):
@@ -124,8 +131,8 @@ class Given:
 
     def start(self, name: str) -> Any:
         """The leaf of that name as an array; None where the tree has none."""
-        index = self._index.get(name)
-        leaf = None if index is None else self._leaves[index]
+        index = self.index.get(name)
+        leaf = None if index is None else self.leaves[index]
         return None if leaf is None or isinstance(leaf, jax.ShapeDtypeStruct) else _array(leaf)
 
     def _fault(self, fault: str) -> ParamsMismatchError:

@@ -43,7 +43,7 @@ from ._errors import (
 from ._names import near
 from ._registry import Registry
 from ._rng import CallKeys
-from ._scope_stack import Reuse, ScopeStack
+from ._scope_stack import Reuse, ScopeHandle, ScopeRequest, ScopeStack
 from ._sources import Source
 from ._specs import VariableSpec
 from ._values import (
@@ -119,6 +119,14 @@ class Store:
         self.lifted: dict[Any, Any] = {}
         self.registry = Registry()
         self.keys = CallKeys(rng)
+
+    def enter(self, request: ScopeRequest) -> ScopeHandle:
+        """Enters a scope."""
+        return self.scopes.enter(request)
+
+    def leave(self, request: ScopeRequest) -> None:
+        """Leaves the scope that was entered by `request`."""
+        self.scopes.leave(request)
 
     # get_variable -----------------------------------------------------------------------------------------------------
 
@@ -289,6 +297,10 @@ class Store:
             computed,
             shared=True,
         )
+
+    def lift(self, lifted: Any, place: tuple[str, int] | None = None) -> tuple[Any, ...]:
+        """The values of another program's variables in the current scope, by its names."""
+        return lifted.under(self, place or user_location())
 
     def adopt(self, spec: VariableSpec, key: str, place: Any) -> Any:
         """Makes a variable that another program has declared; only the beginning of its name is new, and checked."""

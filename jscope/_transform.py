@@ -16,6 +16,7 @@ from ._carried import Carried, Rehearsal
 from ._compat import needed_only
 from ._errors import BadNameError, BadTypeError, InitializerError, user_line
 from ._params import Params
+from ._replay import NEVER, Reading, Recording
 from ._scope import new_scopes
 from ._show import some
 from ._sources import Abstract, Drawn, Given, Source, abstract_key
@@ -32,7 +33,7 @@ class Transformed:
     `specs`, `init`, `apply` and `update` are the same objects at every access, so `jax.jit(net.apply)` caches.
     """
 
-    __slots__ = ("__dict__", "_fn", "_hint", "_lifted", "_rehearsed")
+    __slots__ = ("__dict__", "_fn", "_hint", "_lifted", "_rehearsed", "_scripts")
 
     __name__: str
 
@@ -43,6 +44,7 @@ class Transformed:
         object.__setattr__(self, "_fn", fn)
         object.__setattr__(self, "_hint", Hint())
         object.__setattr__(self, "_rehearsed", ByKind())
+        object.__setattr__(self, "_scripts", ByKind())
         object.__setattr__(self, "_lifted", ByKind())  # `lift`'s own
         # JAX names a compiled program after its function: jit(net.apply) reads as jit(program).
         for member, shown in (("specs", "_specs"), ("init", "_init"), ("apply", ""), ("update", "_update")):
@@ -202,15 +204,35 @@ class Transformed:
         carried = Carried(_ENTRY, self._assigned_inside(source, rng, arguments) if can_assign else frozenset())
         carried.start_all(source.start)
         store = Store(source, new_scopes(shown=True), rng=rng, can_assign=can_assign, carried=carried)
-        return self._call(store, arguments, lambda out: (out, store.assigned()))
+        kind = arguments.kind(plain=True)
+        if kind is None or carried.names or not source.is_of_arrays:
+            return self._call(store, arguments, lambda out: (out, store.assigned()))
+        kind = kind, tree._layout
+        script = self._scripts.get(kind)
+        front: Reading | Recording | None = None
+        if script is None:
+            front = Recording(store, source)
+        elif script.fits(source):
+            front = Reading(store, script, source)
+        result = self._call(store, arguments, lambda out: (out, store.assigned()), front=front)
+        if isinstance(front, Recording):
+            self._scripts.keep(kind, front.script() or NEVER)
+        elif front is not None and front.is_aside:
+            self._scripts.keep(kind, NEVER)
+        return result
 
     def _call(
-        self, store: Store, arguments: Arguments, result: Callable[[Any], Any], arrays: list[Any] | None = None
+        self,
+        store: Store,
+        arguments: Arguments,
+        result: Callable[[Any], Any],
+        arrays: list[Any] | None = None,
+        front: Reading | Recording | None = None,
     ) -> Any:
         """Runs the program: `result(its output)`, while the store still has its values."""
         args, kwargs = arguments.filled(arrays)
         try:
-            with Frame(store, self._hint, _ENTRY):
+            with Frame(store, self._hint, _ENTRY, front=front):
                 out = self._fn(*args, **kwargs)
             return result(out)
         except Exception as error:

@@ -398,7 +398,7 @@ def run_in_build(program: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def run_in_transform(program: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], js.Params]:
-    """The traces of `specs`, of `init`'s own passes and of `apply`, and what `init` gave."""
+    """The traces of `specs`, of `init`'s own passes and of two `apply`s, and what `init` gave."""
     traces: list[dict[str, Any]] = []
     concrete = False
 
@@ -410,4 +410,5 @@ def run_in_transform(program: list[dict[str, Any]]) -> tuple[list[dict[str, Any]
     params = net.init(jax.random.key(0))
     concrete = True
     net.apply(params)
+    net.apply(params)  # the second time from the script of the first, as far as that goes
     return traces, params

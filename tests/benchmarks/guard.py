@@ -192,7 +192,7 @@ def _current_without_guard(call: str) -> Any:
     except ValueError:
         raise _outside(call, frame) from None  # type: ignore[name-defined] # noqa: F821
     frame._context = _current.set(frame)  # type: ignore[name-defined] # noqa: F821
-    store = frame.store
+    store = frame.front
     store.level = 0
     return store
 

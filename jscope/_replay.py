@@ -1,0 +1,413 @@
+"""A program's calls answered as in its last run, as long as they are the same calls. Floor 2.
+
+What the scope rules decide depends on the calls since the beginning of the run, and on nothing else. Most programs make
+the same calls in each run, so the answers of one run, its *script*, are kept, and a later run is a *reading*: each call
+is compared with the script and answered from it. At the first call that differs, the calls made so far are made again
+on a store, by the rules and with this run's own arguments, and the run goes on from there as if there were no script.
+
+Four calls are in scripts: entering and leaving a scope by a name, `get_variable`, and `lift`. With `next_key`, which
+changes no scope, they are all that the classes here have; so any other call, whatever it is, ends the reading, and also
+the recording of a script, since later answers might depend on it.
+
+A script holds names, shapes and places in the tree: nothing that a run computes, and nothing of the user's but dtypes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from operator import index as as_index
+from typing import Any, NamedTuple, Protocol
+
+import jax.numpy as jnp
+import numpy as np
+
+from ._errors import user_location
+from ._scope_stack import Reuse, ScopeHandle, ScopeRequest, ScopeState, shown_name
+from ._sources import Given
+from ._store import Store
+
+
+class Lifted(Protocol):
+    """What `lift` found another program to declare.
+
+    Attributes:
+      names: the variables' names in that program, sorted.
+      lasts: whether later runs get this very object for the same call.
+    """
+
+    names: tuple[str, ...]
+    lasts: bool
+
+    def under(self, store: Store, place: tuple[str, int] | None) -> tuple[Any, ...]:
+        """The values by `names`, declared in the store's current scope by code at `place`."""
+        ...
+
+
+class _Entered(NamedTuple):
+    """A scope was entered.
+
+    Attributes:
+      asked: the request in short.
+      shown: what this added to JAX's names of operations, or "".
+      state: of the scope that was opened.
+    """
+
+    asked: tuple[str, bool, Reuse | None, bool]
+    shown: str
+    state: ScopeState
+
+
+class _Got(NamedTuple):
+    """`get_variable` was called.
+
+    Attributes:
+      name, shape, dtype, trainable: what was asked.
+      by_default: whether no initializer was given.
+      leaf: the place of the value in the tree.
+      made_at: (file, line) of the call, if it made the variable; else None.
+    """
+
+    name: str
+    shape: tuple[int, ...] | None
+    dtype: Any
+    trainable: bool | None
+    by_default: bool
+    leaf: int
+    made_at: tuple[str, int] | None
+
+
+class _LiftedThere(NamedTuple):
+    """`lift` was called.
+
+    Attributes:
+      lifted: what was lifted.
+      leaves: the places of the values in the tree.
+      place: (file, line) of the call.
+    """
+
+    lifted: Lifted
+    leaves: tuple[int, ...]
+    place: tuple[str, int] | None
+
+
+_LEFT = "the innermost scope was left"
+_END = "the run ended"
+
+
+class Script:
+    """The calls of a run and their answers.
+
+    Args:
+      steps: the calls in order.
+      tree: what the run read; only the types are kept.
+    """
+
+    __slots__ = ("_dtypes", "_shapes", "steps")
+
+    def __init__(self, steps: list[Any], tree: Given) -> None:
+        self.steps = (*steps, _END)
+        self._shapes = [type_.shape for type_ in tree.types]
+        self._dtypes = [type_.dtype for type_ in tree.types]
+
+    def fits(self, tree: Given) -> bool:
+        """Whether a tree of the same names has leaves of the same types, too."""
+        types = tree.types
+        return (
+            tree.is_of_arrays
+            and [type_.shape for type_ in types] == self._shapes
+            and [type_.dtype for type_ in types] == self._dtypes
+        )
+
+
+class _Never:
+    """In the place of a script: a program that made other calls once is not followed again."""
+
+    def fits(self, tree: Given) -> bool:
+        """No tree fits."""
+        return False
+
+
+NEVER = _Never()
+
+
+class _Front:
+    """Stands between a program and its store, and has the calls of scripts. Any other call is the last it hears of.
+
+    Args:
+      store: made for this run.
+
+    Attributes:
+      level: as of the store.
+      step_aside: lets the program's calls go to the store from now on; whoever puts this in front sets it.
+      is_aside: whether it has stepped aside.
+    """
+
+    __slots__ = ("_store", "is_aside", "level", "step_aside")
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.level = 0
+        self.is_aside = False
+        self.step_aside: Callable[[], None] = lambda: None
+
+    def off(self) -> Store:
+        """Steps aside; returns the store, which knows all calls made so far."""
+        self.is_aside = True
+        self.step_aside()
+        self._store.level = self.level
+        return self._store
+
+    def settle(self) -> None:
+        """Called at the end of the run."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.off(), name)
+
+
+class Recording(_Front):
+    """A run that may become a script.
+
+    Args:
+      store: made for this run.
+      tree: where it has its values from.
+    """
+
+    __slots__ = ("_seen", "_steps", "_tree")
+
+    def __init__(self, store: Store, tree: Given) -> None:
+        super().__init__(store)
+        self._tree = tree
+        self._steps: list[Any] = []
+        self._seen: set[ScopeRequest] = set()
+
+    def script(self) -> Script | None:
+        """The script of this run, which has ended; None if it made calls that are in no script."""
+        return None if self.is_aside else Script(self._steps, self._tree)
+
+    def enter(self, request: ScopeRequest) -> ScopeHandle:
+        asked = request.in_short
+        # An instance that is entered again stays what it was the first time.
+        if self.is_aside or asked is None or request in self._seen:
+            return self.off().enter(request)
+        self._seen.add(request)
+        scopes = self._store.scopes
+        before = scopes.op_scope
+        handle = self._done(self._store.enter, request)
+        self._steps.append(_Entered(asked, shown_name(before, scopes.op_scope), scopes.state))
+        return handle
+
+    def leave(self, request: ScopeRequest) -> None:
+        if self.is_aside:
+            self.off().leave(request)
+        else:
+            self._done(self._store.leave, request)
+            self._steps.append(_LEFT)
+
+    def get_variable(
+        self,
+        name: Any,
+        shape: Any,
+        dtype: Any,
+        initializer: Any,
+        regularizer: Any,
+        trainable: bool | None,
+        collections: Any,
+        partitioner: Any,
+        custom_getter: Any,
+        constraint: Any,
+        without_effect: Any,
+    ) -> Any:
+        more = initializer, regularizer, trainable, collections, partitioner, custom_getter, constraint, without_effect
+        known, key = self._store.registry.by_key, self._store.scopes.state.prefix + name if type(name) is str else None
+        is_known = key is not None and key in known
+        size = None if shape is None else _size(shape)
+        if (
+            self.is_aside
+            or key is None
+            or (size is None and not (is_known and shape is None))
+            or not isinstance(dtype, type(None) | type | np.dtype)
+            or collections is not None
+            or partitioner is not None
+            or custom_getter is not None
+            or not _is_plain(initializer, regularizer, constraint)
+        ):
+            return self.off().get_variable(name, shape, dtype, *more)
+        value = self._done(self._store.get_variable, name, shape, dtype, *more)
+        variable = known[key]
+        leaf = self._leaf(key, value)
+        if leaf is None or (dtype is not None and jnp.dtype(dtype) != variable.dtype):
+            self.off()  # a dtype that JAX narrows is warned of each time
+        else:
+            made_at = None if is_known else variable.created_at
+            self._steps.append(_Got(name, size, dtype, trainable, initializer is None, leaf, made_at))
+        return value
+
+    def lift(self, lifted: Lifted, place: tuple[str, int] | None = None) -> tuple[Any, ...]:
+        if self.is_aside or not lifted.lasts:
+            return self.off().lift(lifted, place)
+        place = user_location()
+        prefix = self._store.scopes.state.prefix
+        values = self._done(self._store.lift, lifted, place)
+        leaves = [self._leaf(prefix + name, value) for name, value in zip(lifted.names, values, strict=True)]
+        if None in leaves:
+            self.off()
+        else:
+            self._steps.append(_LiftedThere(lifted, tuple(leaves), place))
+        return values
+
+    def next_key(self, name: str) -> Any:
+        return self._store.next_key(name)
+
+    def _done(self, call: Callable[..., Any], *args: Any) -> Any:
+        self._store.level = self.level
+        try:
+            return call(*args)
+        except BaseException:
+            self.off()
+            raise
+
+    def _leaf(self, key: str, value: Any) -> int | None:
+        """The place in the tree of a variable's value, if that is what it is."""
+        leaf = self._tree.index.get(self._store.registry.by_key[key].name)
+        return leaf if leaf is not None and self._tree.leaves[leaf] is value else None
+
+
+class Reading(_Front):
+    """A run that follows a script.
+
+    Args:
+      store: made for this run; nothing has been done to it yet.
+      script: of a run for arguments of the same kind.
+      tree: the values; they fit the script.
+    """
+
+    __slots__ = ("_entered", "_gets", "_leaves", "_next", "_open", "_steps")
+
+    def __init__(self, store: Store, script: Script, tree: Given) -> None:
+        super().__init__(store)
+        self._steps = script.steps
+        self._leaves = tree.leaves
+        self._next = 0
+        self._entered: dict[ScopeRequest, ScopeHandle] = {}
+        self._open: list[tuple[ScopeRequest, _Entered, Any]] = []  # the last is what shows the scope in JAX's names
+        self._gets: list[tuple[Any, ...]] = []  # arguments of `get_variable`
+
+    def off(self) -> Store:
+        if not self.is_aside:
+            done, self._steps, self._next = self._steps[: self._next], (_END,), 0
+            self._make_again(done)
+        return super().off()
+
+    def settle(self) -> None:
+        """Ends the reading where scopes are open: the store is to know them."""
+        if self._open:
+            self.off()
+
+    def _make_again(self, steps: tuple[Any, ...]) -> None:
+        store, scopes = self._store, self._store.scopes
+        entered, gets = iter(self._entered.items()), iter(self._gets)
+        shown = {request: shown for request, _, shown in self._open}
+        inside: list[ScopeRequest] = []
+        for step in steps:
+            if step is _LEFT:
+                scopes.leave(inside.pop())
+            elif type(step) is _Entered:
+                request, handle = next(entered)
+                scopes.enter_again(request, handle, shown.get(request))
+                inside.append(request)
+            elif type(step) is _Got:
+                store.get_variable(*next(gets))
+                if step.made_at is not None:
+                    store.registry.by_key[scopes.state.prefix + step.name].created_at = step.made_at
+            else:
+                store.lift(step.lifted, step.place)
+
+    def enter(self, request: ScopeRequest) -> ScopeHandle:
+        step = self._steps[self._next]
+        if type(step) is not _Entered or request.in_short != step.asked or request in self._entered:
+            return self.off().enter(request)
+        self._next += 1
+        scopes, shown = self._store.scopes, None
+        self._entered[request] = handle = scopes.new_handle(step.state)
+        if step.shown:
+            shown = scopes.show(step.shown)
+            shown.__enter__()
+        self._open.append((request, step, shown))
+        return handle
+
+    def leave(self, request: ScopeRequest) -> None:
+        if self._steps[self._next] is not _LEFT or self._open[-1][0] is not request:
+            self.off().leave(request)
+            return
+        self._next += 1
+        shown = self._open.pop()[2]
+        if shown is not None:
+            shown.__exit__(None, None, None)
+
+    def get_variable(
+        self,
+        name: Any,
+        shape: Any,
+        dtype: Any,
+        initializer: Any,
+        regularizer: Any,
+        trainable: bool | None,
+        collections: Any,
+        partitioner: Any,
+        custom_getter: Any,
+        constraint: Any,
+        without_effect: Any,
+    ) -> Any:
+        step = self._steps[self._next]
+        call = (
+            *(name, shape, dtype, initializer, regularizer, trainable, collections, partitioner, custom_getter),
+            *(constraint, without_effect),
+        )
+        if (
+            type(step) is not _Got
+            or type(name) is not str
+            or name != step.name
+            or (step.shape is not None if shape is None else _size(shape) != step.shape)
+            or dtype is not step.dtype
+            or trainable is not step.trainable
+            or (initializer is None) is not step.by_default
+            or collections is not None
+            or partitioner is not None
+            or custom_getter is not None
+            or not _is_plain(initializer, regularizer, constraint)
+        ):
+            return self.off().get_variable(*call)
+        self._next += 1
+        self._gets.append(call)
+        return self._leaves[step.leaf]
+
+    def lift(self, lifted: Lifted, place: tuple[str, int] | None = None) -> tuple[Any, ...]:
+        step = self._steps[self._next]
+        if type(step) is not _LiftedThere or step.lifted is not lifted:
+            return self.off().lift(lifted, place)
+        self._next += 1
+        return tuple([self._leaves[leaf] for leaf in step.leaves])
+
+    def next_key(self, name: str) -> Any:
+        if self.is_aside:
+            return self.off().next_key(name)
+        return self._store.keys.next(self._open[-1][1].state.name if self._open else "", name)
+
+
+def _size(shape: Any) -> tuple[int, ...] | None:
+    """A shape that says all its dimensions, as the rules read it; None for what they look at more closely."""
+    if type(shape) is not list and type(shape) is not tuple:
+        return None
+    try:
+        return tuple(map(as_index, shape))
+    except (TypeError, ValueError):
+        return None
+
+
+def _is_plain(initializer: Any, regularizer: Any, constraint: Any) -> bool:
+    """Whether the rules treat these as any other callables, or as none."""
+    return (
+        (initializer is None or (callable(initializer) and not isinstance(initializer, type)))
+        and (regularizer is None or callable(regularizer))
+        and (constraint is None or callable(constraint))
+    )

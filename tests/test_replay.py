@@ -1,0 +1,611 @@
+"""Scripts: a run that follows the last one gives what a first run would, whatever the calls are."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import threading
+import weakref
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import jscope as js
+from jscope._replay import NEVER, Script
+
+few = settings(max_examples=40, deadline=None)
+X = jnp.ones(2)
+SHAPES = {"a": [2], "b": (2,), "w": [2, 2], "a/b": [2], "layer": [2]}
+ZEROS = js.zeros_initializer()
+inner = js.transform(lambda: (js.get_variable("a", [2]), js.get_variable("w", [2, 2])))
+
+
+def scripts(net):
+    return list(net._scripts.values())
+
+
+def follows(net):
+    """Whether the next run follows the last one."""
+    return [type(script) for script in scripts(net)] == [Script]
+
+
+def traced(net, params, x=X, **kwargs):
+    return jax.make_jaxpr(lambda params, x: net.apply(params, x, **kwargs))(params, x)
+
+
+def names_shown(closed):
+    return [str(equation.source_info.name_stack) for equation in closed.jaxpr.eqns]
+
+
+# Random programs ----------------------------------------------------------------------------------------------------
+
+names = st.sampled_from(["a", "b", "layer", "w"])
+reuses = st.sampled_from([None, False, True, js.AUTO_REUSE])
+calls = st.one_of(
+    st.tuples(
+        st.just("get"),
+        st.sampled_from([*SHAPES, "a", "b"]),
+        st.booleans(),  # as a tuple
+        st.sampled_from([None, "new", "kept", "class", "number"]),
+        st.sampled_from([None, None, np.float32, np.int32, "float32"]),
+        st.sampled_from([None, True, False]),
+    ),
+    st.tuples(st.just("found"), names),
+    st.just(("key",)),
+    st.just(("lift",)),
+    st.sampled_from([("list",), ("name",), ("value",), ("counted",), ("reuse",), ("loss",)]),
+)
+
+
+def scoped(inside):
+    return st.one_of(
+        st.tuples(st.just("scope"), names, st.just(None), reuses, st.sampled_from([True, True, False]), inside),
+        st.tuples(st.just("scope"), st.none(), names, st.none(), st.just(True), inside),
+        st.tuples(st.just("kept scope"), st.sampled_from([0, 1]), inside),
+        st.tuples(st.just("captured"), inside),
+        st.tuples(st.just("op scope"), names, inside),
+        st.tuples(st.just("dtype"), names, inside),
+        st.tuples(st.just("checkpoint"), inside),
+        st.tuples(st.just("raise"), inside),
+    )
+
+
+programs = st.lists(
+    st.recursive(calls, lambda call: scoped(st.lists(call, max_size=3)), max_leaves=8), min_size=1, max_size=6
+)
+
+
+class BoomError(Exception):
+    pass
+
+
+class Player:
+    """Makes the calls of a random program and notes what comes of each."""
+
+    def __init__(self, leaves):
+        self.leaves = leaves
+        self.seen = []
+        self.kept_scopes = [js.variable_scope("kept"), js.variable_scope(None, "layer")]
+        self.captured = None
+
+    def program(self, ops, x):
+        x = self.play(ops, x)
+        self.seen.append([(v.name, v.key, v.shape, v.trainable, v.created_at) for v in js.global_variables()])
+        with js.variable_scope(None, "layer") as scope:
+            self.seen.append((scope.name, scope.original_name_scope))
+        return jnp.sin(x)
+
+    def play(self, ops, x):
+        for op, *details in ops:
+            try:
+                x = jnp.sin(getattr(self, "do_" + op.replace(" ", "_"))(x, *details))
+            except (js.JscopeError, TypeError) as error:
+                self.seen.append((type(error).__name__, str(error)))
+        return x
+
+    def note(self, values):
+        known = {id(leaf): i for i, leaf in enumerate(self.leaves)}
+        self.seen.append([known.get(id(value)) for value in values])
+
+    def do_get(self, x, name, as_tuple, initializer, dtype, trainable):
+        shape = tuple(SHAPES[name]) if as_tuple else list(SHAPES[name])
+        given = {"new": js.ones_initializer(), "kept": ZEROS, "class": js.ones_initializer, "number": 1.0}
+        initializer = given.get(initializer)
+        self.note([js.get_variable(name, shape, dtype, initializer, trainable=trainable)])
+        return x
+
+    def do_found(self, x, name):
+        self.note([js.get_variable(name)])
+        return x
+
+    def do_key(self, x):
+        self.seen.append(str(jax.random.key_data(js.next_key())))
+        return x
+
+    def do_lift(self, x):
+        self.note(js.lift(inner).flat().values())
+        return x
+
+    def do_list(self, x):
+        self.seen.append([v.name for v in js.trainable_variables()])
+        return x
+
+    def do_name(self, x):
+        scope = js.get_variable_scope()
+        self.seen.append((scope.name, scope.reuse))
+        return x
+
+    def do_value(self, x):
+        self.note([js.value("a")])
+        return x
+
+    def do_counted(self, x):
+        self.note([js.variable(1.0, name="a")])
+        return x
+
+    def do_reuse(self, x):
+        js.get_variable_scope().reuse_variables()
+        return x
+
+    def do_loss(self, x):
+        self.seen.append(len(js.get_regularization_losses()))
+        return x
+
+    def do_scope(self, x, name, default, reuse, auxiliary, inside):
+        with js.variable_scope(name, default, reuse=reuse, auxiliary_name_scope=auxiliary) as scope:
+            self.captured = scope
+            return self.play(inside, x)
+
+    def do_kept_scope(self, x, which, inside):
+        with self.kept_scopes[which]:
+            return self.play(inside, x)
+
+    def do_captured(self, x, inside):
+        if self.captured is None:
+            return x
+        with js.variable_scope(self.captured) as scope:
+            self.seen.append(scope.name)
+            return self.play(inside, x)
+
+    def do_op_scope(self, x, name, inside):
+        with js.name_scope(name):
+            return self.play(inside, x)
+
+    def do_dtype(self, x, name, inside):
+        with js.variable_scope(name, dtype=jnp.int32):
+            return self.play(inside, x)
+
+    def do_checkpoint(self, x, inside):
+        return jax.checkpoint(lambda x: self.play(inside, x))(x)
+
+    def do_raise(self, x, inside):
+        with contextlib.suppress(BoomError), js.variable_scope("layer"):
+            x = self.play(inside, x)
+            raise BoomError
+        return x
+
+
+class Runs:
+    """A program whose calls can be exchanged, so that one run can differ from the last."""
+
+    def __init__(self):
+        self.ops = []
+        self.player = None
+        self.net = js.transform(lambda x: self.player.program(self.ops, x))
+
+    def specs(self, ops):
+        self.ops, self.player = ops, Player([])
+        return self.net.specs(X)
+
+    def run(self, ops, tree):
+        """What is noted, and the names of the operations, of one run on `tree`."""
+        self.ops = ops
+
+        def apply(params, x):
+            self.player = Player(list(params._leaves))
+            return self.net.apply(params, x, rng=jax.random.key(0))
+
+        closed = jax.make_jaxpr(apply)(tree, X)
+        return self.player.seen, names_shown(closed)
+
+
+def tree_for(*programs):
+    leaves = {}
+    for ops in programs:
+        for name, spec in Runs().specs(ops).items():
+            leaves.setdefault(name, jnp.zeros(spec.shape, spec.dtype))
+    return js.Params(leaves)
+
+
+@few
+@given(programs)
+def test_the_same_calls_again(ops):
+    runs, tree = Runs(), tree_for(ops)
+    first = runs.run(ops, tree)
+    for _ in range(2):
+        assert runs.run(ops, tree) == first
+
+
+@few
+@given(programs, programs, programs, st.data())
+def test_calls_that_change_after_a_while(ops, other, third, data):
+    kept = data.draw(st.integers(0, len(ops)))
+    other = ops[:kept] + other
+    tree = tree_for(ops, other, third)
+    runs = Runs()
+    for program in (ops, other, third, other):
+        assert runs.run(program, tree) == Runs().run(program, tree)
+
+
+simple = st.recursive(
+    st.tuples(st.just("get"), names, st.booleans(), st.sampled_from([None, "new", "kept"]), st.none(), st.none()),
+    lambda call: st.tuples(
+        st.just("scope"), names, st.none(), st.just(js.AUTO_REUSE), st.just(True), st.lists(call, max_size=3)
+    ),
+    max_leaves=12,
+)
+
+
+def shared(ops):
+    return [("scope", "all", None, js.AUTO_REUSE, True, ops)]
+
+
+@few
+@given(st.lists(simple, max_size=5), st.lists(simple, max_size=3))
+def test_scripts_that_are_followed_to_the_end(ops, end):
+    def alone():
+        runs = Runs()
+        runs.net = js.transform(lambda x: runs.player.play(shared(runs.ops), x))
+        return runs
+
+    runs, tree = alone(), tree_for(shared(ops + end))
+    first = runs.run(ops, tree)
+    assert follows(runs.net)
+    assert runs.run(ops, tree) == first
+    assert follows(runs.net)
+    assert runs.run(ops + end, tree) == alone().run(ops + end, tree)
+    assert follows(runs.net) == (not end)
+
+
+# What is followed, and what is not ----------------------------------------------------------------------------------
+
+
+def mlp(x):
+    with js.variable_scope("layer"):
+        w = js.get_variable("w", [2, 2], initializer=js.ones_initializer())
+        x = x @ w
+    with js.variable_scope(None, "layer"):
+        return x + js.get_variable("b", [2], initializer=js.zeros_initializer())
+
+
+TREE = js.Params({"layer": {"w": jnp.ones((2, 2))}, "layer_1": {"b": jnp.ones(2)}})
+
+
+def test_a_program_is_followed_from_its_second_run_on():
+    net = js.transform(mlp)
+    assert not scripts(net)
+    first = net.apply(TREE, X)
+    assert follows(net)
+    (script,) = scripts(net)
+    np.testing.assert_array_equal(net.apply(TREE, X), first)
+    assert scripts(net) == [script]
+
+
+def test_scripts_are_by_arguments_and_names():
+    def program(x, wide):
+        return mlp(x) + js.get_variable("more", [2]) if wide else mlp(x)
+
+    net = js.transform(program)
+    more = TREE | js.Params({"more": jnp.ones(2)})
+    for _ in range(2):
+        for tree in (TREE, more):
+            net.apply(tree, X, wide=False)
+        net.apply(more, X, wide=True)
+        net.apply(more, jnp.ones((3, 2)), wide=True)
+    assert [type(script) for script in scripts(net)] == [Script] * 4
+
+
+def test_a_program_that_changed_once_is_not_followed_again():
+    more = []
+    net = js.transform(lambda x: [mlp(x), *[js.get_variable(name, [2]) for name in more]][0])
+    tree = TREE | js.Params({"more": jnp.ones(2)})
+    net.apply(tree, X)
+    assert follows(net)
+    more.append("more")
+    net.apply(tree, X)
+    assert scripts(net) == [NEVER]
+
+
+def test_a_program_that_raises_is_followed_all_the_same():
+    broken = []
+
+    def program(x):
+        with js.variable_scope("out"):
+            x = mlp(x)
+            if broken:
+                raise BoomError
+            return x
+
+    net = js.transform(program)
+    tree = js.Params({f"out/{name}": leaf for name, leaf in TREE.flat().items()})
+    broken.append(1)
+    with pytest.raises(BoomError):
+        net.apply(tree, X)
+    assert not scripts(net)
+    broken.clear()
+    net.apply(tree, X)
+    broken.append(1)
+    with pytest.raises(BoomError):
+        net.apply(tree, X)
+    assert follows(net)
+
+
+def test_assigning_is_in_no_script():
+    def program():
+        count = js.get_variable("count", [], initializer=js.zeros_initializer())
+        js.assign(count, count + 1)
+
+    net = js.transform(program)
+    tree = js.Params({"count": jnp.float32(0)})
+    for _ in range(3):
+        _, tree = net.update(tree)
+    assert float(tree["count"]) == 3
+    assert scripts(net) == [NEVER]
+
+
+def test_keys_do_not_end_a_reading():
+    def program():
+        keys = [js.next_key()]
+        with js.variable_scope("a"):
+            keys += [js.next_key(), js.next_key()]
+        return [*keys, js.next_key()]
+
+    net = js.transform(program)
+    first, again = (net.apply({}, rng=jax.random.key(0)) for _ in range(2))
+    assert follows(net)
+    assert [int(jax.random.bits(key)) for key in first] == [int(jax.random.bits(key)) for key in again]
+    assert len({int(jax.random.bits(key)) for key in again}) == 4
+
+
+def test_blocks_that_live_longer():
+    block = jax.checkpoint(mlp)
+
+    def program(x):
+        for i in range(2):
+            with js.variable_scope(f"block_{i}"):
+                x = block(x)
+        return x
+
+    net = js.transform(program)
+    tree = js.Params({f"block_{i}/{name}": leaf * (i + 1) for i in range(2) for name, leaf in TREE.flat().items()})
+    wanted = ((X @ TREE["layer/w"] + 1) @ TREE["layer/w"]) * 2 + 2
+    for _ in range(3):
+        np.testing.assert_allclose(jax.jit(net.apply)(tree, X), wanted)
+        jax.clear_caches()
+    assert follows(net)
+
+
+def test_lifted_programs_are_found_in_the_tree():
+    net = js.transform(lambda x: js.lift(inner))
+    tree = js.Params({"a": jnp.ones(2), "w": jnp.ones((2, 2)), "z": jnp.ones(1)})
+    for _ in range(2):
+        lifted = net.apply(tree, X)
+        assert lifted["a"] is tree["a"]
+        assert lifted["w"] is tree["w"]
+    assert follows(net)
+
+
+def test_arguments_that_may_change_are_in_no_script():
+    class Model:
+        width = 2
+
+    net = js.transform(lambda model: js.get_variable("w", [model.width]))
+    model = Model()
+    net.apply({"w": X}, model)
+    assert not scripts(net)
+    model.width = 3
+    with pytest.raises(js.ParamsMismatchError):
+        net.apply({"w": X}, model)
+
+
+@pytest.mark.parametrize("leaf", [jnp.ones(3), jnp.ones(2, jnp.int32), jax.ShapeDtypeStruct((2,), jnp.float32)])
+def test_a_tree_that_does_not_fit(leaf):
+    net = js.transform(mlp)
+    net.apply(TREE, X)
+    with pytest.raises(js.ParamsMismatchError, match="'layer_1/b'"):
+        net.apply(TREE.replace({"layer_1/b": leaf}), X)
+    with pytest.raises(js.ParamsMismatchError, match="'layer_1/b' is missing"):
+        net.apply(TREE.select("layer/")[0], X)
+
+
+def test_arrays_of_numpy_stay_jax_arrays():
+    net = js.transform(lambda: js.get_variable("a", [2]))
+    for tree in ({"a": X}, {"a": np.ones(2, np.float32)}, {"a": X}):
+        assert isinstance(net.apply(tree), jax.Array)
+    assert follows(net)
+
+
+@pytest.mark.parametrize("dimension", [2.0, "2", None])
+def test_shapes_are_read_as_strictly_as_ever(dimension):
+    dimensions = [2]
+    net = js.transform(lambda: js.get_variable("a", dimensions))
+    net.apply({"a": X})
+    dimensions[0] = dimension
+    results = []
+    for program in (net, js.transform(lambda: js.get_variable("a", dimensions))):
+        try:
+            results.append(program.apply({"a": X}))
+        except js.JscopeError as error:
+            results.append(type(error))
+    assert results[0] is results[1] or np.array_equal(*results)
+
+
+def test_scope_objects_are_each_runs_own():
+    """What a program does to a scope object of an earlier run does not reach those of this run."""
+    scopes = []
+
+    def program():
+        with js.variable_scope("a") as scope:
+            scopes.append(scope)
+            return js.get_variable("v", [2])
+
+    net = js.transform(program)
+    tree = js.Params({"a/v": X})
+    net.apply(tree)
+    net.apply(tree)
+    assert follows(net)
+    assert scopes[0] is not scopes[1]
+    with js.build(jax.random.key(0)):
+        scopes[0].reuse_variables()
+        assert scopes[0].reuse is True
+        assert scopes[1].reuse is False
+
+
+def test_a_generator_that_keeps_a_scope_open():
+    def suspended():
+        with js.variable_scope("open"):
+            yield js.get_variable("v", [2])
+
+    kept = []
+
+    def program(x):
+        kept.append(suspended())
+        return x + next(kept[-1])
+
+    net = js.transform(program)
+    tree = js.Params({"open/v": X})
+    shown = [names_shown(traced(net, tree)) for _ in range(3)]
+    assert shown[0] == shown[1] == shown[2]
+    assert names_shown(jax.make_jaxpr(jnp.sin)(X)) == [""]
+    kept.clear()
+
+
+def test_an_instance_that_is_entered_again():
+    """Told from two that are alike: it stays the scope that it was the first time."""
+    one = []
+
+    def program():
+        seen = []
+        for _ in range(2):
+            with one[0] if one else js.variable_scope(None, "layer") as scope:
+                seen.append(scope)
+        return [scope.name for scope in seen]
+
+    net = js.transform(program)
+    assert net.apply({}) == ["layer", "layer_1"]
+    assert net.apply({}) == ["layer", "layer_1"]
+    one.append(js.variable_scope(None, "layer"))
+    assert net.apply({}) == ["layer", "layer"] == js.transform(program).apply({})
+
+
+def test_nothing_of_a_run_is_kept():
+    alive = []
+
+    def program(x):
+        scale = x.sum()
+
+        def regularizer(w):
+            return scale * jnp.sum(w)
+
+        def initializer(key, shape, dtype):
+            return jnp.zeros(shape, dtype) * scale
+
+        alive.append(weakref.ref(regularizer))
+        alive.append(weakref.ref(initializer))
+        return x * js.get_variable("a", [2], initializer=initializer, regularizer=regularizer)
+
+    net = js.transform(program)
+    with jax.checking_leaks():
+        for _ in range(3):
+            traced(net, js.Params({"a": X}))
+    assert follows(net)
+    gc.collect()
+    assert [ref() for ref in alive] == [None] * 6
+
+
+def test_threads_follow_one_script():
+    net = js.transform(mlp)
+    net.apply(TREE, X)
+    results = []
+
+    def follow(scale):
+        tree = jax.tree.map(lambda leaf: leaf * scale, TREE)
+        results.extend(np.array_equal(net.apply(tree, X), [3 * scale] * 2) for _ in range(50))
+
+    threads = [threading.Thread(target=follow, args=(scale,)) for scale in (1, 2, 3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert results == [True] * 150
+    assert follows(net)
+
+
+def test_where_a_variable_was_made_is_known_after_a_reading():
+    more = []
+
+    def program():
+        js.get_variable("a", [2])
+        return [str(v.created_at) for v in js.global_variables()] if more else []
+
+    net = js.transform(program)
+    net.apply({"a": X})
+    assert follows(net)
+    more.append(1)
+    (made_at,) = net.apply({"a": X})
+    assert made_at.startswith(__file__)
+    assert made_at == net.specs()["a"].created_at
+
+
+@pytest.mark.parametrize("at", range(7))
+def test_each_point_of_departure(at):
+    """A scope is opened in the middle of a run, after so many calls."""
+
+    def program(x, depart):
+        seen = []
+        calls = 0
+
+        def call():
+            nonlocal calls
+            if calls == depart[0]:
+                with js.name_scope("layer") as name:
+                    seen.append(name)
+            calls += 1
+
+        call()
+        with js.variable_scope("layer") as outer:
+            call()
+            with js.variable_scope(None, "layer") as scope:
+                call()
+                x = x * js.get_variable("a", [2])
+                call()
+            call()
+        call()
+        with js.variable_scope(None, "layer") as last:
+            call()
+            x = x * js.get_variable("a", [2])
+        if depart[0] is not None:
+            seen += [s.original_name_scope for s in (outer, scope, last)] + [v.name for v in js.global_variables()]
+        return x, seen
+
+    tree = js.Params({"layer/layer/a": X, "layer_1/a": X})
+
+    def runs(departures):
+        depart, found = [None], []
+        net = js.transform(lambda x: program(x, depart))
+        for depart[0] in departures:
+            out = []
+
+            def apply(params, x, out=out):
+                result, seen = net.apply(params, x)
+                out.append(seen)
+                return result
+
+            found.append((names_shown(jax.make_jaxpr(apply)(tree, X)), out))
+        return found
+
+    assert runs([None, None, at])[-1] == runs([at])[-1]
