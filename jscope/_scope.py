@@ -5,6 +5,9 @@ Each call finds the running program and hands over to its `ScopeStack`; no rule 
 
 from __future__ import annotations
 
+import inspect
+import sys
+from types import FrameType
 from typing import Any
 
 import jax
@@ -134,6 +137,7 @@ def new_scopes(shown: bool) -> ScopeStack:
     return ScopeStack(VariableScope, jax.named_scope if shown else None)
 
 
+_SUSPENDS = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
 _NONE: dict[str, Any] = {}  # of what a scope may override
 
 
@@ -175,7 +179,15 @@ class variable_scope:  # noqa: N801 (TF1's name)
       ['layer/w']
     """
 
-    __slots__ = ("auxiliary_name_scope", "default_name", "in_short", "name_or_scope", "overrides", "reuse")
+    __slots__ = (
+        "_entered_in",
+        "auxiliary_name_scope",
+        "default_name",
+        "in_short",
+        "name_or_scope",
+        "overrides",
+        "reuse",
+    )
 
     def __init__(
         self,
@@ -220,6 +232,7 @@ class variable_scope:  # noqa: N801 (TF1's name)
         self.default_name = default_name
         self.reuse = reuse
         self.auxiliary_name_scope = auxiliary_name_scope
+        self._entered_in: FrameType | None = None
         if initializer is regularizer is dtype is custom_getter is partitioner is constraint is None:
             self.overrides = _NONE
             name = default_name if name_or_scope is None else name_or_scope
@@ -233,12 +246,17 @@ class variable_scope:  # noqa: N801 (TF1's name)
         self.in_short = None
 
     def __enter__(self) -> VariableScope:
+        # JAX makes a trace by calling a function, and Python changes context by calling one. So what is entered and left
+        # in one call of a function is left where it was entered, unless that call can be suspended and go on elsewhere.
+        caller = sys._getframe(1)
+        self._entered_in = None if caller.f_code.co_flags & _SUSPENDS else caller
         return current("variable_scope").enter(self)  # type: ignore[return-value]  # the stack makes VariableScopes
 
     def __exit__(self, exception: type[BaseException] | None, *_: Any) -> None:
+        is_left_there, self._entered_in = self._entered_in is sys._getframe(1), None
         if exception is GeneratorExit and not (is_running() and current("a scope").scopes.is_open(self)):
             return  # a generator is closed after its program has ended: there is nothing to put back
-        current("leaving a variable_scope").leave(self)
+        current("leaving a variable_scope", looked_already=is_left_there).leave(self)
 
 
 class name_scope:  # noqa: N801

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import warnings
 from functools import partial
@@ -224,6 +225,49 @@ def test_nested_programs_do_not_share_traces():
     outer = js.transform(program)
     for _ in range(2):
         assert outer.apply({"w": 3.0, "s": {"w": 5.0}}, X) == 2 * 3 * 100 * 5
+
+
+def by_exit_stack():
+    stack = contextlib.ExitStack()
+    stack.enter_context(js.variable_scope("a"))
+    return stack.close
+
+
+def by_generator():
+    def suspended():
+        with js.variable_scope("a"):
+            yield
+
+    generator = suspended()
+    next(generator)
+    return lambda: next(generator, None)
+
+
+def by_hand():
+    scope = js.variable_scope("a")
+    scope.__enter__()
+    return lambda: scope.__exit__(None, None, None)
+
+
+@pytest.mark.parametrize("enter", [by_exit_stack, by_generator, by_hand])
+def test_scopes_that_are_left_inside_a_transform(enter, through):
+    """A trace in which a scope is left and nothing else is asked for: made anew each time all the same."""
+    leave = []
+    block = through(lambda x: leave[-1]() or x + 1)
+
+    def program(x):
+        names = []
+        for _ in range(3):
+            leave.append(enter())
+            x = block(x)
+            names.append(js.get_variable_scope().name)
+        return x, names
+
+    net = js.transform(program)
+    for _ in range(3):
+        x, names = net.apply({}, X)
+        assert float(x) == 5.0
+        assert names == ["", "", ""]
 
 
 def test_threads_do_not_share_traces():
