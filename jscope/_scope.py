@@ -246,8 +246,8 @@ class variable_scope:  # noqa: N801 (TF1's name)
         self.in_short = None
 
     def __enter__(self) -> VariableScope:
-        # JAX makes a trace by calling a function, and Python changes context by calling one. So what is entered and left
-        # in one call of a function is left where it was entered, unless that call can be suspended and go on elsewhere.
+        # JAX makes a trace by calling a function, and so does Python with a context. What is entered and left in one
+        # call of a function is left where it was entered, then, unless that call can be suspended and go on elsewhere.
         caller = sys._getframe(1)
         self._entered_in = None if caller.f_code.co_flags & _SUSPENDS else caller
         return current("variable_scope").enter(self)  # type: ignore[return-value]  # the stack makes VariableScopes
