@@ -47,16 +47,22 @@ class Abstract:
 
     Args:
       key: a key of the kind that initializers are called with.
+      expected: name -> (type, argument of the trace that the program is entered in), of variables that may come; for
+        these no placeholder has to be made.
     """
 
     makes_values = True
 
-    def __init__(self, key: jax.Array) -> None:
+    def __init__(self, key: jax.Array, expected: dict[str, tuple[Any, Any]] | None = None) -> None:
         self._key = key
+        self._expected = expected or {}
 
     def make(self, variable: Variable) -> Any:
         if not isinstance(variable.initializer, InitialValue | FromProgram):
             _rng.check_draw(variable.initializer, variable.shape, variable.dtype, self._key)
+        type_, placeholder = self._expected.get(variable.name, (None, None))
+        if type_ is not None and type_.shape == variable.shape and type_.dtype == variable.dtype:
+            return placeholder
         if not isinstance(variable.dtype, np.dtype):  # random keys
             return jax.lax.empty(variable.shape, variable.dtype)
         # One primitive, unlike jnp.zeros; and, unlike lax.empty on JAX 0.10, one that vmap leaves alone.

@@ -20,7 +20,7 @@ from ._replay import NEVER, Reading, Recording
 from ._scope import new_scopes
 from ._show import some
 from ._sources import Abstract, Drawn, Given, Source, abstract_key
-from ._specs import Specs, params_of
+from ._specs import Specs, VariableSpec, params_of
 from ._store import Store
 from ._values import FromProgram
 
@@ -33,7 +33,7 @@ class Transformed:
     `specs`, `init`, `apply` and `update` are the same objects at every access, so `jax.jit(net.apply)` caches.
     """
 
-    __slots__ = ("__dict__", "_fn", "_hint", "_lifted", "_rehearsed", "_scripts")
+    __slots__ = ("__dict__", "_expected", "_fn", "_hint", "_lifted", "_rehearsed", "_scripts")
 
     __name__: str
 
@@ -44,6 +44,7 @@ class Transformed:
         object.__setattr__(self, "_fn", fn)
         object.__setattr__(self, "_hint", Hint())
         object.__setattr__(self, "_rehearsed", ByKind())
+        object.__setattr__(self, "_expected", ByKind())
         object.__setattr__(self, "_scripts", ByKind())
         object.__setattr__(self, "_lifted", ByKind())  # `lift`'s own
         # JAX names a compiled program after its function: jit(net.apply) reads as jit(program).
@@ -261,15 +262,20 @@ class Transformed:
     def _declared(self, key: Any, arguments: Arguments) -> tuple[Specs, frozenset[str]]:
         """What the program declares, and which variables it assigns inside transforms, from an abstract run."""
         rehearsal = Rehearsal()
-        declared: list[Any] = []
+        declared: list[VariableSpec] = []
+        kind = arguments.kind(plain=True)
+        expected = self._expected.get(kind, {})
 
         # A new function each time: JAX caches traces by function, and on a hit the program would not run.
-        def traced(key: jax.Array, arrays: list[Any]) -> None:
-            store = Store(Abstract(key), new_scopes(shown=False), rng=key, carried=rehearsal)
+        def traced(key: jax.Array, arrays: list[Any], placeholders: list[Any]) -> None:
+            at_hand = zip(expected, zip(expected.values(), placeholders, strict=True), strict=True)
+            store = Store(Abstract(key, dict(at_hand)), new_scopes(shown=False), rng=key, carried=rehearsal)
             self._call(store, arguments, lambda out: declared.extend(store.specs()), arrays)
 
-        jax.eval_shape(traced, key, arguments.arrays)
-        inside = self._rehearsed.keep(arguments.kind(plain=True), frozenset(rehearsal.names))
+        jax.eval_shape(traced, key, arguments.arrays, list(expected.values()))
+        types = {spec.name: jax.ShapeDtypeStruct(spec.shape, spec.dtype) for spec in declared}
+        self._expected.keep(kind, types)
+        inside = self._rehearsed.keep(kind, frozenset(rehearsal.names))
         return Specs(declared), inside
 
     def _computed(

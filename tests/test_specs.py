@@ -577,3 +577,39 @@ def test_undeclared_names_are_refused(call):
     assert error.value.faults == ("'tower/kernl' is not declared",)
     with pytest.raises(js.BadTypeError, match="made from a mapping"):
         call(3)
+
+
+def test_specs_of_a_program_that_changes():
+    """What the last `specs` found is only used to be quick: what is asked for is what counts."""
+    shapes = {"a": [2], "b": [3]}
+    net = js.transform(lambda x: [js.get_variable(name, shape, dtype) for name, shape in shapes.items()])
+    dtype = jnp.float32
+    seen = []
+    for shapes, dtype in (
+        ({"a": [2], "b": [3]}, jnp.float32),
+        ({"b": [3], "a": [2]}, jnp.float32),
+        ({"a": [4], "c": []}, jnp.float32),
+        ({"a": [4]}, jnp.int32),
+    ):
+        specs = net.specs(1.0)
+        seen.append([(name, spec.shape, spec.dtype) for name, spec in specs.items()])
+        assert seen[-1] == [(name, tuple(shape), dtype) for name, shape in shapes.items()]
+        assert net.init(jax.random.key(0), 1.0) == js.transform(net.__wrapped__).init(jax.random.key(0), 1.0)
+
+
+def test_specs_again_under_transforms():
+    """The placeholders of a later run come from outside of every transform within the program."""
+
+    def program(x):
+        block = jax.checkpoint(lambda x: jax.vmap(lambda x: x * js.get_variable("w", [2]))(x))
+        x, _ = jax.lax.scan(lambda x, _: (block(x), js.next_key()), x, None, length=2)
+        return x + js.get_variable("b", [2], initializer=js.ones_initializer())
+
+    net = js.transform(program)
+    x = jnp.ones((3, 2))
+    first, again = net.specs(x), net.specs(x)
+    assert [(s.name, s.shape, s.dtype, s.used_at) for s in first.values()] == [
+        (s.name, s.shape, s.dtype, s.used_at) for s in again.values()
+    ]
+    with jax.checking_leaks():
+        assert jax.jit(net.init)(jax.random.key(0), x) == net.init(jax.random.key(0), x)
