@@ -68,10 +68,11 @@ class OpNames:
             taken[key] = 1
             return name
         base, count = key, taken[key]
-        taken[key] = count + 1
         while key in taken:
             key = f"{base}_{count}"
             count += 1
+        # TF1 adds one to the count instead, and tries again what is taken; names are never given back.
+        taken[base] = count
         taken[key] = 1
         return f"{name}_{count - 1}"
 

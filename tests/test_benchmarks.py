@@ -47,6 +47,15 @@ def growth(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, Any
     return run(tmp_path_factory.mktemp("growth"), "growth.py", *sizes)
 
 
+def test_sizes_shows_every_operation(tmp_path: Path) -> None:
+    printed, figures = run(tmp_path, "sizes.py", "--sizes", "10", "20")
+    assert figures["sizes"] == [10, 20]
+    assert {"specs", "specs.init", "apply", "flatten", "params[name]", "get_variable, new"} <= {
+        row["name"] for row in figures["rows"]
+    }
+    assert all(f"| {row['name']} |" in printed and len(row["us"]) == 2 for row in figures["rows"])
+
+
 def test_guard_measures_every_group(guard: tuple[str, dict[str, Any]]) -> None:
     printed, figures = guard
     groups = {row["group"] for row in figures["times"]}

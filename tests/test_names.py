@@ -47,6 +47,37 @@ class TestOpNames:
         given_out = [table.unique(name) for name in asked]
         assert len({name.lower() for name in given_out}) == len(asked)
 
+    @given(st.lists(st.sampled_from(["a", "A", "a_1", "a_2", "a_1_1", "b"]), max_size=30))
+    def test_equals_tensorflows_way_of_counting(self, asked):
+        taken, table = {}, OpNames()
+        for name in asked:
+            key = base = name.lower()
+            count = start = taken.get(key, 0)
+            taken[key] = count + 1
+            while count and key in taken:
+                key = f"{base}_{count}"
+                count += 1
+            if start:
+                taken[key] = 1
+            assert table.unique(name) == (f"{name}_{count - 1}" if start else name)
+
+    def test_is_linear(self):
+        looked_up = 0
+
+        class Counting(dict):
+            def __contains__(self, key):
+                nonlocal looked_up
+                looked_up += 1
+                return super().__contains__(key)
+
+        table = OpNames()
+        table._taken = Counting()
+        for i in range(500):
+            table.unique(f"scope_{i}")
+        for _ in range(500):
+            table.unique("scope")
+        assert looked_up < 4 * 1000
+
     def test_open(self):
         table = OpNames()
         assert table.open("", "a") == "a"
