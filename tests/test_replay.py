@@ -83,6 +83,10 @@ class BoomError(Exception):
     pass
 
 
+class StopError(Exception):
+    pass
+
+
 class Player:
     """Makes the calls of a random program and notes what comes of each."""
 
@@ -92,12 +96,17 @@ class Player:
         self.kept_scopes = [js.variable_scope("kept"), js.variable_scope(None, "layer")]
         self.captured = None
 
-    def program(self, ops, x):
-        x = self.play(ops, x)
-        self.seen.append([(v.name, v.key, v.shape, v.trainable, v.created_at) for v in js.global_variables()])
-        with js.variable_scope(None, "layer") as scope:
-            self.seen.append((scope.name, scope.original_name_scope))
+    def program(self, ops, x, listing):
+        with contextlib.suppress(StopError):
+            x = self.play(ops, x)
+        if listing:
+            self.seen.append([(v.name, v.key, v.shape, v.trainable, v.created_at) for v in js.global_variables()])
+            with js.variable_scope(None, "layer") as scope:
+                self.seen.append((scope.name, scope.original_name_scope))
         return jnp.sin(x)
+
+    def do_stop(self, x):
+        raise StopError
 
     def play(self, ops, x):
         for op, *details in ops:
@@ -193,17 +202,15 @@ class Runs:
     """A program whose calls can be exchanged, so that one run can differ from the last."""
 
     def __init__(self):
-        self.ops = []
-        self.player = None
-        self.net = js.transform(lambda x: self.player.program(self.ops, x))
+        self.net = js.transform(lambda x: self.player.program(self.ops, x, self.listing))
 
     def specs(self, ops):
-        self.ops, self.player = ops, Player([])
+        self.ops, self.player, self.listing = ops, Player([]), False
         return self.net.specs(X)
 
-    def run(self, ops, tree):
+    def run(self, ops, tree, listing=False):
         """What is noted, and the names of the operations, of one run on `tree`."""
-        self.ops = ops
+        self.ops, self.listing = ops, listing
 
         def apply(params, x):
             self.player = Player(list(params._leaves))
@@ -221,54 +228,67 @@ def tree_for(*programs):
     return js.Params(leaves)
 
 
-@few
-@given(programs)
-def test_the_same_calls_again(ops):
-    runs, tree = Runs(), tree_for(ops)
-    first = runs.run(ops, tree)
-    for _ in range(2):
-        assert runs.run(ops, tree) == first
-
-
-@few
-@given(programs, programs, programs, st.data())
-def test_calls_that_change_after_a_while(ops, other, third, data):
-    kept = data.draw(st.integers(0, len(ops)))
-    other = ops[:kept] + other
-    tree = tree_for(ops, other, third)
-    runs = Runs()
-    for program in (ops, other, third, other):
-        assert runs.run(program, tree) == Runs().run(program, tree)
-
-
-simple = st.recursive(
-    st.tuples(st.just("get"), names, st.booleans(), st.sampled_from([None, "new", "kept"]), st.none(), st.none()),
-    lambda call: st.tuples(
-        st.just("scope"), names, st.none(), st.just(js.AUTO_REUSE), st.just(True), st.lists(call, max_size=3)
-    ),
-    max_leaves=12,
-)
+def inserted(ops, new, place):
+    """`ops` with `new` at the place-th place, counted through all that is nested in them; and the places left."""
+    found = []
+    for op in ops:
+        if place == 0:
+            found += new
+        place -= 1
+        if isinstance(op[-1], list):
+            inside, place = inserted(op[-1], new, place)
+            op = (*op[:-1], inside)
+        found.append(op)
+    if place == 0:
+        found += new
+    return found, place - 1
 
 
 def shared(ops):
     return [("scope", "all", None, js.AUTO_REUSE, True, ops)]
 
 
-@few
-@given(st.lists(simple, max_size=5), st.lists(simple, max_size=3))
-def test_scripts_that_are_followed_to_the_end(ops, end):
-    def alone():
-        runs = Runs()
-        runs.net = js.transform(lambda x: runs.player.play(shared(runs.ops), x))
-        return runs
+# Only calls that scripts have, and that never fail.
+written = st.recursive(
+    st.one_of(
+        st.tuples(st.just("get"), names, st.booleans(), st.sampled_from([None, "new", "kept"]), st.none(), st.none()),
+        st.just(("key",)),
+        st.just(("lift",)),
+    ),
+    lambda call: st.one_of(
+        st.tuples(
+            *(st.just("scope"), names, st.none(), st.sampled_from([None, js.AUTO_REUSE]), st.booleans()),
+            st.lists(call, max_size=3),
+        ),
+        st.tuples(st.just("scope"), st.none(), names, st.none(), st.just(True), st.lists(call, max_size=3)),
+        st.tuples(st.just("checkpoint"), st.lists(call, max_size=3)),
+    ),
+    max_leaves=12,
+)
 
-    runs, tree = alone(), tree_for(shared(ops + end))
+
+@few
+@given(st.lists(written, max_size=4).map(shared), programs, st.integers(0, 12), st.booleans())
+def test_runs_that_leave_the_script(ops, new, place, stops):
+    """Anything is called in the middle of what a script has; after it comes the rest of that, or nothing."""
+    other = inserted(ops, [*new, ("stop",)] if stops else new, place)[0]
+    runs, tree = Runs(), tree_for(ops, other)
     first = runs.run(ops, tree)
     assert follows(runs.net)
     assert runs.run(ops, tree) == first
     assert follows(runs.net)
-    assert runs.run(ops + end, tree) == alone().run(ops + end, tree)
-    assert follows(runs.net) == (not end)
+    assert runs.run(other, tree, listing=True) == Runs().run(other, tree, listing=True)
+    assert runs.run(ops, tree) == first
+
+
+@few
+@given(programs, programs, st.booleans())
+def test_runs_of_any_programs(ops, other, listing):
+    runs, tree = Runs(), tree_for(ops, other)
+    first = runs.run(ops, tree)
+    assert runs.run(ops, tree) == first
+    assert runs.run(other, tree, listing) == Runs().run(other, tree, listing)
+    assert runs.run(ops, tree) == first
 
 
 # What is followed, and what is not ----------------------------------------------------------------------------------
@@ -489,17 +509,19 @@ def test_an_instance_that_is_entered_again():
     one = []
 
     def program():
-        seen = []
-        for _ in range(2):
-            with one[0] if one else js.variable_scope(None, "layer") as scope:
-                seen.append(scope)
-        return [scope.name for scope in seen]
+        return [get(one[0] if one else js.variable_scope(None, "layer")) for _ in range(2)]
+
+    def get(scope):
+        with scope, js.variable_scope("", reuse=js.AUTO_REUSE):
+            return js.get_variable("v", [])
 
     net = js.transform(program)
-    assert net.apply({}) == ["layer", "layer_1"]
-    assert net.apply({}) == ["layer", "layer_1"]
+    tree = js.Params({"layer//v": jnp.float32(0), "layer_1//v": jnp.float32(1)})
+    for _ in range(2):
+        assert net.apply(tree) == [0, 1]
+    assert follows(net)
     one.append(js.variable_scope(None, "layer"))
-    assert net.apply({}) == ["layer", "layer"] == js.transform(program).apply({})
+    assert net.apply(tree) == [0, 0] == js.transform(program).apply(tree)
 
 
 def test_nothing_of_a_run_is_kept():
