@@ -36,6 +36,8 @@ SHOWN_BY = {
     "Comparison": "Specs.compare",
     "Template": "make_template",
     "Transformed": "transform",
+    "checkpoint.AssignReport": "checkpoint.assign_from",
+    "checkpoint.Assigned": "checkpoint.assign_from",
     "checkpoint.Checkpoint": "checkpoint.load_tf",
     "checkpoint.CheckpointList": "checkpoint.list_tf",
 }

@@ -1,16 +1,32 @@
-"""Checkpoints of TensorFlow, read and written without TensorFlow.
+"""Checkpoints: saved and loaded, in formats of others too, and fitted to a program.
 
 A room: it may use jscope's public names, never jscope's private modules nor another room. `import jscope` does not
-import it. The extra `checkpoint` makes checksums fast and reads compressed files; nothing else needs it.
+import it. The extra `checkpoint` makes checksums fast, reads compressed files and shows how far a long read is;
+nothing else needs it.
 """
 
 from __future__ import annotations
 
-from .load import list_tf, load_tf
+from .assign import assign_from
+from .bundle_writer import save_tf
 from .loaded import Checkpoint, CheckpointList
-from .save import save_tf
+from .opening import list_tf, load, load_tf, open
+from .report import Assigned, AssignReport
+from .safetensors_file import save
 
-__all__ = ["Checkpoint", "CheckpointList", "list_tf", "load_tf", "save_tf"]
+__all__ = [
+    "Assigned",
+    "AssignReport",
+    "Checkpoint",
+    "CheckpointList",
+    "assign_from",
+    "list_tf",
+    "load",
+    "load_tf",
+    "open",
+    "save",
+    "save_tf",
+]
 
 # Tracebacks, pickles and documentation name what users import, not the file that it happens to be written in.
 for _name in __all__:

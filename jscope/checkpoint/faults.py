@@ -32,7 +32,7 @@ def fault(what: str, *, kind: str, fix: str, asked: str = "", exists: str = "") 
 
 
 def damaged(path: Path, offset: int, what: str) -> js.CheckpointError:
-    """The bytes at `offset` are not what TensorFlow writes."""
+    """The bytes at `offset` are not what the format has there."""
     return fault(f"{os.fspath(path)} is damaged at byte {offset}: {what}.", kind="damaged", fix=COPY_AGAIN)
 
 

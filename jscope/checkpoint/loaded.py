@@ -1,9 +1,10 @@
-"""What `load_tf` and `list_tf` give: mappings that read no more than what is asked for."""
+"""What `open`, `load_tf` and `list_tf` give: mappings that read no more than what is asked for."""
 
 from __future__ import annotations
 
 import difflib
 import math
+import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 import jscope as js
 
 from .faults import user_line
+from .progress import bar
 from .tensors import Contents
 
 
@@ -35,6 +37,11 @@ class _Named(Mapping[str, Any]):
         """Entries that are no arrays of numbers, by name, and why each is left out."""
         return dict(self._contents.skipped)
 
+    @property
+    def metadata(self) -> dict[str, str]:
+        """Texts by name that `save` was given; other formats have none."""
+        return dict(self._contents.metadata)
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)
 
@@ -56,11 +63,11 @@ class _Named(Mapping[str, Any]):
             where=user_line(),
             exists=f"{len(self)} arrays",
             near=lambda: difflib.get_close_matches(str(name), self._names),
-            fix="use one of its names; print(list_tf(path)) shows them",
+            fix="use one of its names; print(checkpoint) shows them",
         )
 
     def __repr__(self) -> str:
-        size = sum(_bytes(tensor) for tensor in self._contents.tensors.values())
+        size = sum(bytes_of_spec(tensor) for tensor in self._contents.tensors.values())
         skipped = f", {len(self._contents.skipped)} skipped" if self._contents.skipped else ""
         return f"{type(self).__name__}({self.path!r}, {len(self)} arrays, {_format_bytes(size)}{skipped})"
 
@@ -68,7 +75,7 @@ class _Named(Mapping[str, Any]):
         rows = [("name", "dtype", "shape", "bytes")]
         for name in self._names:
             tensor = self._contents.tensors[name]
-            rows.append((name, tensor.dtype.name, str(tensor.shape), _format_bytes(_bytes(tensor))))
+            rows.append((name, tensor.dtype.name, str(tensor.shape), _format_bytes(bytes_of_spec(tensor))))
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
         skipped = [f"skipped: '{name}' {why}" for name, why in sorted(self._contents.skipped.items())]
@@ -76,14 +83,16 @@ class _Named(Mapping[str, Any]):
 
 
 class Checkpoint(_Named):
-    """The arrays of a checkpoint by name: flat, immutable, and each read when it is asked for. `load_tf` makes it.
+    """The arrays of a checkpoint by name: flat, immutable, and each read when it is asked for.
 
-    `checkpoint["tower/kernel"]` reads that array into memory of its own, and again each time; `js.Params(checkpoint)`
-    reads all of them. Nothing stays open: where the files change in between, reading ends in a `CheckpointError`.
+    `open` and `load_tf` make it. `checkpoint["tower/kernel"]` reads that array into memory of its own, and again each
+    time; `js.Params(checkpoint)` and `checkpoint.read()` read all of them. Nothing stays open: where the files change
+    in between, reading ends in a `CheckpointError`.
 
     Attributes:
       path: the prefix of the checkpoint, or its file.
       skipped: entries that are no arrays of numbers, by name, and why each is left out.
+      metadata: texts by name that `save` was given; other formats have none.
     """
 
     __slots__ = ("_verify",)
@@ -95,6 +104,19 @@ class Checkpoint(_Named):
     def __getitem__(self, name: str) -> np.ndarray:
         return self._tensor(name).read(self._verify)
 
+    def read(self, *, progress: bool | None = None) -> js.Params:
+        """All arrays, as a tree.
+
+        Args:
+          progress: whether a bar shows how far it is. None: where it takes long enough to be worth one, standard error
+            is a terminal and the extra `jscope[checkpoint]` is installed.
+        """
+        return js.Params(read_all(self, progress=progress))
+
+    def listing(self) -> CheckpointList:
+        """Shapes and dtypes in place of arrays."""
+        return CheckpointList(self._contents)
+
 
 class CheckpointList(_Named):
     """Shape and dtype of each array in a checkpoint, as `jax.ShapeDtypeStruct`, by name. `list_tf` makes it.
@@ -104,6 +126,7 @@ class CheckpointList(_Named):
     Attributes:
       path: the prefix of the checkpoint, or its file.
       skipped: entries that are no arrays of numbers, by name, and why each is left out.
+      metadata: texts by name that `save` was given; other formats have none.
     """
 
     __slots__ = ()
@@ -113,7 +136,20 @@ class CheckpointList(_Named):
         return jax.ShapeDtypeStruct(tensor.shape, tensor.dtype)
 
 
-def _bytes(tensor: Any) -> int:
+def read_all(arrays: Mapping[str, Any], *, progress: bool | None = None) -> dict[str, Any]:
+    """What the mapping holds; where that is a `Checkpoint`, it is read with a bar."""
+    if not isinstance(arrays, Checkpoint):
+        return dict(arrays)
+    sizes = {name: bytes_of_spec(spec) for name, spec in arrays.listing().items()}
+    with bar(f"reading {os.path.basename(arrays.path)}", sum(sizes.values()), progress) as advance:
+        read = {}
+        for name, size in sizes.items():
+            read[name] = arrays[name]
+            advance(size)
+    return read
+
+
+def bytes_of_spec(tensor: Any) -> int:
     return math.prod(tensor.shape) * tensor.dtype.itemsize
 
 

@@ -1,4 +1,4 @@
-"""What both formats give: arrays by name, each of which can be read, and what was left out."""
+"""What each format gives: arrays by name, each of which can be read, and what was left out."""
 
 from __future__ import annotations
 
@@ -30,8 +30,10 @@ class Contents:
       path: where, as users name it.
       tensors: the arrays by name.
       skipped: why other entries are none, by name.
+      metadata: what else the file says, texts by name.
     """
 
     path: str
     tensors: dict[str, Tensor]
     skipped: dict[str, str]
+    metadata: dict[str, str] = dataclasses.field(default_factory=dict)

@@ -7,17 +7,18 @@ import itertools
 import os
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, BinaryIO
+from typing import Any
 
-import jax
 import numpy as np
 
 import jscope as js
 
+from .atomic import flush, flush_directory, unwritable
 from .bundle import data_path, read_index
 from .crc32c import crc32c, masked
 from .dtypes import NUMBERS, put_shape
 from .faults import Path, fault
+from .leaves import bytes_of, kind_of
 from .table_writer import write_table
 from .wire import put_block, put_fixed32, put_integer
 
@@ -73,12 +74,10 @@ def save_tf(path: Path, params: Mapping[str, Any]) -> None:
                 os.remove(prefix + _TEMPORARY)
             raise
         os.replace(temporary, prefix + ".index")
-        _flush_directory(prefix)
+        flush_directory(prefix)
         _remove_data(prefix, lambda count: count != shards)
     except OSError as error:
-        what = f"The checkpoint {prefix} can't be written: {error.strerror or error}."
-        fix = "save to a directory that exists, has room, and may be written"
-        raise fault(what, kind="unwritable", fix=fix) from error
+        raise unwritable(prefix, error) from error
 
 
 def _checked(prefix: str, params: Mapping[str, Any]) -> dict[bytes, Any]:
@@ -95,20 +94,13 @@ def _checked(prefix: str, params: Mapping[str, Any]) -> dict[bytes, Any]:
         if not key or key.startswith(b"\0"):
             what = f"An array can't be saved by the name {name!r}."
             raise fault(what, kind="bad_key", fix="rename it: names are text, not empty, and do not start with a zero")
-        kind = _kind(leaf)
+        kind = kind_of(leaf)
         if kind not in _KNOWN:
             what = f"'{name}' is no array that TensorFlow could read, but {kind}."
             fix = f"convert it to one of {', '.join(_KNOWN)}; of a key of jax.random, save jax.random.key_data(key)"
             raise fault(what, kind="bad_dtype", fix=fix)
         arrays[key] = leaf
     return dict(sorted(arrays.items()))
-
-
-def _kind(leaf: Any) -> str:
-    """The name of an array's dtype; of anything else that of its type."""
-    if isinstance(leaf, jax.Array | np.ndarray | np.generic):
-        return leaf.dtype.name
-    return np.asarray(leaf).dtype.name if isinstance(leaf, bool | int | float | complex) else type(leaf).__name__
 
 
 def _free_number_of_shards(prefix: str) -> int:
@@ -129,17 +121,15 @@ def _write_data(prefix: str, shards: int, arrays: dict[bytes, Any]) -> dict[byte
     offset = 0
     with open(data_path(prefix, 0, shards), "xb") as file:
         for key, leaf in arrays.items():
-            array = np.asarray(leaf)
-            array = array.astype(array.dtype.newbyteorder("<"), order="C", copy=False)
-            data = array.reshape(-1).view(np.uint8)
+            array, data = bytes_of(leaf)
             file.write(data.data)
             entries[key] = _entry(array, offset, masked(crc32c(data)))
             offset += data.size
-        _flush(file)
+        flush(file)
     for empty in range(1, shards):
         with open(data_path(prefix, empty, shards), "xb") as file:
-            _flush(file)
-    _flush_directory(prefix)
+            flush(file)
+    flush_directory(prefix)
     return entries
 
 
@@ -159,23 +149,8 @@ def _write_index(prefix: str, entries: Mapping[bytes, bytes]) -> str:
     temporary = prefix + _TEMPORARY
     with open(temporary, "wb") as file:
         file.writelines(write_table(entries))
-        _flush(file)
+        flush(file)
     return temporary
-
-
-def _flush(file: BinaryIO) -> None:
-    file.flush()
-    os.fsync(file.fileno())
-
-
-def _flush_directory(path: str) -> None:
-    """Makes names last; where the system has no such thing, they do by themselves."""
-    if hasattr(os, "O_DIRECTORY"):
-        handle = os.open(os.path.dirname(path) or ".", os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
 
 
 def _data_files(prefix: str) -> dict[int, list[str]]:

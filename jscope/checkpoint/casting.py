@@ -1,0 +1,41 @@
+"""Which dtypes may become which: precision may be lost, never kind nor range."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+_KINDS = (jnp.bool_, jnp.integer, jnp.floating, jnp.complexfloating)  # each may become those behind it
+
+
+def cast_fault(old: Any, new: Any) -> str:
+    """Why arrays of dtype `old` can't become arrays of dtype `new`, `""` if they can."""
+    kinds = [next((i for i, kind in enumerate(_KINDS) if jnp.issubdtype(dtype, kind)), None) for dtype in (old, new)]
+    if None in kinds or kinds[0] > kinds[1]:  # type: ignore[operator]
+        return f"has dtype {old}, which can't be cast to {new}"
+    return ""
+
+
+def cast_array(array: Any, dtype: Any) -> np.ndarray:
+    """The array in that dtype.
+
+    Raises:
+      ValueError: if a value is out of its range.
+    """
+    old = np.asarray(array)
+    with np.errstate(over="ignore", invalid="ignore"):
+        new = old.astype(dtype)
+    if jnp.issubdtype(old.dtype, jnp.integer) and jnp.issubdtype(dtype, jnp.integer):
+        limits = jnp.iinfo(dtype)
+        fits = not old.size or (int(old.min()) >= int(limits.min) and int(old.max()) <= int(limits.max))
+    elif old.dtype == np.bool_:
+        fits = True
+    else:
+        # float8_e4m3fn has no infinity: there what is out of range becomes NaN.
+        fits = bool((np.isfinite(new) >= np.isfinite(old)).all())
+    if not fits:
+        raise ValueError(f"has values that are out of the range of {jax.dtypes.canonicalize_dtype(dtype)}")
+    return new

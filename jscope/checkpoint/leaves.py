@@ -1,0 +1,24 @@
+"""What can be saved: the values in a tree that are arrays of numbers, and their bytes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import numpy as np
+
+ADVICE = "of a key of jax.random, save jax.random.key_data(key)"
+
+
+def kind_of(leaf: Any) -> str:
+    """The name of an array's dtype; of anything else that of its type."""
+    if isinstance(leaf, jax.Array | np.ndarray | np.generic):
+        return leaf.dtype.name
+    return np.asarray(leaf).dtype.name if isinstance(leaf, bool | int | float | complex) else type(leaf).__name__
+
+
+def bytes_of(leaf: Any) -> tuple[np.ndarray, np.ndarray]:
+    """(the array in C order and little-endian, its bytes)."""
+    array = np.asarray(leaf)
+    array = array.astype(array.dtype.newbyteorder("<"), order="C", copy=False)
+    return array, array.reshape(-1).view(np.uint8)

@@ -1,0 +1,56 @@
+"""What `assign_from` did."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import jscope as js
+
+
+@dataclasses.dataclass(frozen=True)
+class AssignReport:
+    """What became of each name; `str` of it is a table. `assign_from` makes it.
+
+    Attributes:
+      loaded: names whose values came from the source.
+      kept: names that the source lacks, whose values in the target stayed.
+      initialised: names that the source lacks, whose values were made anew.
+      unused: names of the source that nothing took.
+      cast: from name to how its dtype was changed; all of them are loaded.
+      sources: from each loaded name to its name in the source.
+    """
+
+    loaded: tuple[str, ...]
+    kept: tuple[str, ...]
+    initialised: tuple[str, ...]
+    unused: tuple[str, ...]
+    cast: Mapping[str, str]
+    sources: Mapping[str, str]
+
+    def __str__(self) -> str:
+        rows = [("state", "name", "note")]
+        for name in self.loaded:
+            source, cast = self.sources[name], self.cast.get(name, "")
+            notes = [f"from {source}"] * (source != name) + [cast] * bool(cast)
+            rows.append(("cast" if cast else "loaded", name, ", ".join(notes)))
+        for state in ("kept", "initialised", "unused"):
+            rows += [(state, name, "") for name in getattr(self, state)]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
+        states = {"loaded": f" ({len(self.cast)} cast)", "kept": "", "initialised": "", "unused": ""}
+        counts = ", ".join(f"{len(getattr(self, state))} {state}{note}" for state, note in states.items())
+        return "\n".join([*lines, counts])
+
+
+class Assigned(NamedTuple):
+    """What `assign_from` gives: `params, report = assign_from(...)`.
+
+    Attributes:
+      params: the target's tree with the source's values.
+      report: an `AssignReport`.
+    """
+
+    params: js.Params
+    report: AssignReport
