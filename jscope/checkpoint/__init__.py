@@ -13,6 +13,7 @@ from .loaded import Checkpoint, CheckpointList
 from .opening import list_tf, load, load_tf, open
 from .report import Assigned, AssignReport
 from .safetensors_file import save
+from .stacking import stack, unstack
 
 __all__ = [
     "Assigned",
@@ -26,6 +27,8 @@ __all__ = [
     "open",
     "save",
     "save_tf",
+    "stack",
+    "unstack",
 ]
 
 # Tracebacks, pickles and documentation name what users import, not the file that it happens to be written in.

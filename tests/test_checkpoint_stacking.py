@@ -1,0 +1,127 @@
+"""`stack` and `unstack`: one undoes the other, and what is no set of equal layers is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import jscope as js
+from jscope import testing
+from jscope.checkpoint import assign_from, load_tf, stack, unstack
+
+GPT2 = Path(__file__).parent / "data" / "gpt2_small.ckpt"
+
+
+def layers_of(count, name="h%d", **more):
+    return {name % i: {"w": np.full((2, 3), i, np.float32), "s/b": np.full((), i)} for i in range(count)} | more
+
+
+def faults_of(f, *args, **kwargs):
+    with pytest.raises(js.ParamsMismatchError) as info:
+        f(*args, **kwargs)
+    assert info.value.where.startswith(__file__)
+    assert info.value.fix
+    return list(info.value.faults)
+
+
+@given(
+    names=st.lists(testing.names(), min_size=1, max_size=4, unique=True),
+    count=st.integers(1, 12),
+    start=st.integers(0, 11),
+    width=st.sampled_from(["%d", "%02d", "%03d"]),
+)
+@settings(max_examples=80, deadline=None)
+def test_one_undoes_the_other(names, count, start, width):
+    layers = f"encoder/layer_{width}/x"
+    tree = js.Params({f"{layers % (start + i)}/{n}": np.full((2, 1), i) for n in names for i in range(count)})
+    tree |= {"encoder/layer_x": np.ones(1), "layer_0/w": np.ones(2)}
+    stacked = stack(tree, layers, to="layers", start=start)
+    assert set(stacked.names) == {f"layers/{n}" for n in names} | {"encoder/layer_x", "layer_0/w"}
+    assert {array.shape for array in stacked["layers"].flat().values()} == {(count, 2, 1)}
+    assert unstack(stacked, "layers", to=layers, start=start) == tree
+
+
+def test_values_are_in_order_of_the_numbers():
+    stacked = stack(layers_of(12), "h%d", to="h")
+    np.testing.assert_array_equal(stacked["h/w"][:, 0, 0], range(12))
+    np.testing.assert_array_equal(stacked["h/s/b"], range(12))
+
+
+@pytest.mark.parametrize("make", [jnp.asarray, lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), np.asarray])
+def test_kinds_of_arrays(make):
+    tree = js.Params(layers_of(3)).map_with_name(lambda name, leaf: make(leaf))
+    stacked = stack(tree, "h%d", to="all")
+    assert stacked["all/w"].shape == (3, 2, 3)
+    assert type(stacked["all/w"]) is type(tree["h0/w"])
+    assert unstack(stacked, "all", to="h%d") == tree
+
+
+def test_under_jit():
+    tree = js.Params(layers_of(3))
+    np.testing.assert_array_equal(jax.jit(lambda t: stack(t, "h%d", to="h"))(tree)["h/w"][:, 0, 0], range(3))
+
+
+def test_a_checkpoint_with_layers_into_a_scanned_model():
+    """And back: the names of GPT-2 in TensorFlow, and one array for all layers in the program."""
+    given = load_tf(GPT2)
+    target = stack(given.listing(), "model/h%d", to="model/h")
+    params, report = assign_from(target, stack(given, "model/h%d", to="model/h"))
+    assert len(report.loaded) == 4 + 12
+    np.testing.assert_array_equal(params["model/h/mlp/c_fc/w"][1], given["model/h1/mlp/c_fc/w"])
+    back, _ = assign_from(given.listing(), unstack(params, "model/h", to="model/h%d"))
+    assert back == js.Params(given)
+
+
+def test_layers_that_differ():
+    tree = layers_of(4)
+    del tree["h1"]
+    del tree["h3"]["w"]
+    tree["h2"]["w"] = np.ones((2, 3))
+    tree |= {"all/w": np.ones(1), "all/z": np.ones(1)}
+    assert faults_of(stack, tree, "h%d", to="all") == [
+        "there are 3 layers, but no 'h1'",
+        "'h3/w' is missing",
+        "'h2/w' is float64 of shape (2, 3), 'h0/w' is float32 of shape (2, 3)",
+        "'all/w' is there already",
+        "'all/w' lies in the scope that is to hold the layers",
+        "'all/z' lies in the scope that is to hold the layers",
+    ]
+
+
+def test_layers_that_are_not_there():
+    assert faults_of(stack, {"a": 1}, "h%d", to="h") == ["no name starts with h0/"]
+    assert faults_of(stack, layers_of(3), "h%d", to="h", start=1) == [
+        "there is 'h0', before the first one",
+        "there are 3 layers, but no 'h3'",
+    ]
+    assert faults_of(stack, {"h1": 1, "h01/w": np.ones(1)}, "h%d", to="h") == ["no name starts with h0/"]
+
+
+def test_what_can_not_be_taken_apart():
+    assert faults_of(unstack, {"a": 1}, "h", to="h%d") == ["no name starts with h/"]
+    tree = {"h": {"a": np.ones(3), "b": np.ones(2), "c": np.ones(()), "d": 1.0, "e": np.ones((0, 2))}}
+    assert [fault.partition(",")[0] for fault in faults_of(unstack, tree, "h", to="h%d")] == [
+        "'h/b'", "'h/c'", "'h/d'", "'h/e'",
+    ]  # fmt: skip
+    assert faults_of(unstack, {"h/w": np.ones((0, 2))}, "h", to="h%d") == [
+        "'h/w', float64 of shape (0, 2), is nothing along a first axis"
+    ]
+    assert faults_of(unstack, {"h/w": np.ones(2), "h1/w": 1}, "h", to="h%d") == ["'h1/w' is there already"]
+
+
+@pytest.mark.parametrize("layers", ["h", "h%d/%d", "h%s", "h%d/", "100%h%d", 3])
+def test_names_of_layers(layers):
+    for call in (lambda: stack({}, layers, to="h"), lambda: unstack({}, "h", to=layers)):
+        with pytest.raises(js.BadArgumentError, match="one %d in it"):
+            call()
+    for scope in ("", "h/", 3):
+        with pytest.raises(js.BadArgumentError, match="no name of a scope"):
+            stack({}, "h%d", to=scope)
+        with pytest.raises(js.BadArgumentError, match="no name of a scope"):
+            unstack({}, scope, to="h%d")
