@@ -18,6 +18,7 @@ import jax
 import models
 import numpy as np
 import pytest
+import reading
 import suite
 from models import maths
 
@@ -227,3 +228,11 @@ def test_initial_values_of_models_are_alike(library: str) -> None:
             assert leaf.std() == pytest.approx(maths.STDDEV, rel=0.25)
         else:
             np.testing.assert_array_equal(leaf, np.full(leaf.shape, name == "scale", np.float32))
+
+
+def test_reading_checkpoints(tmp_path: Path) -> None:
+    rounds = reading.measured(tmp_path, 1 << 20, 2)
+    assert {len(taken) for taken in rounds.values()} == {2}
+    table = reading.report(rounds, 1 << 20).splitlines()
+    assert table[0] == "0.00 GB, 2 rounds, checksums by google-crc32c"
+    assert [line.partition("  ")[0] for line in table[1:]] == list(rounds)

@@ -17,7 +17,8 @@ class File:
     """A regular file as it was when this object was made. Nothing stays open.
 
     Pieces are read into memory of their own, not mapped: a mapped file that somebody shortens ends the process, and one
-    that somebody rewrites changes arrays that were checked already.
+    that somebody rewrites changes arrays that were checked already. That costs a copy: by `tests/benchmarks/reading.py`
+    1 GB in the system's cache takes 0.60 s, and the checksums of the mapped file alone 0.20 s.
 
     Attributes:
       path: where it is.

@@ -31,6 +31,7 @@ _DAMAGE = (
     ArithmeticError,
     EOFError,
     LookupError,
+    OSError,
     RuntimeError,
     SyntaxError,
     TypeError,
@@ -53,6 +54,8 @@ def read_npz(path: str) -> Contents:
     tensors, skipped = {}, {}
     try:
         with zipfile.ZipFile(path) as archive:
+            if sum(info.compress_size for info in archive.infolist()) > file.size:
+                raise ValueError("the files in it overlap")  # else a small one could stand for any number of large ones
             for info in archive.infolist():
                 name = info.filename.removesuffix(".npy")
                 if name in tensors or name in skipped:
