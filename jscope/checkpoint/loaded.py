@@ -69,17 +69,15 @@ class _Named(Mapping[str, Any]):
     def __repr__(self) -> str:
         size = sum(bytes_of_spec(tensor) for tensor in self._contents.tensors.values())
         skipped = f", {len(self._contents.skipped)} skipped" if self._contents.skipped else ""
-        return f"{type(self).__name__}({self.path!r}, {len(self)} arrays, {_format_bytes(size)}{skipped})"
+        return f"{type(self).__name__}({self.path!r}, {len(self)} arrays, {format_bytes(size)}{skipped})"
 
     def __str__(self) -> str:
         rows = [("name", "dtype", "shape", "bytes")]
         for name in self._names:
             tensor = self._contents.tensors[name]
-            rows.append((name, tensor.dtype.name, str(tensor.shape), _format_bytes(bytes_of_spec(tensor))))
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
+            rows.append((name, tensor.dtype.name, str(tensor.shape), format_bytes(bytes_of_spec(tensor))))
         skipped = [f"skipped: '{name}' {why}" for name, why in sorted(self._contents.skipped.items())]
-        return "\n".join([repr(self), *lines, *skipped])
+        return "\n".join([repr(self), text_table(rows), *skipped])
 
 
 class Checkpoint(_Named):
@@ -149,11 +147,19 @@ def read_all(arrays: Mapping[str, Any], *, progress: bool | None = None) -> dict
     return read
 
 
+def text_table(rows: list[tuple[str, ...]]) -> str:
+    """Left-aligned columns."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows)
+
+
 def bytes_of_spec(tensor: Any) -> int:
+    """How many an array of that shape and dtype takes."""
     return math.prod(tensor.shape) * tensor.dtype.itemsize
 
 
-def _format_bytes(count: float) -> str:
+def format_bytes(count: float) -> str:
+    """`1.5 MB`: decimal units."""
     for unit in ("B", "kB", "MB", "GB"):
         if count < 1000:
             return f"{count:.4g} {unit}"

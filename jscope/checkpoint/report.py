@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 import jscope as js
 
+from .loaded import text_table
+
 
 @dataclasses.dataclass(frozen=True)
 class AssignReport:
@@ -37,11 +39,9 @@ class AssignReport:
             rows.append(("cast" if cast else "loaded", name, ", ".join(notes)))
         for state in ("kept", "initialised", "unused"):
             rows += [(state, name, "") for name in getattr(self, state)]
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
         states = {"loaded": f" ({len(self.cast)} cast)", "kept": "", "initialised": "", "unused": ""}
         counts = ", ".join(f"{len(getattr(self, state))} {state}{note}" for state, note in states.items())
-        return "\n".join([*lines, counts])
+        return f"{text_table(rows)}\n{counts}"
 
 
 class Assigned(NamedTuple):

@@ -1,0 +1,241 @@
+"""`python -m jscope`: what it prints, what it writes, and its exit status."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jscope import checkpoint
+from jscope.checkpoint.command import main
+
+DATA = Path(__file__).parent / "data"
+GPT2 = str(DATA / "gpt2_small.ckpt")
+MISC = str(DATA / "misc_v2.ckpt")
+ARRAYS = {
+    "tower": {"kernel": np.arange(6, dtype=np.float32).reshape(2, 3), "bias": np.zeros(3, np.float32)},
+    "half": np.array([1.5, np.inf], jnp.bfloat16),
+    "on": np.array([True, False, True]),
+    "step": np.int64(7),
+}
+
+
+@pytest.fixture
+def run(capsys, tmp_path, monkeypatch):
+    """(exit status, standard output, standard error) of a command line, run where the files are."""
+    monkeypatch.chdir(tmp_path)
+    checkpoint.save("m.safetensors", ARRAYS, metadata={"note": "first"})
+
+    def call(*arguments):
+        try:
+            status = main(arguments)
+        except SystemExit as exit:
+            status = exit.code
+        return status, *capsys.readouterr()
+
+    return call
+
+
+def test_as_a_process():
+    """Piped, as everything here: no colours."""
+    command = [sys.executable, "-m", "jscope", "ls", GPT2, "--match", "ln_f"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == [
+        "name          dtype    shape  bytes",
+        "model/ln_f/b  float32  24     96 B",
+        "model/ln_f/g  float32  24     96 B",
+        "2 arrays, 48 numbers, 192 B",
+    ]
+    command = f"{sys.executable} -m jscope show {GPT2} model/wte --all | head -n 1; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "model/wte  float32  50x24  4.8 kB\n"
+
+
+def test_ls(run):
+    status, out, _ = run("ls", "m.safetensors")
+    assert status == 0
+    assert out.splitlines() == [
+        "name          dtype     shape   bytes",
+        "half          bfloat16  2       4 B",
+        "on            bool      3       3 B",
+        "step          int64     scalar  8 B",
+        "tower/bias    float32   3       12 B",
+        "tower/kernel  float32   2x3     24 B",
+        "5 arrays, 15 numbers, 51 B",
+        "metadata: note = first",
+    ]
+    assert "skipped: 'str' holds strings" in run("ls", MISC)[1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "lines"),
+    [
+        (["tower/kernel"], [
+            "tower/kernel  float32  2x3  24 B",
+            "min 0  max 5  mean 2.5  std 1.70783  zeros 1",
+            "[[0., 1., 2.],",
+            " [3., 4., 5.]]",
+        ]),
+        (["tower/kernel", "--slice", ":,-1"], [
+            "tower/kernel  float32  2x3  24 B",
+            "[:,-1]  2",
+            "min 2  max 5  mean 3.5  std 1.5  zeros 0",
+            "[2., 5.]",
+        ]),
+        (["tower/kernel", "--slice", "1, ::2"], [
+            "tower/kernel  float32  2x3  24 B",
+            "[1, ::2]  2",
+            "min 3  max 5  mean 4  std 1  zeros 0",
+            "[3., 5.]",
+        ]),
+        (["half"], [
+            "half  bfloat16  2  4 B",
+            "not finite 1  min 1.5  max 1.5  mean 1.5  std 0  zeros 0",
+            "[1.5, inf]",
+        ]),
+        (["on"], ["on  bool  3  3 B", "true 2 of 3", "[ True, False,  True]"]),
+        (["step"], ["step  int64  scalar  8 B", "min 7  max 7  mean 7  zeros 0", "7"]),
+    ],
+)  # fmt: skip
+def test_show(run, arguments, lines):
+    status, out, _ = run("show", "m.safetensors", *arguments)
+    assert (status, out.splitlines()) == (0, lines)
+
+
+def test_show_of_other_kinds(run):
+    with np.load(DATA / "misc_expected.npz") as expected:
+        for name in expected:
+            status, out, _ = run("show", MISC, name.replace("|", "/"))
+            assert status == 0
+            assert len(out.splitlines()) >= 3
+    assert "..." in run("show", GPT2, "model/wte")[1]
+    assert "..." not in run("show", GPT2, "model/wte", "--all")[1]
+
+
+@pytest.mark.parametrize("target", ["n.safetensors", "n.npz", "n"])
+def test_convert(run, target):
+    checkpoint.save("m.safetensors", {**ARRAYS, "half": np.ones(2, np.float16)})
+    status, out, err = run("convert", "m.safetensors", target)
+    assert (status, err) == (0, "")
+    form = {"n": "tf"}.get(target, target[2:])
+    assert out == f"5 arrays, 51 B -> {target} ({form})\n"
+    assert checkpoint.load(target) == checkpoint.load("m.safetensors")
+    assert run("diff", "m.safetensors", target)[:2] == (0, "5 in both, no difference\n")
+    status, _, err = run("convert", "m.safetensors", target)
+    assert status == 2
+    assert "is there already. Give --force" in err
+    assert run("convert", "m.safetensors", target, "--force", "--match", "tower")[0] == 0
+    assert checkpoint.load(target).names == ("tower/bias", "tower/kernel")
+
+
+def test_convert_tensorflows(run):
+    status, _, err = run("convert", MISC, "n.safetensors")
+    assert (status, os.path.exists("n.safetensors")) == (2, False)
+    assert "'str' holds strings, and can't be converted. Give --skip" in err
+    assert run("convert", MISC, "n.safetensors", "--skip")[0] == 0
+    assert checkpoint.load("n.safetensors") == checkpoint.open(MISC).read()
+    assert run("convert", GPT2, "back", "--to", "tf")[0] == 0
+    assert Path("back.index").read_bytes() == Path(f"{GPT2}.index").read_bytes()
+    assert "tf holds no metadata: note left out" in run("convert", "m.safetensors", "n")[2]
+
+
+def test_convert_renames(run):
+    status, _, _ = run(
+        "convert", "m.safetensors", "n.npz", "--match", "tower|step",
+        "--rename", "tower/=net/", "--rename", "step=global_step", "--sub", r"(k)ernel=\1",
+    )  # fmt: skip
+    assert status == 0
+    assert checkpoint.load("n.npz").names == ("global_step", "net/bias", "net/k")
+    assert run("convert", "m.safetensors", "a", "--rename", "tower/=/", "--to", "safetensors")[0] == 0
+    assert checkpoint.load("a").names == ("bias", "half", "kernel", "on", "step")
+
+
+def test_diff(run):
+    other = dict(checkpoint.load("m.safetensors").flat())
+    del other["on"]
+    other |= {"new": np.ones(1), "step": np.int32(7), "half": np.ones(3), "tower/kernel": other["tower/kernel"] + 0.5}
+    checkpoint.save("n", other)
+    status, out, _ = run("diff", "m.safetensors", "n")
+    assert status == 1
+    assert out.splitlines() == [
+        "name          difference  A, B",
+        "half          dtype       bfloat16, float64",
+        "half          shape       2, 3",
+        "new           only in B",
+        "on            only in A",
+        "step          dtype       int64, int32",
+        "tower/kernel  values      6 of 6 differ, by 0.5 at most",
+        "4 in both, 6 differences",
+    ]
+    assert run("diff", "m.safetensors", "n", "--match", "kernel", "--tolerance", "0.5")[0] == 0
+    assert run("diff", "m.safetensors", "n", "--match", "kernel", "--tolerance", "0.4")[0] == 1
+    assert run("diff", "m.safetensors", "n", "--match", "kernel", "--names")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "status"),
+    [
+        (np.float32(np.nan), np.float32(np.nan), 0),
+        (np.float32(np.inf), np.float32(np.inf), 0),
+        (np.float32(np.nan), np.float32(1), 1),
+        (np.float32(np.inf), np.float32(1), 1),
+        (np.int64(2**62), np.int64(2**62 + 1), 1),
+        (np.uint8(0), np.uint8(255), 1),
+        (np.complex64(1), np.complex64(1j), 1),
+        (np.bool_(True), np.bool_(False), 1),
+        (np.asarray(1.5, jnp.bfloat16), np.asarray(2, jnp.bfloat16), 1),
+        (np.asarray(2, jnp.float8_e4m3fn), np.asarray(2, jnp.float8_e4m3fn), 0),
+        (np.zeros((0, 3)), np.zeros((0, 3)), 0),
+    ],
+)
+def test_differences_of_values(run, a, b, status):
+    checkpoint.save("a", {"x": a})
+    checkpoint.save("b", {"x": b})
+    assert run("diff", "a", "b")[0] == status
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["ls", "nothing"], "There is no checkpoint nothing"),
+        (["ls", "m.safetensors", "--match", "("], "no regular expression"),
+        (["show", "m.safetensors", "tower/kernal"], "Near: 'tower/kernel'"),
+        (["show", "m.safetensors", "tower/kernel", "--slice", "a"], "--slice 'a' is none"),
+        (["show", "m.safetensors", "tower/kernel", "--slice", "0,,1"], "is none"),
+        (["show", "m.safetensors", "tower/kernel", "--slice", "::0"], "step of 0"),
+        (["show", "m.safetensors", "tower/kernel", "--slice", "1,1,1"], "3 indices"),
+        (["show", "m.safetensors", "tower/kernel", "--slice", "7"], "out of bounds"),
+        (["convert", "m.safetensors", "n", "--rename", "tower"], "no pair"),
+        (["convert", "m.safetensors", "n", "--rename", "towr/=net/"], "no such name"),
+        (["convert", "m.safetensors", "n", "--rename", "step=half"], "'half' and 'step' would both be 'half'"),
+        (["convert", "m.safetensors", "n", "--sub", "(=x"], "no regular expression"),
+        (["convert", "m.safetensors", "n.npz"], "no array that a .npz file could hold, but bfloat16"),
+        (["convert", "m.safetensors", "no/n"], "can't be written"),
+        (["diff", "m.safetensors", "nothing"], "There is no checkpoint nothing"),
+        (["frobnicate"], "invalid choice"),
+        ([], "required"),
+    ],
+)
+def test_faults_are_said_in_plain_words(run, arguments, text):
+    status, out, err = run(*arguments)
+    assert (status, out) == (2, "")
+    assert text in err
+    assert "Traceback" not in err
+    assert os.listdir() == ["m.safetensors"]
+
+
+def test_help(run):
+    status, out, _ = run("--help")
+    assert status == 0
+    for command in ("ls", "show", "convert", "diff"):
+        assert f"    {command} " in out
+        status, about, _ = run(command, "--help")
+        assert status == 0
+        assert "Exit status" in about
