@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -229,6 +230,21 @@ def test_faults_are_said_in_plain_words(run, arguments, text):
     assert text in err
     assert "Traceback" not in err
     assert os.listdir() == ["m.safetensors"]
+
+
+def test_what_the_documentation_runs(run):
+    """The lines on the page, with what it says that they print."""
+    page = (Path(__file__).parent.parent / "docs" / "how-to" / "checkpoints.md").read_text()
+    kernel = np.ones((4, 4), np.float32)
+    names = ["bert/layer_0/kernel", "bert/layer_1/kernel", "bert/layer_1/kernel/adam_m"]
+    checkpoint.save_tf("pretrained.ckpt", dict.fromkeys(names, kernel) | {"global_step": np.int64(1000)})
+    checkpoint.save("model.safetensors", {"encoder/layer_0/kernel": kernel, "head/kernel": kernel[:, :3]})
+    lines = [line for line in page.splitlines() if line.startswith("python -m jscope ")]
+    results = [run(*shlex.split(line)[3:]) for line in lines]
+    assert [status for status, _, _ in results] == [0, 0, 0, 1]
+    assert not any(err for _, _, err in results)
+    assert f"```text\n{results[0][1]}```" in page
+    assert checkpoint.load("encoder.safetensors").names == ("encoder/layer_0/kernel", "encoder/layer_1/kernel")
 
 
 def test_help(run):

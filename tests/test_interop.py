@@ -555,6 +555,20 @@ def on_a_mesh(folder):
     assert shards(restored) == expected
     assert restored == stepped
 
+    # Asynchronously: training goes on, and donates the arrays, while orbax still writes them.
+    path = folder / "asynchronous"
+    with ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save(path, stepped)
+        later, _ = step(stepped, state)
+        assert stepped["tower/kernel"].is_deleted()
+        checkpointer.wait_until_finished()
+        again = checkpointer.restore(path, target)
+        whole = checkpointer.restore(path, jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(
+            leaf.shape, leaf.dtype, sharding=jax.sharding.NamedSharding(mesh, jax.P())), target))  # fmt: skip
+    assert shards(again) == expected
+    assert again == whole == restored
+    assert later != restored
+
 
 def test_on_a_mesh_of_eight_devices(tmp_path):
     command = f"import pathlib, test_interop; test_interop.on_a_mesh(pathlib.Path({str(tmp_path)!r}))"
