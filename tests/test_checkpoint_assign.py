@@ -16,6 +16,7 @@ from jscope import checkpoint, testing
 from jscope.checkpoint import assign_from
 
 GPT2 = Path(__file__).parent / "data" / "gpt2_small.ckpt"
+MISC = Path(__file__).parent / "data" / "misc_v2.ckpt"
 
 
 def f32(*shape, fill=1.0):
@@ -168,6 +169,42 @@ def test_what_may_be_missing_or_left_over():
     assert report.unused == ("adam/m", "adam/v", "x")
     abstract = {"a": jax.ShapeDtypeStruct((1,), np.float32)}
     assert "only from specs" in faults_of(abstract, {}, allow_missing=True, key=jax.random.key(0))[0]
+
+
+def test_names_that_become_one_and_are_not_used_are_all_said():
+    assert faults_of({}, {"a": f32(1), "b": f32(1)}, rename=lambda name: "c") == [
+        "'a' is not used as 'c'",
+        "'b' is not used as 'c'",
+    ]
+
+
+def test_entries_that_are_no_arrays():
+    target = {"a/w": f32(2), "str": f32(1)}
+    assert faults_of(target, MISC, allow_unused=True) == [
+        "'str', from 'str', holds strings",
+        "'a/w' has shape (3, 4), wanted (2,)",
+        "'str' is missing",
+    ]
+    _, report = assign_from({"a/w": f32(3, 4)}, MISC, allow_unused=True)
+    assert report.skipped == {"str": "holds strings"}
+    assert "skipped  str     holds strings" in str(report).splitlines()
+
+
+def test_values_that_the_program_computes():
+    """A spec does not hold them: the tree that net.init gave is filled instead."""
+    net = js.transform(lambda x: js.get_variable("w", initializer=x * 2) + js.get_variable("b", [2]))
+    x = jnp.ones(2)
+    with pytest.raises(js.InitializerError, match=r"call net\.init"):
+        assign_from(net.specs(x), {"b": f32(2)}, allow_missing=True, key=jax.random.key(0))
+    params, _ = assign_from(net.init(jax.random.key(0), x), {"b": f32(2)}, allow_missing=True)
+    np.testing.assert_array_equal(params["w"], 2)
+
+
+def test_near_names_are_not_looked_for_forever():
+    names = [f"model/encoder/layer_{i}/attention/kernel" for i in range(1500)]
+    faults = faults_of(dict.fromkeys(names, f32(1)), {name.replace("model", "net"): f32(1) for name in names})
+    assert len(faults) == 3000
+    assert 2 <= sum("near" in fault for fault in faults) <= 20
 
 
 def test_what_is_no_array():

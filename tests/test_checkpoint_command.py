@@ -53,10 +53,16 @@ def test_as_a_process():
         "model/ln_f/g  float32  24     96 B",
         "2 arrays, 48 numbers, 192 B",
     ]
-    command = f"{sys.executable} -m jscope show {GPT2} model/wte --all | head -n 1; exit ${{PIPESTATUS[0]}}"
-    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == "model/wte  float32  50x24  4.8 kB\n"
+
+
+def test_as_a_process_whose_reader_leaves(tmp_path):
+    """And whose terminal lacks the letters."""
+    checkpoint.save(tmp_path / "n", {"é": np.zeros(50_000)})
+    command = f"{sys.executable} -m jscope show {tmp_path}/n é --all | head -n 1; exit ${{PIPESTATUS[0]}}"
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(["bash", "-c", command], capture_output=True, env=environment, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout == b"\\xe9  float64  50000  400 kB\n"
 
 
 def test_ls(run):
@@ -230,6 +236,15 @@ def test_faults_are_said_in_plain_words(run, arguments, text):
     assert text in err
     assert "Traceback" not in err
     assert os.listdir() == ["m.safetensors"]
+
+
+def test_names_can_not_steer_the_terminal(run):
+    name = "a\x1b[31m\nb\r\u202e"
+    checkpoint.save("n", {name: np.ones(1)}, metadata={"k\x1b": "v\x07"})
+    for arguments in (["ls", "n"], ["show", "n", name], ["diff", "n", "m.safetensors"], ["show", "n", "a\x1b[31m"]):
+        _, out, err = run(*arguments)
+        assert not set(out + err) & set("\x1b\r\u202e\x07")
+    assert "a\\x1b[31m\\nb\\r\\u202e  float64" in run("ls", "n")[1]
 
 
 def test_what_the_documentation_runs(run):

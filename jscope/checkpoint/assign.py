@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -16,13 +15,13 @@ import jscope as js
 from .casting import cast_array, cast_fault
 from .faults import Path, user_line
 from .loaded import Checkpoint, bytes_of_spec
+from .near import Near
 from .opening import open
 from .progress import bar
-from .rename import Rename, compiled, near_text, renamer
+from .rename import Rename, compiled, renamer
 from .report import Assigned, AssignReport
 
 Allowed = bool | str | Sequence[str]
-_SUGGESTIONS = 20  # more nobody reads, and they take long to find
 
 
 def assign_from(
@@ -105,6 +104,8 @@ def assign_from(
         else:
             sources[new] = name
     missing = [name for name in wanted if name not in sources]
+    skipped = given.skipped if isinstance(given, Checkpoint) else {}
+    faults += [f"'{renamed(name)}', from '{name}', {why}" for name, why in skipped.items() if renamed(name) in wanted]
     for name, old in sources.items():
         fault, how = _mismatch(shapes[old], wanted[name], may_cast(name))
         if fault:
@@ -112,11 +113,11 @@ def assign_from(
         elif how:
             cast[name] = how
     faults += _missing_faults(missing, unused, wanted, may_lack, isinstance(target, js.Specs) and key is not None)
-    left_over = [name for name in unused if not may_leave(name)]
-    news = {renamed(name): name for name in left_over}
-    for i, (new, name) in enumerate(news.items()):
-        near = difflib.get_close_matches(new, missing, 3) if i < _SUGGESTIONS else []
-        faults.append(f"'{name}' is not used{f' as {new!r}' if new != name else ''}{near_text(near)}")
+    near = Near(missing)
+    for name in unused:
+        if not may_leave(name):
+            new = renamed(name)
+            faults.append(f"'{name}' is not used{f' as {new!r}' if new != name else ''}{near.text(new)}")
     if faults:
         raise _error(faults)
 
@@ -126,7 +127,7 @@ def assign_from(
     filled, kept, initialised = _filled(target, values, missing, key)
     order = [name for name in wanted if name in sources]
     sources = {name: sources[name] for name in order}
-    return Assigned(filled, AssignReport(tuple(order), kept, initialised, tuple(unused), cast, sources))
+    return Assigned(filled, AssignReport(tuple(order), kept, initialised, tuple(unused), skipped, cast, sources))
 
 
 def _wanted(target: Any) -> dict[str, Any]:
@@ -205,11 +206,10 @@ def _missing_faults(
     may_lack: Callable[[str], bool],
     can_make: bool,
 ) -> list[str]:
-    faults = []
-    for i, name in enumerate(missing):
+    faults, near = [], Near(unused)
+    for name in missing:
         if not may_lack(name):
-            near = difflib.get_close_matches(name, unused, 3) if i < _SUGGESTIONS else []
-            faults.append(f"'{name}' is missing{near_text(near)}")
+            faults.append(f"'{name}' is missing{near.text(name)}")
         elif isinstance(wanted[name], jax.ShapeDtypeStruct) and not can_make:
             faults.append(f"'{name}' is missing, and can be initialised only from specs and with key=")
     return faults

@@ -8,14 +8,14 @@ import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 
 import jscope as js
 
 from .bundle_writer import save_tf
-from .loaded import Checkpoint, bytes_of_spec, format_bytes, text_table
+from .loaded import Checkpoint, bytes_of_spec, format_bytes, read_named, text_table
 from .npz import save_npz
 from .opening import open
 from .rename import Rename, renamer
@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except js.JscopeError as error:
         lines = [error.what, *(f"  - {fault}" for fault in error.faults)]
         lines += [f"  Near: {', '.join(map(repr, error.near))}"] * bool(error.near)
-        print("\n".join([f"jscope: {lines[0]}", *lines[1:]]), file=sys.stderr)
+        _say("\n".join([f"jscope: {lines[0]}", *lines[1:]]), file=sys.stderr)
         return 2
     except BrokenPipeError:
         # Who reads has seen enough, as `head` does; Python would speak up when it flushes at its end.
@@ -114,6 +114,16 @@ def _bad(what: str, fix: str = "") -> js.BadArgumentError:
     return js.BadArgumentError(f"{what} {fix}".strip(), kind="bad_command", fix=fix)
 
 
+def _say(text: str, file: TextIO | None = None) -> None:
+    """Prints what may come out of a file: nothing in it can steer the terminal."""
+    print("".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text), file=file)
+
+
+def _table(rows: list[tuple[str, ...]]) -> str:
+    """As `text_table`, each row in one line whatever the names are."""
+    return text_table([tuple(cell.replace("\n", "\\n") for cell in row) for row in rows])
+
+
 def _matching(checkpoint: Checkpoint, match: str) -> list[str]:
     try:
         pattern = re.compile(match)
@@ -129,13 +139,13 @@ def _ls(options: argparse.Namespace) -> int:
     checkpoint = open(options.path)
     names, listing = _matching(checkpoint, options.match), checkpoint.listing()
     rows = [(n, listing[n].dtype.name, _shape(listing[n]), format_bytes(bytes_of_spec(listing[n]))) for n in names]
-    print(text_table([("name", "dtype", "shape", "bytes"), *rows]))
+    _say(_table([("name", "dtype", "shape", "bytes"), *rows]))
     size, count = sum(bytes_of_spec(listing[name]) for name in names), sum(listing[name].size for name in names)
-    print(f"{len(names)} arrays, {count:,} numbers, {format_bytes(size)}")
+    _say(f"{len(names)} arrays, {count:,} numbers, {format_bytes(size)}")
     for name, why in sorted(checkpoint.skipped.items()):
-        print(f"skipped: '{name}' {why}")
+        _say(f"skipped: '{name}' {why}")
     for name, text in sorted(checkpoint.metadata.items()):
-        print(f"metadata: {name} = {text}")
+        _say(f"metadata: {name} = {text}")
     return 0
 
 
@@ -152,10 +162,10 @@ def _show(options: argparse.Namespace) -> int:
         except IndexError as error:
             raise _bad(f"--slice {options.slice!r}: {error}.") from None
         lines.append(f"[{options.slice}]  {_shape(array)}")
-    print("\n".join([*lines, _statistics(array)]))
+    _say("\n".join([*lines, _statistics(array)]))
     wide = _widened(array)
     threshold = max(wide.size, 1) if options.all else 1000
-    print(np.array2string(wide, threshold=threshold, separator=", ", max_line_width=100))
+    _say(np.array2string(wide, threshold=threshold, separator=", ", max_line_width=100))
     return 0
 
 
@@ -220,14 +230,14 @@ def _convert(options: argparse.Namespace) -> int:
         name, why = min(checkpoint.skipped.items())
         raise _bad(f"'{name}' {why}, and can't be converted.", "Give --skip to leave such entries out.")
     names = _renamed(_matching(checkpoint, options.match), options)
-    arrays = {new: checkpoint[old] for old, new in names.items()}
+    arrays = {names[old]: array for old, array in read_named(checkpoint, names).items()}
     if to == "safetensors":
         save(target, arrays, metadata=checkpoint.metadata)
     else:
         (save_npz if to == "npz" else save_tf)(target, arrays)
         if checkpoint.metadata:
-            print(f"jscope: {to} holds no metadata: {', '.join(checkpoint.metadata)} left out", file=sys.stderr)
-    print(f"{len(arrays)} arrays, {format_bytes(sum(array.nbytes for array in arrays.values()))} -> {target} ({to})")
+            _say(f"jscope: {to} holds no metadata: {', '.join(checkpoint.metadata)} left out", file=sys.stderr)
+    _say(f"{len(arrays)} arrays, {format_bytes(sum(array.nbytes for array in arrays.values()))} -> {target} ({to})")
     return 0
 
 
@@ -271,9 +281,9 @@ def _diff(options: argparse.Namespace) -> int:
         if name in right:
             rows += _differences(name, lefts[name], rights[name], None if options.names else (left, right), options)
     if rows:
-        print(text_table([("name", "difference", "A, B"), *sorted(rows)]))
+        _say(_table([("name", "difference", "A, B"), *sorted(rows)]))
     both = sum(name in right for name in here)
-    print(f"{both} in both, {len(rows)} differences" if rows else f"{both} in both, no difference")
+    _say(f"{both} in both, {len(rows)} differences" if rows else f"{both} in both, no difference")
     return 1 if rows else 0
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -109,7 +109,7 @@ class Checkpoint(_Named):
           progress: whether a bar shows how far it is. None: where it takes long enough to be worth one, standard error
             is a terminal and the extra `jscope[checkpoint]` is installed.
         """
-        return js.Params(read_all(self, progress=progress))
+        return js.Params(read_named(self, self, progress=progress))
 
     def listing(self) -> CheckpointList:
         """Shapes and dtypes in place of arrays."""
@@ -134,15 +134,14 @@ class CheckpointList(_Named):
         return jax.ShapeDtypeStruct(tensor.shape, tensor.dtype)
 
 
-def read_all(arrays: Mapping[str, Any], *, progress: bool | None = None) -> dict[str, Any]:
-    """What the mapping holds; where that is a `Checkpoint`, it is read with a bar."""
-    if not isinstance(arrays, Checkpoint):
-        return dict(arrays)
-    sizes = {name: bytes_of_spec(spec) for name, spec in arrays.listing().items()}
-    with bar(f"reading {os.path.basename(arrays.path)}", sum(sizes.values()), progress) as advance:
+def read_named(checkpoint: Checkpoint, names: Iterable[str], *, progress: bool | None = None) -> dict[str, Any]:
+    """The arrays of these names, read with a bar."""
+    listing = checkpoint.listing()
+    sizes = {name: bytes_of_spec(listing[name]) for name in names}
+    with bar(f"reading {os.path.basename(checkpoint.path)}", sum(sizes.values()), progress) as advance:
         read = {}
         for name, size in sizes.items():
-            read[name] = arrays[name]
+            read[name] = checkpoint[name]
             advance(size)
     return read
 

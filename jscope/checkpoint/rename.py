@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -10,9 +9,9 @@ from typing import Any
 import jscope as js
 
 from .faults import user_line
+from .near import Near
 
 Rename = Mapping[str, str] | Sequence[tuple[str, str]] | Callable[[str], str]
-_SUGGESTIONS = 20  # more nobody reads, and they take long to find
 
 
 def renamer(rename: Rename | None, names: Iterable[str]) -> tuple[Callable[[str], str], list[str]]:
@@ -41,7 +40,7 @@ def _bad(given: Any) -> js.BadTypeError:
 
 
 def _by_map(rename: Mapping[str, str], names: list[str]) -> tuple[Callable[[str], str], list[str]]:
-    scopes, exact, faults = {}, {}, []
+    scopes, exact, faults, near = {}, {}, [], Near(names)
     for old, new in rename.items():
         if not (isinstance(old, str) and isinstance(new, str)):
             raise _bad(rename)
@@ -55,8 +54,7 @@ def _by_map(rename: Mapping[str, str], names: list[str]) -> tuple[Callable[[str]
             exact[old] = new
             found = old in names
         if not found:
-            near = difflib.get_close_matches(old, names, 3) if len(faults) < _SUGGESTIONS else []
-            faults.append(f"rename {old!r} -> {new!r}: the source has no such name{near_text(near)}")
+            faults.append(f"rename {old!r} -> {new!r}: the source has no such name{near.text(old)}")
     longest_first = sorted(scopes, key=len, reverse=True)
 
     def renamed(name: str) -> str:
@@ -113,9 +111,3 @@ def compiled(pattern: Any) -> re.Pattern[str]:
     except (re.error, TypeError) as error:
         what = f"{pattern!r} is no regular expression: {error}."
         raise js.BadArgumentError(what, kind="bad_pattern", where=user_line(), fix="mend the pattern") from None
-
-
-def near_text(near: Iterable[str]) -> str:
-    """How suggestions read at the end of a line."""
-    text = ", ".join(map(repr, near))
-    return f" (near: {text})" if text else ""

@@ -20,6 +20,7 @@ class AssignReport:
       kept: names that the source lacks, whose values in the target stayed.
       initialised: names that the source lacks, whose values were made anew.
       unused: names of the source that nothing took.
+      skipped: entries of the source that are no arrays of numbers, by name, and why each is left out.
       cast: from name to how its dtype was changed; all of them are loaded.
       sources: from each loaded name to its name in the source.
     """
@@ -28,6 +29,7 @@ class AssignReport:
     kept: tuple[str, ...]
     initialised: tuple[str, ...]
     unused: tuple[str, ...]
+    skipped: Mapping[str, str]
     cast: Mapping[str, str]
     sources: Mapping[str, str]
 
@@ -39,6 +41,7 @@ class AssignReport:
             rows.append(("cast" if cast else "loaded", name, ", ".join(notes)))
         for state in ("kept", "initialised", "unused"):
             rows += [(state, name, "") for name in getattr(self, state)]
+        rows += [("skipped", name, why) for name, why in sorted(self.skipped.items())]
         states = {"loaded": f" ({len(self.cast)} cast)", "kept": "", "initialised": "", "unused": ""}
         counts = ", ".join(f"{len(getattr(self, state))} {state}{note}" for state, note in states.items())
         return f"{text_table(rows)}\n{counts}"

@@ -6,6 +6,7 @@ process), takes a name that is there twice, and gives numpy no bfloat16 and no f
 
 from __future__ import annotations
 
+import collections
 import json
 import math
 import os
@@ -110,8 +111,8 @@ def _parsed(header: bytes) -> dict[str, Any]:
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found = dict(pairs)
         if len(found) < len(pairs):
-            names = [name for name, _ in pairs]
-            raise _FormatError(f"the header has {next(n for n in names if names.count(n) > 1)!r} twice")
+            ((name, _),) = collections.Counter(name for name, _ in pairs).most_common(1)
+            raise _FormatError(f"the header has {name!r} twice")
         return found
 
     try:
