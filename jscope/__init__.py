@@ -1,6 +1,11 @@
 """jscope: TensorFlow 1's variable scopes for JAX, as pure functions over one immutable tree of parameters."""
 
 from . import initializers as initializers
+from ._arg_scope import add_arg_scope as add_arg_scope
+from ._arg_scope import arg_scope as arg_scope
+from ._arg_scope import arg_scoped_arguments as arg_scoped_arguments
+from ._arg_scope import current_arg_scope as current_arg_scope
+from ._arg_scope import has_arg_scope as has_arg_scope
 from ._calls import GraphKeys as GraphKeys
 from ._calls import add_to_collection as add_to_collection
 from ._calls import assign as assign

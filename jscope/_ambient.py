@@ -1,7 +1,8 @@
 """The only state at a distance: which program is running here, and which of JAX's cached traces it may use. Floor 3.
 
 One ContextVar holds the frame of the innermost running program. A frame answers only in the very context that opened
-it, so neither another thread, nor a copied context, nor code that runs after the program's end can use it.
+it, so neither another thread, nor a copied context, nor code that runs after the program's end can use it. A second one
+holds what `arg_scope` collects where no program runs; no program reads it, but to refuse it.
 
 **Why JAX's trace caches need a guard.** JAX caches traces by function object. A function that outlives one call and
 reads ambient state (a module-level `jax.jit` block that calls `get_variable`) would be traced once and silently
@@ -34,6 +35,7 @@ from __future__ import annotations
 
 import contextvars
 import itertools
+from collections.abc import Iterator
 from types import CodeType
 from typing import Any
 
@@ -46,6 +48,8 @@ from ._replay import Reading, Recording
 from ._store import Store
 
 _current: contextvars.ContextVar[Frame | None] = contextvars.ContextVar("jscope_frame", default=None)
+# The blocks of `arg_scope` that are open where no program runs. Programs keep theirs, and never take these.
+_arg_scopes: contextvars.ContextVar[tuple[Any, ...]] = contextvars.ContextVar("jscope_arg_scopes", default=())
 _in_force = jax.make_user_context(None)
 _fresh = itertools.count(1)
 _unspent: list[int] = []
@@ -274,6 +278,28 @@ def is_running() -> bool:
     """Whether a program runs here."""
     frame = _current.get()
     return frame is not None and frame._open
+
+
+def arg_scopes(call: str) -> tuple[Any, ...]:
+    """The blocks of `arg_scope` that are open here, the innermost last."""
+    return current(call).arg_scopes if is_running() else _arg_scopes.get()
+
+
+def set_arg_scopes(call: str, entries: tuple[Any, ...]) -> None:
+    """Puts other blocks in the place of those that are open here."""
+    if is_running():
+        current(call).arg_scopes = entries
+    else:
+        _arg_scopes.set(entries)
+
+
+def arg_scopes_around() -> Iterator[tuple[Any, ...]]:
+    """The blocks open around the program running here: those of the next program outside it first."""
+    frame = _current.get()
+    while frame is not None and frame._outer is not None:
+        frame = frame._outer
+        yield frame.store.arg_scopes
+    yield _arg_scopes.get()
 
 
 def _outside(call: str, frame: Frame | None) -> JscopeError:

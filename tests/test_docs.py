@@ -44,23 +44,29 @@ SHOWN_BY = {
 
 
 def rooms() -> Iterator[Any]:
-    """The public modules, as far as their dependencies are installed."""
+    """The public modules and the packages inside them, as far as their dependencies are installed; the inner first."""
     for module in pkgutil.iter_modules(js.__path__, "jscope."):
         if not module.name.rpartition(".")[2].startswith("_"):
             try:
-                yield importlib.import_module(module.name)
+                room = importlib.import_module(module.name)
             except ModuleNotFoundError:
                 continue
+            for inner in pkgutil.iter_modules(getattr(room, "__path__", []), f"{module.name}."):
+                if inner.ispkg:
+                    yield importlib.import_module(inner.name)
+            yield room
 
 
 def listed() -> dict[str, Any]:
-    """Every public object: by its name in jscope, else by that in its room (`testing.names`)."""
+    """Every public object once: by its name in jscope, else by that in its room (`testing.names`)."""
     objects = {name: getattr(js, name) for name in NAMES}
+    seen = {id(value) for value in objects.values()}
     for room in rooms():
         short = room.__name__.removeprefix("jscope.")
         for name in room.__all__:
-            if not hasattr(js, name):
+            if id(getattr(room, name)) not in seen:
                 objects[f"{short}.{name}"] = getattr(room, name)
+                seen.add(id(getattr(room, name)))
     return objects
 
 

@@ -1,0 +1,55 @@
+"""Collections and names of the variables of `tf.contrib.layers`: what all its layers share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+
+import jscope as js
+
+_MODEL = (js.GraphKeys.GLOBAL_VARIABLES, js.GraphKeys.MODEL_VARIABLES)
+
+
+def model_getter(renamed: Mapping[str, str]) -> Callable[..., Any]:
+    """A custom getter: variables made under it are model variables, and those in `renamed` get their other name."""
+
+    def getter(getter: Callable[..., Any], name: str, *args: Any, **kwargs: Any) -> Any:
+        head, slash, last = name.rpartition("/")
+        kwargs["collections"] = [*(kwargs.get("collections") or ()), *_MODEL]
+        return getter(head + slash + renamed.get(last, last), *args, **kwargs)
+
+    return getter
+
+
+MODEL = model_getter({})
+WEIGHTS = model_getter({"kernel": "weights", "bias": "biases"})
+
+
+def model_variable(name: str, shape: Any, dtype: Any, *, collections: Any = None, **kwargs: Any) -> jax.Array:
+    """A variable that is a model variable too, in these further collections. slim: `slim.model_variable`."""
+    return js.get_variable(name, shape, dtype=dtype, collections=[*(collections or ()), *_MODEL], **kwargs)
+
+
+def collections_for(variables_collections: Any, name: str) -> Any:
+    """What `variables_collections`, a list or a dict by kind of variable, says of a kind."""
+    return variables_collections.get(name) if isinstance(variables_collections, dict) else variables_collections
+
+
+def collect_variable(variable: jax.Array, variables_collections: Any, name: str) -> None:
+    """Adds a variable to the collections of its kind in which it is not yet."""
+    full_name = None
+    for collection in collections_for(variables_collections, name) or ():
+        full_name = full_name or js.name_of(variable)
+        if all(getattr(item, "name", None) != full_name for item in js.get_collection(collection)):
+            js.add_to_collection(collection, variable)
+
+
+def collect_outputs(outputs_collections: Any, outputs: jax.Array) -> jax.Array:
+    """Adds an output to a collection or a list of them, and returns it."""
+    if outputs_collections:
+        names = [outputs_collections] if isinstance(outputs_collections, str) else outputs_collections
+        for name in names:
+            js.add_to_collection(name, outputs)
+    return outputs

@@ -1,0 +1,85 @@
+"""The initializers of `tf.contrib.layers`, which are not those of the same names in `tf`."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+import jscope as js
+
+from ..faults import user_line
+
+_MODES = ("FAN_IN", "FAN_OUT", "FAN_AVG")
+
+
+@dataclasses.dataclass(frozen=True)
+class variance_scaling_initializer:  # noqa: N801 (TF1's name)
+    """Numbers of variance about `factor / n`, where n is the fan in, the fan out or their mean.
+
+    TF1: `tf.contrib.layers.variance_scaling_initializer`. The truncated normal distribution is scaled by 1.3 for what
+    truncation takes away; `js.variance_scaling_initializer`, TF1's own of this name, is more exact there.
+
+    Args:
+      factor: positive factor.
+      mode: "FAN_IN", "FAN_OUT" or "FAN_AVG".
+      uniform: uniform instead of truncated normal numbers.
+      seed: folded into the key of the variable.
+      dtype: the dtype when called without one.
+
+    Raises:
+      BadTypeError: for another mode, as in TF1.
+
+    Example:
+      >>> from jscope.layers.contrib import variance_scaling_initializer
+      >>> draw = variance_scaling_initializer(factor=3.0, mode="FAN_OUT", uniform=True)
+      >>> bool(abs(draw(jax.random.key(0), (99, 9))).max() <= 1)
+      True
+    """
+
+    factor: float = 2.0
+    mode: str = "FAN_IN"
+    uniform: bool = False
+    seed: int | None = None
+    dtype: Any = jnp.float32
+
+    def __post_init__(self) -> None:
+        if self.mode not in _MODES:
+            raise js.BadTypeError(
+                f"mode={self.mode!r} means nothing.", kind="bad_init", where=user_line(), fix=f"give one of {_MODES}"
+            )
+
+    def __call__(self, key: jax.Array, shape: tuple[int, ...], dtype: Any = None) -> jax.Array:
+        dtype = self.dtype if dtype is None else dtype
+        size = math.prod(shape[:-2])
+        fan_in = size * (shape[-2] if len(shape) > 1 else shape[-1] if shape else 1)
+        fan_out = size * (shape[-1] if shape else 1)
+        n = {"FAN_IN": fan_in, "FAN_OUT": fan_out, "FAN_AVG": (fan_in + fan_out) / 2}[self.mode]
+        if not n:
+            return jnp.zeros(shape, dtype)
+        if self.uniform:
+            limit = math.sqrt(3.0 * self.factor / n)
+            return js.random_uniform_initializer(-limit, limit, self.seed)(key, shape, dtype)
+        return js.truncated_normal_initializer(0.0, math.sqrt(1.3 * self.factor / n), self.seed)(key, shape, dtype)
+
+
+def xavier_initializer(uniform: bool = True, seed: int | None = None, dtype: Any = jnp.float32) -> Any:
+    """Numbers of variance about 2 / (fan in + fan out). TF1: `tf.contrib.layers.xavier_initializer`.
+
+    Args:
+      uniform: uniform instead of truncated normal numbers.
+      seed: folded into the key of the variable.
+      dtype: the dtype when called without one.
+
+    Returns:
+      An initializer `init(key, shape, dtype)`.
+
+    Example:
+      >>> from jscope.layers.contrib import xavier_initializer
+      >>> xavier_initializer()(jax.random.key(0), (3, 4)).shape
+      (3, 4)
+    """
+    return variance_scaling_initializer(1.0, "FAN_AVG", uniform, seed, dtype)

@@ -1,0 +1,111 @@
+"""The regularizers of `tf.contrib.layers`: callables from a variable's value to a scalar loss."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+
+import jscope as js
+
+from ..faults import bad_argument
+from ..scopes import Regularizer, RegularizerSum
+
+
+@dataclasses.dataclass(frozen=True)
+class L1:
+    """`scale` times the sum of absolute values."""
+
+    scale: float
+
+    def __call__(self, weights: jax.Array) -> jax.Array:
+        return self.scale * jnp.sum(jnp.abs(weights))
+
+
+@dataclasses.dataclass(frozen=True)
+class L2:
+    """`scale` times half the sum of squares."""
+
+    scale: float
+
+    def __call__(self, weights: jax.Array) -> jax.Array:
+        return self.scale * 0.5 * jnp.sum(weights * weights)
+
+
+def _checked(scale: float, name: str) -> float:
+    if isinstance(scale, int) and not isinstance(scale, bool):
+        raise bad_argument(f"scale={scale!r} is an integer.", asked=name, fix=f"give a float: {float(scale)}")
+    if not isinstance(scale, float) or scale < 0 or scale != scale:
+        raise bad_argument(f"scale={scale!r} is no number of at least 0.", asked=name, fix="give 0.0 or more")
+    return scale
+
+
+def l1_regularizer(scale: float, scope: str | None = None) -> Regularizer:
+    """A regularizer: `scale * sum(abs(w))`. TF1: `tf.contrib.layers.l1_regularizer`, `slim.l1_regularizer`.
+
+    Args:
+      scale: a float of at least 0; 0.0 gives no loss at all.
+      scope: no effect.
+
+    Raises:
+      BadArgumentError: for an integer (as in TF1) or a negative number.
+
+    Example:
+      >>> from jscope.layers.contrib import l1_regularizer
+      >>> float(l1_regularizer(0.5)(jnp.array([1., -3.])))
+      2.0
+    """
+    return L1(_checked(scale, "l1_regularizer")) if scale != 0.0 else js.no_regularizer
+
+
+def l2_regularizer(scale: float, scope: str | None = None) -> Regularizer:
+    """A regularizer: `scale * sum(w**2) / 2`. TF1: `tf.contrib.layers.l2_regularizer`, `slim.l2_regularizer`.
+
+    Args:
+      scale: a float of at least 0; 0.0 gives no loss at all.
+      scope: no effect.
+
+    Raises:
+      BadArgumentError: for an integer (as in TF1) or a negative number.
+
+    Example:
+      >>> from jscope.layers.contrib import l2_regularizer
+      >>> float(l2_regularizer(0.5)(jnp.array([1., -3.])))
+      2.5
+    """
+    return L2(_checked(scale, "l2_regularizer")) if scale != 0.0 else js.no_regularizer
+
+
+def l1_l2_regularizer(scale_l1: float = 1.0, scale_l2: float = 1.0, scope: str | None = None) -> Regularizer:
+    """The sum of both. TF1: `tf.contrib.layers.l1_l2_regularizer`.
+
+    Args:
+      scale_l1, scale_l2: as in `l1_regularizer` and `l2_regularizer`.
+      scope: no effect.
+
+    Raises:
+      BadArgumentError: for integers or negative numbers.
+
+    Example:
+      >>> from jscope.layers.contrib import l1_l2_regularizer
+      >>> float(l1_l2_regularizer(1.0, 1.0)(jnp.array([1., -3.])))
+      9.0
+    """
+    return sum_regularizer([l1_regularizer(scale_l1), l2_regularizer(scale_l2)])
+
+
+def sum_regularizer(regularizer_list: Sequence[Regularizer | None], scope: str | None = None) -> Regularizer:
+    """The sum of regularizers. TF1: `tf.contrib.layers.sum_regularizer`.
+
+    Args:
+      regularizer_list: regularizers; None ones are left out.
+      scope: no effect.
+
+    Example:
+      >>> from jscope.layers.contrib import l1_regularizer, sum_regularizer
+      >>> float(sum_regularizer([None, l1_regularizer(0.5), jnp.max])(jnp.array([1., -3.])))
+      3.0
+    """
+    return RegularizerSum(tuple(each for each in regularizer_list if each is not None))

@@ -1,0 +1,225 @@
+"""`dense`, `dropout` and `flatten` of `tf.layers`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+import jscope as js
+
+from .faults import bad_argument, check_floating, check_min_rank, refuse
+from .scopes import Regularizer, add_weight, layer_scope
+
+Activation = Callable[[jax.Array], jax.Array]
+
+NO_ACTIVITY = "leave it out, and add the penalty of the output to your loss"
+
+
+def dense(
+    inputs: Any,
+    units: int,
+    activation: Activation | None = None,
+    use_bias: bool = True,
+    kernel_initializer: Any = None,
+    bias_initializer: Any = js.zeros_initializer(),  # noqa: B008 (a frozen value, as in TF1's signature)
+    kernel_regularizer: Regularizer | None = None,
+    bias_regularizer: Regularizer | None = None,
+    activity_regularizer: None = None,
+    kernel_constraint: Any = None,
+    bias_constraint: Any = None,
+    trainable: bool = True,
+    name: str | js.VariableScope | None = None,
+    reuse: Any = None,
+) -> jax.Array:
+    """`activation(inputs @ kernel + bias)`: a densely connected layer. TF1: `tf.layers.dense`.
+
+    Default scope `dense`; variables `kernel` of shape [n, units] and `bias` of shape [units], of the inputs' dtype.
+
+    Args:
+      inputs: shape [..., n], floating.
+      units: size of the last dimension of the output.
+      activation: a function of the output; None for none.
+      use_bias: whether there is a `bias`.
+      kernel_initializer, bias_initializer: default those of the scope (glorot uniform), and zeros.
+      kernel_regularizer, bias_regularizer: callables from value to scalar loss.
+      activity_regularizer: not supported; None only.
+      kernel_constraint, bias_constraint: callables from value to value; see `Specs.constrain`.
+      trainable: whether the variables are trainable.
+      name: the scope's name, or a scope object; None for the default name, made unique.
+      reuse: as in `js.variable_scope`. Without a name, a layer that reuses is the one of the default name itself.
+
+    Returns:
+      Shape [..., units], the inputs' dtype.
+
+    Raises:
+      BadArgumentError: for inputs that are not floating or have no dimensions, and for `activity_regularizer`.
+      JscopeError: as `js.get_variable`.
+
+    Example:
+      >>> from jscope.layers import dense
+      >>> net = js.transform(lambda x: dense(dense(x, 4, jax.nn.relu), 1, name="out"))
+      >>> net.init(jax.random.key(0), jnp.ones((2, 3)))
+      Params({dense: {bias: f32[4], kernel: f32[3,4]}, out: {bias: f32[1], kernel: f32[4,1]}})
+    """
+    refuse("dense", NO_ACTIVITY, activity_regularizer=activity_regularizer)
+    return dense_layer(
+        inputs,
+        units,
+        activation,
+        use_bias=use_bias,
+        kernel={"initializer": kernel_initializer, "regularizer": kernel_regularizer, "constraint": kernel_constraint},
+        bias={"initializer": bias_initializer, "regularizer": bias_regularizer, "constraint": bias_constraint},
+        trainable=trainable,
+        name=name,
+        reuse=reuse,
+    )[0]
+
+
+def dense_layer(
+    inputs: Any,
+    units: int,
+    activation: Activation | None,
+    *,
+    use_bias: bool,
+    kernel: dict[str, Any],
+    bias: dict[str, Any],
+    trainable: bool,
+    name: Any,
+    reuse: Any,
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """What `dense` gives, and its variables; `kernel` and `bias` are further arguments of `add_weight`."""
+    x = jnp.asarray(inputs)
+    check_floating(x, "dense")
+    check_min_rank(x, 2, "dense")
+    with layer_scope(name, "dense", reuse):
+        variables = {"kernel": add_weight("kernel", [x.shape[-1], units], x.dtype, trainable=trainable, **kernel)}
+        outputs = jnp.matmul(x, variables["kernel"])
+        if use_bias:
+            variables["bias"] = add_weight("bias", [units], x.dtype, trainable=trainable, **bias)
+            outputs += variables["bias"]
+        return outputs if activation is None else activation(outputs), variables
+
+
+def dropout(
+    inputs: Any,
+    rate: Any = 0.5,
+    noise_shape: Any = None,
+    seed: int | None = None,
+    training: Any = False,
+    name: str | None = None,
+) -> jax.Array:
+    """Sets elements to zero at random and scales the others by `1 / (1 - rate)`. TF1: `tf.layers.dropout`.
+
+    Default scope `dropout`; no variables. The random key is `js.next_key()`, so a run that drops needs `rng=`.
+
+    Args:
+      inputs: any shape, floating.
+      rate: the probability of an element to be dropped, a number in [0, 1) or a scalar array.
+      noise_shape: the shape of the mask, as far as it differs from that of the inputs: a list with 1 where one draw
+        holds for a whole dimension; None for the size of the input there.
+      seed: folded into the key. Other than in TF1, what is drawn depends on `rng` as well.
+      training: whether to drop: a bool, or a scalar array of bool.
+      name: the scope's name, made unique as TF1 does.
+
+    Returns:
+      Shape and dtype of the inputs.
+
+    Raises:
+      BadArgumentError: for a rate outside [0, 1), and inputs that are not floating.
+      MissingRngError: if it drops and the call was given no `rng`.
+
+    Example:
+      >>> from jscope.layers import dropout
+      >>> net = js.transform(lambda x, training: dropout(x, 0.75, training=training))
+      >>> x = jnp.ones(4)
+      >>> net.apply({}, x, False).tolist()
+      [1.0, 1.0, 1.0, 1.0]
+      >>> sorted(set(net.apply({}, jnp.ones(99), True, rng=jax.random.key(0)).tolist()))
+      [0.0, 4.0]
+    """
+    x = jnp.asarray(inputs)
+    with layer_scope(None, name or "dropout"):
+        return dropped(x, rate, noise_shape, seed, training)
+
+
+def dropped(x: jax.Array, rate: Any, noise_shape: Any, seed: int | None, training: Any) -> jax.Array:
+    """What `dropout` computes, in the scope in force."""
+    static = isinstance(rate, int | float)
+    if static and not 0 <= rate < 1:
+        raise bad_argument(f"rate={rate} is no probability below 1.", asked="dropout", fix="give a number in [0, 1)")
+    check_floating(x, "dropout")
+    if training is None:
+        raise bad_argument(
+            "training=None asks for the learning phase of Keras, which there is none of.",
+            asked="dropout",
+            fix="give training=True or training=False",
+        )
+    if (static and rate == 0) or (not isinstance(training, jax.Array) and not training):
+        return x
+    key = js.next_key()
+    if seed is not None:
+        key = jax.random.fold_in(key, seed % 2**32)
+    kept = jax.random.bernoulli(key, 1 - jnp.asarray(rate, jnp.float32), noise_dimensions(x, noise_shape))
+    scaled = x * (1 / (1 - jnp.asarray(rate, x.dtype)))
+    outputs = jnp.where(kept, scaled, jnp.zeros_like(x))
+    return jnp.where(training, outputs, x) if isinstance(training, jax.Array) else outputs
+
+
+def noise_dimensions(x: jax.Array, noise_shape: Any) -> tuple[int, ...]:
+    """The shape of the mask of `x`.
+
+    Raises:
+      BadArgumentError: for one that does not spread over `x`.
+    """
+    if noise_shape is None:
+        return x.shape
+    given = tuple(noise_shape)
+    if len(given) == x.ndim:
+        given = tuple(n if wanted is None else int(wanted) for wanted, n in zip(given, x.shape, strict=True))
+        if all(wanted in (1, n) for wanted, n in zip(given, x.shape, strict=True)):
+            return given
+    raise bad_argument(
+        f"noise_shape={noise_shape} does not spread over inputs of shape {x.shape}.",
+        asked="dropout",
+        fix="give one number for each dimension: 1, or the size of the input there",
+    )
+
+
+def flatten(inputs: Any, name: str | None = None, data_format: str = "channels_last") -> jax.Array:
+    """All dimensions but the first made one. TF1: `tf.layers.flatten`.
+
+    Default scope `flatten`; no variables.
+
+    Args:
+      inputs: shape [batch, ...].
+      name: the scope's name, made unique as TF1 does.
+      data_format: "channels_last"; or "channels_first" for inputs [batch, channels, ...], whose channels are moved to
+        the end first.
+
+    Returns:
+      Shape [batch, n]; [batch, 1] for inputs of shape [batch].
+
+    Raises:
+      BadArgumentError: for inputs without dimensions, and another data format.
+
+    Example:
+      >>> from jscope.layers import flatten
+      >>> js.transform(flatten).apply({}, jnp.ones((2, 3, 4))).shape
+      (2, 12)
+    """
+    x = jnp.asarray(inputs)
+    check_min_rank(x, 1, "flatten")
+    if data_format not in ("channels_last", "channels_first"):
+        raise bad_argument(
+            f"data_format={data_format!r} means nothing.",
+            asked="flatten",
+            fix="give 'channels_last' or 'channels_first'",
+        )
+    with layer_scope(None, name or "flatten"):
+        if data_format == "channels_first" and x.ndim > 1:
+            x = jnp.moveaxis(x, 1, -1)
+        return x.reshape(x.shape[0], math.prod(x.shape[1:]))

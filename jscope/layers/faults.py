@@ -1,0 +1,64 @@
+"""What the files of this room raise, and the line of the user's code that asked."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import jscope as js
+
+# Frames of these packages are never the user's own line.
+_NOT_THE_USER = ("jscope", "jax", "contextlib", "functools")
+
+
+def user_line() -> str:
+    """The user's `file:line` of the call in progress, `""` if there is none."""
+    frame = sys._getframe(1)
+    while frame is not None:
+        if frame.f_globals.get("__name__", "").partition(".")[0] not in _NOT_THE_USER:
+            return f"{frame.f_code.co_filename}:{frame.f_lineno}"
+        frame = frame.f_back
+    return ""
+
+
+def bad_argument(what: str, *, asked: str, fix: str) -> js.BadArgumentError:
+    """An argument that means nothing here."""
+    return js.BadArgumentError(what, kind="bad_argument", asked=asked, where=user_line(), fix=fix)
+
+
+def check_rank(x: Any, ranks: tuple[int, ...], asked: str) -> None:
+    """Raises BadArgumentError for an input whose number of dimensions is none of `ranks`."""
+    if x.ndim not in ranks:
+        wanted = " or ".join(map(str, ranks))
+        raise bad_argument(
+            f"{asked} takes an input of {wanted} dimensions, not one of shape {x.shape}.",
+            asked=asked,
+            fix="reshape the input",
+        )
+
+
+def check_min_rank(x: Any, rank: int, asked: str) -> None:
+    """Raises BadArgumentError for an input of fewer dimensions than `rank`."""
+    if x.ndim < rank:
+        raise bad_argument(
+            f"{asked} takes an input of at least {rank} dimensions, not one of shape {x.shape}.",
+            asked=asked,
+            fix="reshape the input",
+        )
+
+
+def check_floating(x: Any, asked: str) -> None:
+    """Raises BadArgumentError for an input of integers or bool: its dtype would be that of the variables."""
+    if x.dtype.kind in "biu":
+        raise bad_argument(
+            f"{asked} takes floating numbers, and its variables have their dtype; the input has dtype {x.dtype}.",
+            asked=asked,
+            fix="convert it: x.astype(jnp.float32)",
+        )
+
+
+def refuse(asked: str, fix: str, **arguments: Any) -> None:
+    """Raises BadArgumentError for the first argument that is not None: it would change values, and can't be had."""
+    for name, value in arguments.items():
+        if value is not None:
+            raise bad_argument(f"{asked} does not support {name}={value!r}.", asked=asked, fix=fix)

@@ -1,0 +1,138 @@
+"""Runs the cases of `layer_cases` in TensorFlow; as a script, records what it gives for `test_layers`.
+
+    TF_USE_LEGACY_KERAS=1 python tests/record_layers.py
+
+It needs the extra `jscope[tensorflow]`.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import os
+import types
+import warnings
+import zipfile
+from pathlib import Path
+from typing import Any
+
+os.environ |= {"TF_USE_LEGACY_KERAS": "1", "TF_CPP_MIN_LOG_LEVEL": "3", "TF_ENABLE_ONEDNN_OPTS": "0"}
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
+
+import numpy as np
+from layer_cases import CASES, Case, input_values, random_values
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    import tensorflow.compat.v1 as tf
+
+    # Without this tf_slim would use TensorFlow's own old copy of the layers, of which parts are gone.
+    tf.disable_v2_behavior()
+    import tf_slim
+    from tf_slim.layers import layers as slim_layers
+
+logging.getLogger("tensorflow").setLevel(logging.ERROR)
+
+DATA = Path(__file__).parent / "data"
+_OLD = ("core_layers", "convolutional_layers", "normalization_layers", "pooling_layers")
+_CLASSES = {
+    "Convolution1D": "Conv1D",
+    "Convolution2D": "Conv2D",
+    "Convolution3D": "Conv3D",
+    "Convolution2DTranspose": "Conv2DTranspose",
+    "Convolution3DTranspose": "Conv3DTranspose",
+    "SeparableConvolution2D": "SeparableConv2D",
+}
+for _module in _OLD:
+    _classes = {name: getattr(tf.layers, name) for name in dir(tf.layers)}
+    _classes |= {old: getattr(tf.layers, new) for old, new in _CLASSES.items()}
+    setattr(slim_layers, _module, types.SimpleNamespace(**_classes))
+
+
+def tensorflow_names() -> Any:
+    """What a program of `layer_cases` uses."""
+    names = {name: getattr(tf, name) for name in dir(tf) if not name.startswith("_")}
+    contrib = {name: getattr(tf_slim, name) for name in dir(tf_slim) if not name.startswith("_")}
+    more = {"contrib": types.SimpleNamespace(**contrib), "arg_scope": tf_slim.arg_scope, "relu": tf.nn.relu}
+    return types.SimpleNamespace(**{**names, **more})
+
+
+NAMES = tensorflow_names()
+
+
+def run_tensorflow(name: str, case: Case, seed: int = 0) -> dict[str, Any]:
+    """As `layer_runs.run_jscope`."""
+    inputs = input_values(name, case.inputs, seed)
+    with warnings.catch_warnings(), tf.Graph().as_default(), tf.Session() as session:
+        warnings.simplefilter("ignore")
+        feeds = {key: tf.placeholder(value.dtype, value.shape) for key, value in inputs.items()}
+        feed = {feeds[key]: value for key, value in inputs.items()}
+        outputs = case.program(NAMES, **feeds)
+        outputs = outputs if isinstance(outputs, list | tuple) else [outputs]
+        variables = tf.global_variables() + tf.local_variables()
+        trainable = tf.trainable_variables()
+        losses = tf.losses.get_regularization_losses()
+        graph = tf.get_default_graph()
+        members = {c for c in graph.get_all_collection_keys() if any(v in variables for v in items_of(graph, c))}
+        found = {c: items_of(graph, c) for c in members | {"outs", "more"}}
+        result: dict[str, Any] = {
+            "variables": [[v.op.name, v.shape.as_list(), v in trainable] for v in variables],
+            "collections": {
+                c: [v.op.name for v in items] if c in members else len(items) for c, items in found.items() if items
+            },
+        }
+        for variable in variables:
+            variable.load(random_values(variable.op.name, variable.shape.as_list(), seed), session)
+        wanted: dict[str, Any] = {"outputs": tf.nest.flatten(outputs), "losses": losses}
+        if case.gradients:
+            objective = sum(tf.reduce_sum(output**2) for output in wanted["outputs"])
+            wanted["gradients"] = tf.gradients(objective, trainable)
+        result |= session.run(wanted, feed)
+        if case.updates:
+            session.run([wanted["outputs"], tf.get_collection(tf.GraphKeys.UPDATE_OPS)], feed)
+            for variable in variables:  # the first run may have updated in place
+                variable.load(random_values(variable.op.name, variable.shape.as_list(), seed), session)
+            session.run([wanted["outputs"], tf.get_collection(tf.GraphKeys.UPDATE_OPS)], feed)
+            result["updates"] = session.run(variables)
+        return result
+
+
+def items_of(graph: Any, key: Any) -> list[Any]:
+    """The items of a collection named by a string."""
+    return graph.get_collection(key) if isinstance(key, str) else []
+
+
+ARRAYS = ("outputs", "losses", "gradients", "updates")
+
+
+def record() -> None:
+    """Writes `data/layers.json` and `data/layers.npz`."""
+    notes: dict[str, Any] = {}
+    arrays: dict[str, np.ndarray] = {}
+    for name, case in CASES.items():
+        if case.error is not None:
+            try:
+                run_tensorflow(name, case)
+            except case.error as error:
+                notes[name] = {"error": type(error).__name__}
+                continue
+            raise SystemExit(f"{name} raises nothing in TensorFlow")
+        result = run_tensorflow(name, case)
+        notes[name] = {key: result[key] for key in ("variables", "collections")}
+        for kind in ARRAYS:
+            for number, value in enumerate(result.get(kind, [])):
+                arrays[f"{name}.{kind}.{number}"] = np.asarray(value)
+    lines = [f'  "{name}": {json.dumps(note, sort_keys=True)}' for name, note in notes.items()]
+    (DATA / "layers.json").write_text("{\n" + ",\n".join(lines) + "\n}\n")
+    with zipfile.ZipFile(DATA / "layers.npz", "w", zipfile.ZIP_DEFLATED) as file:
+        for name, value in arrays.items():
+            buffer = io.BytesIO()
+            np.save(buffer, value)
+            # A fixed date: the file is the same each time it is made.
+            file.writestr(zipfile.ZipInfo(f"{name}.npy"), buffer.getvalue(), zipfile.ZIP_DEFLATED)
+    print(f"{len(notes)} cases, {len(arrays)} arrays")
+
+
+if __name__ == "__main__":
+    record()

@@ -1,0 +1,55 @@
+"""The layers give what TensorFlow 1 gave: names, shapes, trainable flags, collections, losses, outputs, gradients."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from layer_cases import CASES, Case
+from layer_runs import run_jscope
+
+DATA = Path(__file__).parent / "data"
+RECORDED = json.loads((DATA / "layers.json").read_text())
+ARRAYS = np.load(DATA / "layers.npz")
+
+
+def recorded(name: str) -> dict[str, Any]:
+    """What TensorFlow gave, in the form of `run_jscope`."""
+    result: dict[str, Any] = dict(RECORDED[name])
+    for key in ARRAYS.files:
+        case, kind, _ = key.split(".")
+        if case == name:
+            result.setdefault(kind, []).append(ARRAYS[key])
+    return result
+
+
+def check(name: str, case: Case, expected: dict[str, Any], seed: int = 0) -> None:
+    """Compares a case with what TensorFlow gave."""
+    if case.error is not None:
+        with pytest.raises(case.error):
+            run_jscope(name, case, seed)
+        return
+    found = run_jscope(name, case, seed)
+    assert found["variables"] == expected["variables"]
+    assert found["collections"] == expected["collections"]
+    if case.one_loss_each:
+        assert len(found["losses"]) < len(expected["losses"])
+        found["losses"], expected["losses"] = [sum(found["losses"])], [sum(expected["losses"])]
+    for kind in ("losses", "outputs", "gradients", "updates"):
+        assert len(found.get(kind, [])) == len(expected.get(kind, [])), kind
+        for mine, theirs in zip(found.get(kind, []), expected.get(kind, []), strict=True):
+            assert mine.shape == theirs.shape
+            assert mine.dtype == theirs.dtype
+            np.testing.assert_allclose(mine, theirs, rtol=1e-5, atol=1e-5, err_msg=kind)
+
+
+def test_every_case_is_recorded():
+    assert list(RECORDED) == list(CASES)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_as_in_tensorflow(name):
+    check(name, CASES[name], recorded(name))
