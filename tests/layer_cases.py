@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 
 CASES: dict[str, Case] = {}
+# Collections of which only the number of items is compared: of outputs, and of what updates the moving averages.
+COUNTED = {"outs", "more", "update_ops", "other"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -293,3 +295,298 @@ def layer_norm_axes(tf, x):
 @case(x=(2, 6), error=ValueError)
 def layer_norm_axis_too_high(tf, x):
     return tf.contrib.layer_norm(x, begin_norm_axis=2)
+
+
+# Convolutions ---------------------------------------------------------------------------------------------------------
+
+IMAGE = (2, 7, 8, 3)
+
+
+@case(x=IMAGE, gradients=True)
+def conv2d_all(tf, x):
+    y = tf.layers.conv2d(x, 4, 3)
+    y = tf.layers.conv2d(y, 4, [3, 2], padding="SAME", activation=tf.tanh, use_bias=False)
+    return [
+        tf.layers.conv2d(y, 3, (2, 3), strides=2, padding="same"),
+        tf.layers.conv2d(y, 3, (3, 2), strides=(2, 1), padding="valid", name="c"),
+        tf.layers.conv2d(y, 2, 3, dilation_rate=2, padding="same"),
+        tf.layers.conv2d(y, 2, 2, dilation_rate=(1, 3), padding="valid"),
+        tf.layers.conv2d(x, 2, 4, strides=3, padding="same", kernel_regularizer=tf.contrib.l2_regularizer(0.3)),
+    ]
+
+
+@case(x=(2, 9, 3))
+def conv1d_all(tf, x):
+    return [
+        tf.layers.conv1d(x, 4, 3),
+        tf.layers.conv1d(x, 4, 4, strides=2, padding="same", activation=tf.relu),
+        tf.layers.conv1d(x, 4, 3, padding="causal", dilation_rate=2),
+        tf.layers.conv1d(x, 4, 2, padding="causal", strides=2, name="c"),
+    ]
+
+
+@case(x=(2, 5, 6, 4, 2))
+def conv3d_all(tf, x):
+    return [tf.layers.conv3d(x, 3, 2), tf.layers.conv3d(x, 3, (2, 3, 1), strides=(2, 1, 2), padding="same")]
+
+
+@case(x=(2, 3, 4, 3), gradients=True)
+def conv2d_transpose_all(tf, x):
+    return [
+        tf.layers.conv2d_transpose(x, 4, 3),
+        tf.layers.conv2d_transpose(x, 4, 3, strides=2, padding="same"),
+        tf.layers.conv2d_transpose(x, 4, (4, 3), strides=(2, 3), padding="same", use_bias=False),
+        tf.layers.conv2d_transpose(x, 4, (4, 3), strides=(2, 3), padding="valid", activation=tf.tanh),
+        tf.layers.conv2d_transpose(x, 4, 2, strides=3, padding="valid", name="t"),
+        tf.layers.conv2d_transpose(x, 4, 2, strides=3, padding="same"),
+    ]
+
+
+@case(x=(2, 2, 3, 4, 2))
+def conv3d_transpose_all(tf, x):
+    return [
+        tf.layers.conv3d_transpose(x, 3, 2, strides=(1, 2, 2)),
+        tf.layers.conv3d_transpose(x, 3, (2, 3, 4), strides=2, padding="same", name="t"),
+    ]
+
+
+@case(x=IMAGE, gradients=True)
+def separable_conv2d_all(tf, x):
+    return [
+        tf.layers.separable_conv2d(x, 4, 3),
+        tf.layers.separable_conv2d(x, 4, (3, 2), strides=2, padding="same", depth_multiplier=2, activation=tf.tanh),
+        tf.layers.separable_conv2d(x, 4, 2, dilation_rate=2, padding="same", use_bias=False, name="s"),
+    ]
+
+
+@case(x=(2, 9, 3))
+def separable_conv1d_all(tf, x):
+    return [
+        tf.layers.separable_conv1d(x, 4, 3, depth_multiplier=2),
+        tf.layers.separable_conv1d(x, 4, 3, strides=2, padding="same"),
+        tf.layers.separable_conv1d(x, 4, 3, dilation_rate=2, padding="causal", name="s"),
+    ]
+
+
+@case(x=IMAGE, error=ValueError)
+def conv2d_strides_and_dilation(tf, x):
+    return tf.layers.conv2d(x, 4, 3, strides=2, dilation_rate=2)
+
+
+@case(x=IMAGE, error=ValueError)
+def conv2d_bad_padding(tf, x):
+    return tf.layers.conv2d(x, 4, 3, padding="full")
+
+
+@case(x=IMAGE, error=ValueError)
+def conv2d_bad_window(tf, x):
+    return tf.layers.conv2d(x, 4, (3, 3, 3))
+
+
+@case(x=(2, 9, 3), error=ValueError)
+def conv2d_bad_rank(tf, x):
+    return tf.layers.conv2d(x, 4, 3)
+
+
+@case(x=IMAGE, gradients=True)
+def contrib_conv2d_all(tf, x):
+    y = tf.contrib.conv2d(x, 4, 3)
+    y = tf.contrib.conv2d(y, 4, [3, 2], stride=2, activation_fn=tf.tanh, biases_initializer=None)
+    with (
+        tf.variable_scope("s"),
+        tf.arg_scope([tf.contrib.conv2d], padding="VALID", normalizer_fn=tf.contrib.layer_norm),
+    ):
+        y = tf.contrib.conv2d(y, 4, 2, weights_regularizer=tf.contrib.l2_regularizer(0.3), scope="c")
+        z = tf.contrib.conv2d(y, 4, 1, normalizer_fn=None, scope="d", variables_collections={"biases": ["b"]})
+        z = tf.contrib.conv2d(z, 4, 1, normalizer_fn=None, scope="d", reuse=True, outputs_collections="outs")
+    return [y, z, tf.contrib.conv2d(x, 2, 3, rate=2)]
+
+
+@case(x=(2, 9, 3), z=(2, 3, 4, 3, 2))
+def contrib_other_convolutions(tf, x, z):
+    return [
+        tf.contrib.conv1d(x, 4, 3),
+        tf.contrib.conv3d(z, 4, 2, 2),
+        tf.contrib.convolution(x, 4, 3, 2),
+        tf.contrib.convolution(z, 4, 3, data_format="NDHWC", scope="c"),
+    ]
+
+
+@case(x=(2, 4, 5, 3))
+def contrib_conv2d_transpose_all(tf, x):
+    y = tf.contrib.conv2d_transpose(x, 4, 3)
+    y = tf.contrib.conv2d_transpose(y, 4, [3, 4], stride=2, scope="t", normalizer_fn=tf.contrib.layer_norm)
+    return tf.contrib.conv2d_transpose(y, 2, 2, stride=(2, 1), padding="VALID", activation_fn=None)
+
+
+@case(x=(2, 2, 3, 4, 2))
+def contrib_conv3d_transpose(tf, x):
+    return tf.contrib.conv3d_transpose(x, 3, 2, stride=2)
+
+
+@case(x=IMAGE, gradients=True)
+def contrib_separable_conv2d_all(tf, x):
+    l2 = tf.contrib.l2_regularizer(0.3)
+    y = tf.contrib.separable_conv2d(x, 4, 3, variables_collections=["w"], weights_regularizer=l2)
+    y = tf.contrib.separable_conv2d(y, None, [3, 3], 2, stride=2, weights_regularizer=l2, outputs_collections="outs")
+    y = tf.contrib.separable_conv2d(y, None, 3, variables_collections=["w"], biases_initializer=None)
+    y = tf.contrib.separable_conv2d(y, None, 3, rate=2, normalizer_fn=tf.contrib.layer_norm, scope="s")
+    return tf.contrib.separable_conv2d(y, 3, 2, 2, activation_fn=None, normalizer_fn=tf.contrib.layer_norm)
+
+
+# Pooling --------------------------------------------------------------------------------------------------------------
+
+
+@case(x=(2, 9, 3), y=IMAGE, z=(2, 4, 5, 6, 2))
+def pooling_all(tf, x, y, z):
+    found = []
+    for padding in ("valid", "SAME"):
+        for f in (tf.layers.max_pooling1d, tf.layers.average_pooling1d):
+            found += [f(x, 2, 2, padding), f(x, [3], [1], padding)]
+        for f in (tf.layers.max_pooling2d, tf.layers.average_pooling2d):
+            found += [f(y, 2, 2, padding), f(y, (3, 2), (1, 3), padding=padding)]
+        for f in (tf.layers.max_pooling3d, tf.layers.average_pooling3d):
+            found += [f(z, 2, 2, padding), f(z, (3, 2, 1), (1, 3, 2), padding=padding)]
+    return found
+
+
+@case(x=IMAGE, gradients=True)
+def pooling_gradients(tf, x):
+    y = tf.layers.conv2d(x, 4, 2)
+    return [
+        tf.layers.max_pooling2d(y, 3, 2, "same"),
+        tf.layers.average_pooling2d(y, 3, 2, "same"),
+        tf.contrib.max_pool2d(y, [2, 2]),
+        tf.contrib.avg_pool2d(y, 3, padding="SAME", outputs_collections="outs"),
+        tf.contrib.max_pool2d(y, 3, stride=1, padding="SAME", scope="p"),
+    ]
+
+
+@case(x=IMAGE, z=(2, 4, 5, 6, 2))
+def pooling_scopes(tf, x, z):
+    found = [tf.layers.max_pooling2d(x, 2, 2), tf.contrib.max_pool2d(x, 2), tf.layers.average_pooling2d(x, 2, 2)]
+    found += [tf.layers.average_pooling2d(x, 2, 2, name="p"), tf.layers.max_pooling2d(x, 2, 2, name="p")]
+    for scope in ("max_pooling2d", "MaxPool2D", "average_pooling2d", "p"):
+        with tf.variable_scope(None, scope):
+            tf.get_variable("v", [])
+    return [*found, tf.contrib.max_pool3d(z, 2), tf.contrib.avg_pool3d(z, [2, 3, 2])]
+
+
+# Batch normalization --------------------------------------------------------------------------------------------------
+
+
+@case(x=IMAGE, updates=True, gradients=True)
+def batch_normalization_trains(tf, x):
+    y = tf.tanh(tf.layers.batch_normalization(x, training=True))
+    return [
+        tf.layers.batch_normalization(y, momentum=0.6, center=False, training=True, name="b"),
+        tf.layers.batch_normalization(0.01 * x, epsilon=1e-6, scale=False, training=True),
+        tf.layers.batch_normalization(0.01 * x, epsilon=1e-5, momentum=0.6, fused=False, training=True),
+    ]
+
+
+@case(x=IMAGE, updates=True, gradients=True)
+def batch_normalization_uses_moving(tf, x):
+    y = tf.layers.batch_normalization(x)
+    y = tf.layers.batch_normalization(y, training=False, trainable=False, name="b")
+    return tf.layers.batch_normalization(y, fused=False, gamma_regularizer=tf.contrib.l2_regularizer(0.1))
+
+
+@case(x=(6, 4), y=(2, 5, 3), z=(2, 3, 4, 2, 3), updates=True)
+def batch_normalization_of_other_ranks(tf, x, y, z):
+    return [tf.layers.batch_normalization(t, momentum=0.6, training=True) for t in (x, y, z)]
+
+
+@case(x=IMAGE, updates=True)
+def batch_normalization_axes(tf, x):
+    return [
+        tf.layers.batch_normalization(x, axis=2, momentum=0.6, training=True, fused=False),
+        tf.layers.batch_normalization(x, axis=[1, 3], momentum=0.6, training=True),
+        tf.layers.batch_normalization(x, axis=-2, momentum=0.6, training=True, fused=True),
+    ]
+
+
+@case(x=IMAGE, training=True, updates=True)
+def batch_normalization_if_told(tf, x, training):
+    y = tf.layers.batch_normalization(x, momentum=0.6, training=training)
+    return tf.layers.batch_normalization(tf.tanh(y), momentum=0.6, fused=False, training=training)
+
+
+@case(x=IMAGE, training=False, updates=True)
+def batch_normalization_if_told_not(tf, x, training):
+    y = tf.layers.batch_normalization(x, momentum=0.6, training=training)
+    return tf.layers.batch_normalization(tf.tanh(y), momentum=0.6, fused=False, training=training)
+
+
+@case(x=(1, 1, 1, 3), updates=True)
+def batch_normalization_of_one(tf, x):
+    return tf.layers.batch_normalization(x, momentum=0.6, training=True)
+
+
+@case(x=IMAGE)
+def batch_normalization_shared(tf, x):
+    y = tf.layers.batch_normalization(x, name="b")
+    return tf.layers.batch_normalization(y, name="b", reuse=True)
+
+
+@case(x=IMAGE, updates=True, gradients=True)
+def batch_norm_trains(tf, x):
+    y = tf.contrib.batch_norm(x)
+    y = tf.contrib.batch_norm(y, 0.6, scale=True, activation_fn=tf.tanh, variables_collections=["mine"])
+    y = tf.contrib.batch_norm(y, 0.6, center=False, fused=False, scope="b")
+    return tf.contrib.batch_norm(y, 0.6, scale=True, updates_collections="other", outputs_collections="outs")
+
+
+@case(x=IMAGE, updates=True)
+def batch_norm_in_place(tf, x):
+    y = tf.contrib.batch_norm(x, 0.6, scale=True, updates_collections=None)
+    y = tf.contrib.batch_norm(tf.tanh(y), 0.6, updates_collections=None, fused=False, is_training=True, scope="b")
+    return tf.contrib.batch_norm(y, 0.6, updates_collections=None, epsilon=1e-7)
+
+
+@case(x=(6, 4), y=(3, 5, 4), updates=True)
+def batch_norm_of_other_ranks(tf, x, y):
+    l2 = {"beta": tf.contrib.l2_regularizer(0.2), "gamma": tf.contrib.l2_regularizer(0.3)}
+    found = []
+    for t in (x, y):
+        found += [
+            tf.contrib.batch_norm(t, 0.6, scale=True, param_regularizers=l2),
+            tf.contrib.batch_norm(t, 0.6, scale=True, param_regularizers=l2, fused=False),
+            tf.contrib.batch_norm(t, 0.6, scale=True, param_regularizers=l2, updates_collections=None),
+        ]
+    return found
+
+
+@case(x=(4, 5, 6, 3), w=(4,), updates=True)
+def batch_norm_weighted(tf, x, w):
+    y = tf.contrib.batch_norm(x, 0.6, batch_weights=w * w + 0.1, updates_collections=None)
+    return tf.contrib.batch_norm(y, 0.6, batch_weights=w * w + 0.1)
+
+
+@case(x=IMAGE, training=True, updates=True)
+def batch_norm_if_told(tf, x, training):
+    y = tf.contrib.batch_norm(x, 0.6, is_training=training)
+    y = tf.contrib.batch_norm(tf.tanh(y), 0.6, is_training=training, updates_collections=None)
+    return tf.contrib.batch_norm(tf.tanh(y), 0.6, is_training=training, updates_collections=None, fused=False)
+
+
+@case(x=IMAGE, training=False, updates=True)
+def batch_norm_if_told_not(tf, x, training):
+    y = tf.contrib.batch_norm(x, 0.6, is_training=training)
+    y = tf.contrib.batch_norm(tf.tanh(y), 0.6, is_training=training, updates_collections=None)
+    return tf.contrib.batch_norm(tf.tanh(y), 0.6, is_training=training, updates_collections=None, fused=False)
+
+
+@case(x=IMAGE)
+def batch_norm_normalizes_convolutions(tf, x):
+    params = {"is_training": False, "scale": True, "decay": 0.9}
+    with tf.arg_scope(
+        [tf.contrib.conv2d, tf.contrib.fully_connected],
+        normalizer_fn=tf.contrib.batch_norm,
+        weights_regularizer=tf.contrib.l2_regularizer(0.1),
+    ) as scope:
+        y = tf.contrib.conv2d(x, 4, 3, normalizer_params=params)
+    with tf.arg_scope(scope), tf.arg_scope([tf.contrib.batch_norm], **params):
+        y = tf.contrib.conv2d(y, 4, 3, scope="c")
+        y = tf.contrib.fully_connected(tf.contrib.flatten(y), 4)
+    return tf.contrib.conv2d(x, 4, 3, normalizer_fn=tf.layers.batch_normalization)

@@ -8,13 +8,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from layer_cases import Case, input_values, random_values
+from layer_cases import COUNTED, Case, input_values, random_values
 
 import jscope as js
 import jscope.layers
 
 # The collections of the cases that are not given to a variable when it is made.
-OTHERS = {"outs", "more", "mine", "w", "b", "v"}
+OTHERS = {*COUNTED, "mine", "w", "b", "v"}
 
 
 def jscope_names() -> Any:
@@ -47,28 +47,36 @@ def run_jscope(name: str, case: Case, seed: int = 0) -> dict[str, Any]:
         specs = js.global_variables() + js.local_variables()
         collections = {c for spec in specs for c in spec.collections}
         found = {c: [getattr(v, "name", None) for v in js.get_collection(c)] for c in sorted(collections | OTHERS)}
-        noted["collections"] = {c: v if None not in v else len(v) for c, v in found.items() if v}
+        noted["collections"] = {c: len(v) if c in COUNTED else v for c, v in found.items() if v}
         return outputs if isinstance(outputs, list | tuple) else [outputs], js.get_regularization_losses()
 
     net = js.transform(program)
     specs = net.specs(**inputs)
     params = js.Params({spec.name: random_values(spec.name, spec.shape, seed) for spec in specs.values()})
-    (outputs, losses), updated = jax.jit(net.update)(params, **inputs)
-    result = {
+    trainable, rest = specs.split(params)
+
+    def run(trainable: js.Params, inputs: dict[str, Any]) -> Any:
+        (outputs, losses), updated = net.update(trainable | rest, **inputs)
+        outputs = jax.tree.leaves(outputs)
+        objective = sum(jnp.sum(leaf**2) for leaf in outputs) if case.gradients else None
+        return objective, {"outputs": outputs, "losses": losses, "updates": updated}
+
+    def with_gradients(trainable: js.Params, inputs: dict[str, Any]) -> Any:
+        gradients, result = jax.grad(run, has_aux=True)(trainable, inputs)
+        return None, {**result, "gradients": gradients}
+
+    program_or_gradients = jax.jit(with_gradients if case.gradients else run)
+    # The time goes into compiling: these are small.
+    compiled = program_or_gradients.lower(trainable, inputs).compile({"xla_backend_optimization_level": 0})
+    _, found = compiled(trainable, inputs)
+    result: dict[str, Any] = {
         "variables": [[spec.name, list(spec.shape), spec.trainable] for spec in specs.values()],
         "collections": noted["collections"],
-        "losses": [np.asarray(loss) for loss in losses],
-        "outputs": [np.asarray(leaf) for leaf in jax.tree.leaves(outputs)],
+        "losses": [np.asarray(loss) for loss in found["losses"]],
+        "outputs": [np.asarray(output) for output in found["outputs"]],
     }
     if case.updates:
-        result["updates"] = [np.asarray(updated[spec.name]) for spec in specs.values()]
+        result["updates"] = [np.asarray(found["updates"][spec.name]) for spec in specs.values()]
     if case.gradients:
-        trainable, rest = specs.split(params)
-
-        def objective(trainable: js.Params) -> jax.Array:
-            (outputs, _), _ = net.update(trainable | rest, **inputs)
-            return sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(outputs))
-
-        gradients = jax.jit(jax.grad(objective))(trainable)
-        result["gradients"] = [np.asarray(gradients[s.name]) for s in specs.values() if s.trainable]
+        result["gradients"] = [np.asarray(found["gradients"][s.name]) for s in specs.values() if s.trainable]
     return result

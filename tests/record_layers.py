@@ -21,7 +21,7 @@ os.environ |= {"TF_USE_LEGACY_KERAS": "1", "TF_CPP_MIN_LOG_LEVEL": "3", "TF_ENAB
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 
 import numpy as np
-from layer_cases import CASES, Case, input_values, random_values
+from layer_cases import CASES, COUNTED, Case, input_values, random_values
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -31,6 +31,7 @@ with warnings.catch_warnings():
     tf.disable_v2_behavior()
     import tf_slim
     from tf_slim.layers import layers as slim_layers
+    from tf_slim.layers import utils as slim_utils
 
 logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
@@ -44,6 +45,9 @@ _CLASSES = {
     "Convolution3DTranspose": "Conv3DTranspose",
     "SeparableConvolution2D": "SeparableConv2D",
 }
+# Where tf_slim looks for them, and where they are no more.
+slim_utils.ops.Tensor = tf.Tensor
+slim_utils.control_flow_ops.cond = tf.cond
 for _module in _OLD:
     _classes = {name: getattr(tf.layers, name) for name in dir(tf.layers)}
     _classes |= {old: getattr(tf.layers, new) for old, new in _CLASSES.items()}
@@ -75,11 +79,11 @@ def run_tensorflow(name: str, case: Case, seed: int = 0) -> dict[str, Any]:
         losses = tf.losses.get_regularization_losses()
         graph = tf.get_default_graph()
         members = {c for c in graph.get_all_collection_keys() if any(v in variables for v in items_of(graph, c))}
-        found = {c: items_of(graph, c) for c in members | {"outs", "more"}}
+        found = {c: items_of(graph, c) for c in members | COUNTED}
         result: dict[str, Any] = {
             "variables": [[v.op.name, v.shape.as_list(), v in trainable] for v in variables],
             "collections": {
-                c: [v.op.name for v in items] if c in members else len(items) for c, items in found.items() if items
+                c: len(items) if c in COUNTED else [v.op.name for v in items] for c, items in found.items() if items
             },
         }
         for variable in variables:
@@ -90,10 +94,10 @@ def run_tensorflow(name: str, case: Case, seed: int = 0) -> dict[str, Any]:
             wanted["gradients"] = tf.gradients(objective, trainable)
         result |= session.run(wanted, feed)
         if case.updates:
-            session.run([wanted["outputs"], tf.get_collection(tf.GraphKeys.UPDATE_OPS)], feed)
             for variable in variables:  # the first run may have updated in place
                 variable.load(random_values(variable.op.name, variable.shape.as_list(), seed), session)
-            session.run([wanted["outputs"], tf.get_collection(tf.GraphKeys.UPDATE_OPS)], feed)
+            updates = [tf.get_collection(key) for key in (tf.GraphKeys.UPDATE_OPS, "other")]
+            session.run([wanted["outputs"], updates], feed)
             result["updates"] = session.run(variables)
         return result
 

@@ -10,20 +10,48 @@ from jscope import add_arg_scope, arg_scope, arg_scoped_arguments
 
 from . import contrib as contrib
 from .contrib import (
+    avg_pool2d,
+    avg_pool3d,
+    batch_norm,
     fully_connected,
     l1_l2_regularizer,
     l1_regularizer,
     l2_regularizer,
     layer_norm,
+    max_pool2d,
+    max_pool3d,
     sum_regularizer,
     xavier_initializer,
 )
+from .convolution import conv1d, conv2d, conv2d_transpose, conv3d, conv3d_transpose
 from .core import dense, dropout, flatten
+from .normalization import batch_normalization
+from .pooling import (
+    average_pooling1d,
+    average_pooling2d,
+    average_pooling3d,
+    max_pooling1d,
+    max_pooling2d,
+    max_pooling3d,
+)
+from .separable import separable_conv1d, separable_conv2d
 
 __all__ = [
     "add_arg_scope",
     "arg_scope",
     "arg_scoped_arguments",
+    "average_pooling1d",
+    "average_pooling2d",
+    "average_pooling3d",
+    "avg_pool2d",
+    "avg_pool3d",
+    "batch_norm",
+    "batch_normalization",
+    "conv1d",
+    "conv2d",
+    "conv2d_transpose",
+    "conv3d",
+    "conv3d_transpose",
     "dense",
     "dropout",
     "flatten",
@@ -32,6 +60,13 @@ __all__ = [
     "l1_regularizer",
     "l2_regularizer",
     "layer_norm",
+    "max_pool2d",
+    "max_pool3d",
+    "max_pooling1d",
+    "max_pooling2d",
+    "max_pooling3d",
+    "separable_conv1d",
+    "separable_conv2d",
     "sum_regularizer",
     "xavier_initializer",
 ]

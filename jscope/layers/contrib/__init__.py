@@ -7,15 +7,29 @@ from __future__ import annotations
 
 from jscope import add_arg_scope, arg_scope, arg_scoped_arguments
 
+from .batch_norm import batch_norm
+from .convolution import conv1d, conv2d, conv3d, convolution
 from .core import dropout, flatten, fully_connected
 from .initializers import variance_scaling_initializer, xavier_initializer
 from .normalization import layer_norm
+from .pooling import avg_pool2d, avg_pool3d, max_pool2d, max_pool3d
 from .regularizers import l1_l2_regularizer, l1_regularizer, l2_regularizer, sum_regularizer
+from .separable import separable_conv2d
+from .transposed import conv2d_transpose, conv3d_transpose
 
 __all__ = [
     "add_arg_scope",
     "arg_scope",
     "arg_scoped_arguments",
+    "avg_pool2d",
+    "avg_pool3d",
+    "batch_norm",
+    "conv1d",
+    "conv2d",
+    "conv2d_transpose",
+    "conv3d",
+    "conv3d_transpose",
+    "convolution",
     "dropout",
     "flatten",
     "fully_connected",
@@ -23,6 +37,9 @@ __all__ = [
     "l1_regularizer",
     "l2_regularizer",
     "layer_norm",
+    "max_pool2d",
+    "max_pool3d",
+    "separable_conv2d",
     "sum_regularizer",
     "variance_scaling_initializer",
     "xavier_initializer",

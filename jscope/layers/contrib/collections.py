@@ -1,4 +1,4 @@
-"""Collections and names of the variables of `tf.contrib.layers`: what all its layers share."""
+"""What the layers of `tf.contrib.layers` share: names and collections of variables, and the end of each layer."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Any
 import jax
 
 import jscope as js
+
+from ..core import Activation
 
 _MODEL = (js.GraphKeys.GLOBAL_VARIABLES, js.GraphKeys.MODEL_VARIABLES)
 
@@ -53,3 +55,24 @@ def collect_outputs(outputs_collections: Any, outputs: jax.Array) -> jax.Array:
         for name in names:
             js.add_to_collection(name, outputs)
     return outputs
+
+
+def collect_weights(variables: dict[str, jax.Array], variables_collections: Any) -> None:
+    """Adds the variables of a layer, by their names in `tf.layers`, to the collections asked for."""
+    for name, variable in variables.items():
+        collect_variable(variable, variables_collections, "biases" if name == "bias" else "weights")
+
+
+def finish(
+    outputs: jax.Array,
+    normalizer_fn: Any,
+    normalizer_params: dict[str, Any] | None,
+    activation_fn: Activation | None,
+    outputs_collections: Any,
+) -> jax.Array:
+    """What every layer of this package does with its output."""
+    if normalizer_fn is not None:
+        outputs = normalizer_fn(outputs, **(normalizer_params or {}))
+    if activation_fn is not None:
+        outputs = activation_fn(outputs)
+    return collect_outputs(outputs_collections, outputs)

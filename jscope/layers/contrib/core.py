@@ -13,7 +13,7 @@ from ..core import Activation, dense_layer, dropped
 from ..core import flatten as layers_flatten
 from ..faults import bad_argument, check_min_rank
 from ..scopes import Regularizer, layer_scope
-from .collections import MODEL, WEIGHTS, collect_outputs, collect_variable
+from .collections import MODEL, WEIGHTS, collect_outputs, collect_weights, finish
 from .initializers import xavier_initializer
 
 
@@ -84,27 +84,6 @@ def fully_connected(
         )
         collect_weights(variables, variables_collections)
         return finish(outputs, normalizer_fn, normalizer_params, activation_fn, outputs_collections)
-
-
-def collect_weights(variables: dict[str, jax.Array], variables_collections: Any) -> None:
-    """Adds the variables of a layer, by their names in `tf.layers`, to the collections asked for."""
-    for name, variable in variables.items():
-        collect_variable(variable, variables_collections, "biases" if name == "bias" else "weights")
-
-
-def finish(
-    outputs: jax.Array,
-    normalizer_fn: Any,
-    normalizer_params: dict[str, Any] | None,
-    activation_fn: Activation | None,
-    outputs_collections: Any,
-) -> jax.Array:
-    """What every layer of this package does with its output."""
-    if normalizer_fn is not None:
-        outputs = normalizer_fn(outputs, **(normalizer_params or {}))
-    if activation_fn is not None:
-        outputs = activation_fn(outputs)
-    return collect_outputs(outputs_collections, outputs)
 
 
 @js.add_arg_scope

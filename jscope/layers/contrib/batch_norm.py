@@ -1,0 +1,217 @@
+"""`batch_norm` of `tf.contrib.layers`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+import jscope as js
+
+from ..core import Activation
+from ..faults import bad_argument, check_floating, check_min_rank, refuse
+from ..normalization import batch_norm_layer, batch_or_moving, normalized
+from .collections import MODEL, collect_outputs, collect_variable, collections_for, model_variable
+
+_UPDATE_OPS = js.GraphKeys.UPDATE_OPS
+_INITIALIZERS = {
+    "beta": js.zeros_initializer(),
+    "gamma": js.ones_initializer(),
+    "moving_mean": js.zeros_initializer(),
+    "moving_variance": js.ones_initializer(),
+}
+
+
+@js.add_arg_scope
+def batch_norm(
+    inputs: Any,
+    decay: Any = 0.999,
+    center: bool = True,
+    scale: bool = False,
+    epsilon: float = 0.001,
+    activation_fn: Activation | None = None,
+    param_initializers: dict[str, Any] | None = None,
+    param_regularizers: dict[str, Any] | None = None,
+    updates_collections: Any = _UPDATE_OPS,
+    is_training: Any = True,
+    reuse: Any = None,
+    variables_collections: Any = None,
+    outputs_collections: Any = None,
+    trainable: bool = True,
+    batch_weights: Any = None,
+    fused: bool | None = None,
+    data_format: str = "NHWC",
+    zero_debias_moving_mean: bool = False,
+    scope: Any = None,
+    renorm: bool = False,
+    renorm_clipping: None = None,
+    renorm_decay: float = 0.99,
+    adjustment: None = None,
+) -> jax.Array:
+    """Each channel made of mean 0 and variance 1, with `scale` scaled by `gamma`, and shifted by `beta`.
+
+    TF1: `tf.contrib.layers.batch_norm`, `slim.batch_norm`. Default scope `BatchNorm`; variables `gamma` if asked for,
+    `beta`, `moving_mean` and `moving_variance`, all of them model variables, the last two not trainable. As in
+    TensorFlow `beta` is made before `gamma` for inputs of two dimensions, with `batch_weights`, and with another
+    `updates_collections` than the default.
+
+    In training mean and variance are those of the batch, and the moving ones are moved towards them: `js.assign` does
+    it at once, so run the program by `net.update`. TensorFlow does so for `updates_collections=None` alone, and else
+    leaves it to who runs the operations of the collection.
+
+    Args:
+      inputs: floating, of shape [batch, ..., channels], or [batch, channels, ...] with "NCHW".
+      decay: how much of the moving mean and variance is kept in a step.
+      center: whether there is a `beta`.
+      scale: whether there is a `gamma`.
+      epsilon: added to the variance.
+      activation_fn: a function of the output; None for none.
+      param_initializers: initializers by "beta", "gamma", "moving_mean", "moving_variance".
+      param_regularizers: regularizers by "beta", "gamma".
+      updates_collections: the collection, or list of them, in which the moved variables are listed; None for none.
+      is_training: a bool, or a scalar array of bool (then `net.update` is needed in both cases).
+      reuse: as in `js.variable_scope`; needs a scope.
+      variables_collections: more collections for the variables: a list, or a dict of lists by their names.
+      outputs_collections: a collection or a list of them, to which the output is added.
+      trainable: whether `gamma` and `beta` are trainable.
+      batch_weights: shape [batch]: how often each example counts.
+      fused: whether the moving variance is moved as by TensorFlow's fused kernel, see
+        `jscope.layers.batch_normalization`; None for where TensorFlow uses that.
+      data_format: "NHWC" or "NCHW".
+      scope: the scope's name, or a scope object; None for the default name, made unique.
+      zero_debias_moving_mean, renorm, renorm_clipping, adjustment: not supported; the defaults only.
+      renorm_decay: no effect.
+
+    Returns:
+      Shape and dtype of the inputs.
+
+    Raises:
+      AssignError: in training, in `net.apply`.
+      BadArgumentError: for arguments that mean nothing or are not supported.
+      JscopeError: as `js.get_variable`.
+
+    Example:
+      >>> from jscope.layers.contrib import batch_norm
+      >>> net = js.transform(lambda x: batch_norm(x, decay=0.5))
+      >>> x = jnp.array([[1.0], [3.0]])
+      >>> params = net.init(jax.random.key(0), x)
+      >>> params
+      Params({BatchNorm: {beta: f32[1], moving_mean: f32[1], moving_variance: f32[1]}})
+      >>> out, params = net.update(params, x)
+      >>> params["BatchNorm/moving_mean"].tolist()
+      [1.0]
+    """
+    asked = "batch_norm"
+    fix = "leave it out; the other variables are the same"
+    refuse(asked, fix, renorm=renorm or None, renorm_clipping=renorm_clipping, adjustment=adjustment)
+    refuse(asked, fix, zero_debias_moving_mean=zero_debias_moving_mean or None)
+    x = jnp.asarray(inputs)
+    check_floating(x, asked)
+    check_min_rank(x, 2, asked)
+    if data_format not in ("NHWC", "NCHW"):
+        raise bad_argument(f"data_format={data_format!r} means nothing.", asked=asked, fix="give 'NHWC' or 'NCHW'")
+    initializers = {**_INITIALIZERS, **(param_initializers or {})}
+    regularizers = param_regularizers or {}
+    can_fuse = fused is not False and batch_weights is None and x.ndim in (2, 4)
+    by_layer = batch_weights is None and updates_collections == _UPDATE_OPS and not (can_fuse and x.ndim == 2)
+    axis = 1 if data_format == "NCHW" else x.ndim - 1
+    with js.variable_scope(scope, "BatchNorm", [inputs], reuse=reuse, custom_getter=MODEL if by_layer else None) as at:
+        if by_layer:
+            outputs, variables = batch_norm_layer(
+                asked,
+                x,
+                axis,
+                decay,
+                epsilon,
+                gamma={"initializer": initializers["gamma"], "regularizer": regularizers.get("gamma")}
+                if scale
+                else None,
+                beta={"initializer": initializers["beta"], "regularizer": regularizers.get("beta")} if center else None,
+                moving_mean_initializer=initializers["moving_mean"],
+                moving_variance_initializer=initializers["moving_variance"],
+                training=is_training,
+                trainable=trainable,
+                name=at,
+                reuse=reuse,
+                fused=fused,
+            )
+            for name in ("moving_mean", "moving_variance", "beta", "gamma"):
+                if name in variables:
+                    collect_variable(variables[name], variables_collections, name)
+        else:
+            outputs = _plain(
+                x,
+                axis,
+                decay,
+                epsilon,
+                [name for name, wanted in (("beta", center), ("gamma", scale)) if wanted],
+                initializers,
+                # TensorFlow takes none where it does not use its fused kernel.
+                regularizers if can_fuse else {},
+                updates_collections,
+                is_training,
+                variables_collections,
+                trainable,
+                batch_weights,
+                can_fuse,
+            )
+        if activation_fn is not None:
+            outputs = activation_fn(outputs)
+        return collect_outputs(outputs_collections, outputs)
+
+
+def _plain(
+    x: jax.Array,
+    axis: int,
+    decay: Any,
+    epsilon: float,
+    parameters: list[str],
+    initializers: dict[str, Any],
+    regularizers: dict[str, Any],
+    updates_collections: Any,
+    is_training: Any,
+    variables_collections: Any,
+    trainable: bool,
+    batch_weights: Any,
+    fused: bool,
+) -> jax.Array:
+    """The normalization that TF1 does not leave to `tf.layers`, in the scope in force."""
+    dtype = jnp.promote_types(x.dtype, jnp.float32)
+    variables = {
+        name: model_variable(
+            name,
+            [x.shape[axis]],
+            dtype,
+            collections=collections_for(variables_collections, name),
+            initializer=initializers[name],
+            regularizer=regularizers.get(name),
+            trainable=trainable and name in parameters,
+        )
+        for name in (*parameters, "moving_mean", "moving_variance")
+    }
+    weights = None
+    if batch_weights is not None:
+        weights = jnp.asarray(batch_weights, dtype)
+        if weights.shape != x.shape[:1]:
+            raise bad_argument(
+                f"batch_weights of shape {weights.shape} do not fit inputs of shape {x.shape}.",
+                asked="batch_norm",
+                fix="give one number for each example of the batch",
+            )
+        weights = weights.reshape(-1, *[1] * (x.ndim - 1))
+    wide = x.astype(dtype)
+    mean, variance = batch_or_moving(
+        wide,
+        [i for i in range(x.ndim) if i != axis],
+        (variables["moving_mean"], variables["moving_variance"]),
+        momentum=decay,
+        training=is_training,
+        fused=fused,
+        updates_collections=updates_collections,
+        weights=weights,
+    )
+    shape = [n if i == axis else 1 for i, n in enumerate(x.shape)]
+    return normalized(wide, mean, variance, variables.get("beta"), variables.get("gamma"), epsilon, shape).astype(
+        x.dtype
+    )
