@@ -590,3 +590,135 @@ def batch_norm_normalizes_convolutions(tf, x):
         y = tf.contrib.conv2d(y, 4, 3, scope="c")
         y = tf.contrib.fully_connected(tf.contrib.flatten(y), 4)
     return tf.contrib.conv2d(x, 4, 3, normalizer_fn=tf.layers.batch_normalization)
+
+
+# Recurrent cells, embeddings ------------------------------------------------------------------------------------------
+
+SEQUENCE = (3, 5, 4)
+
+
+@case(x=(3, 4), y=(3, 4))
+def cells_called_by_hand(tf, x, y):
+    cells = tf.nn.rnn_cell
+    found = []
+    for cell in (
+        cells.BasicRNNCell(5),
+        cells.GRUCell(5),
+        cells.BasicLSTMCell(5),
+        cells.LSTMCell(5),
+        cells.LSTMCell(5),
+        cells.LSTMCell(5, name="named", activation=tf.sigmoid, forget_bias=0.3),
+        cells.GRUCell(5, activation=tf.relu, bias_initializer=tf.zeros_initializer()),
+    ):
+        state = cell.zero_state(3, tf.float32)
+        output, state = cell(x, state)
+        output, state = cell(y, state)
+        found += [output, state]
+    return found
+
+
+@case(x=(3, 4))
+def cell_shared_between_scopes(tf, x):
+    cell = tf.nn.rnn_cell.GRUCell(4)
+    with tf.variable_scope("a"):
+        y, _ = cell(x, x)
+    with tf.variable_scope("b"):
+        z, _ = cell(y, y)
+    return [z, tf.layers.dense(z, 2)]
+
+
+@case(x=(3, 4))
+def cells_that_reuse(tf, x):
+    for _ in range(2):
+        with tf.variable_scope("s", reuse=tf.AUTO_REUSE):
+            x, _ = tf.nn.rnn_cell.GRUCell(4)(x, x)
+            x, _ = tf.nn.rnn_cell.BasicRNNCell(4, reuse=tf.AUTO_REUSE)(x, x)
+            x, _ = tf.nn.rnn_cell.BasicRNNCell(4, reuse=tf.AUTO_REUSE, name="named")(x, x)
+    return x
+
+
+@case(x=(3, 4))
+def cells_in_regularized_scope(tf, x):
+    with tf.variable_scope("s", regularizer=tf.contrib.l2_regularizer(0.1), initializer=tf.ones_initializer()):
+        x, _ = tf.nn.rnn_cell.GRUCell(4)(x, x)
+    x, _ = tf.nn.rnn_cell.BasicRNNCell(4, trainable=False)(x, x)
+    return x
+
+
+@case(x=SEQUENCE, gradients=True)
+def lstm_with_everything(tf, x):
+    cell = tf.nn.rnn_cell.LSTMCell(
+        6, use_peepholes=True, cell_clip=0.8, num_proj=3, proj_clip=0.5, initializer=tf.ones_initializer()
+    )
+    outputs, state = tf.nn.dynamic_rnn(cell, x, dtype=tf.float32)
+    return [outputs, state.c, state.h]
+
+
+@case(x=(3, 4))
+def lstm_with_state_in_one(tf, x):
+    found = []
+    for cell in (
+        tf.nn.rnn_cell.LSTMCell(5, num_proj=3, state_is_tuple=False),
+        tf.nn.rnn_cell.BasicLSTMCell(5, state_is_tuple=False),
+    ):
+        found += cell(x, cell.zero_state(3, tf.float32))
+    return found
+
+
+@case(x=SEQUENCE, lengths=np.array([5, 0, 3]), gradients=True)
+def dynamic_rnn_with_lengths(tf, x, lengths):
+    cell = tf.nn.rnn_cell.BasicLSTMCell(6)
+    outputs, state = tf.nn.dynamic_rnn(cell, x, sequence_length=lengths, dtype=tf.float32)
+    with tf.variable_scope("second"):
+        again, _ = tf.nn.dynamic_rnn(tf.nn.rnn_cell.GRUCell(6), outputs, lengths, state.h)
+    return [outputs, state, again]
+
+
+@case(x=SEQUENCE, state=(5, 6))
+def dynamic_rnn_time_major(tf, x, state):
+    cell = tf.nn.rnn_cell.GRUCell(6)
+    outputs, last = tf.nn.dynamic_rnn(cell, x, initial_state=state, time_major=True, scope="mine")
+    more, _ = tf.nn.dynamic_rnn(cell, x, initial_state=last, time_major=True)
+    return [outputs, last, more]
+
+
+@case(x=SEQUENCE, gradients=True)
+def dynamic_rnn_of_many(tf, x):
+    cells = [tf.nn.rnn_cell.LSTMCell(6), tf.nn.rnn_cell.GRUCell(4), tf.nn.rnn_cell.BasicRNNCell(4)]
+    cells[2] = tf.nn.rnn_cell.ResidualWrapper(tf.nn.rnn_cell.DropoutWrapper(cells[2]))
+    cell = tf.nn.rnn_cell.MultiRNNCell(cells)
+    outputs, states = tf.nn.dynamic_rnn(cell, x, dtype=tf.float32)
+    return [outputs, states]
+
+
+@case(x=SEQUENCE)
+def dynamic_rnn_twice(tf, x):
+    y, _ = tf.nn.dynamic_rnn(tf.nn.rnn_cell.GRUCell(4), x, dtype=tf.float32)
+    with tf.variable_scope(tf.get_variable_scope(), reuse=tf.AUTO_REUSE):
+        y, _ = tf.nn.dynamic_rnn(tf.nn.rnn_cell.GRUCell(4), y, dtype=tf.float32)
+        y, _ = tf.nn.dynamic_rnn(tf.nn.rnn_cell.GRUCell(4, name="other"), y, dtype=tf.float32)
+    return y
+
+
+@case(x=SEQUENCE, error=ValueError)
+def dynamic_rnn_without_dtype(tf, x):
+    return tf.nn.dynamic_rnn(tf.nn.rnn_cell.GRUCell(4), x)[0]
+
+
+@case(x=SEQUENCE, lengths=np.array([5, 0, 3]))
+def bidirectional(tf, x, lengths):
+    cells = tf.nn.rnn_cell.LSTMCell(6), tf.nn.rnn_cell.LSTMCell(6)
+    outputs, states = tf.nn.bidirectional_dynamic_rnn(*cells, x, lengths, dtype=tf.float32)
+    cells = tf.nn.rnn_cell.GRUCell(6), tf.nn.rnn_cell.GRUCell(6)
+    more, _ = tf.nn.bidirectional_dynamic_rnn(*cells, x, dtype=tf.float32, time_major=True, scope="b")
+    return [outputs, states, more]
+
+
+@case(ids=np.array([[1, 0, 6], [6, 6, 2]]), gradients=True)
+def embeddings(tf, ids):
+    table = tf.get_variable("table", [7, 4])
+    return [
+        tf.nn.embedding_lookup(table, ids),
+        tf.nn.embedding_lookup([table], ids),
+        tf.nn.embedding_lookup(table, ids, max_norm=1.0),
+    ]

@@ -91,7 +91,7 @@ def run_tensorflow(name: str, case: Case, seed: int = 0) -> dict[str, Any]:
         wanted: dict[str, Any] = {"outputs": tf.nest.flatten(outputs), "losses": losses}
         if case.gradients:
             objective = sum(tf.reduce_sum(output**2) for output in wanted["outputs"])
-            wanted["gradients"] = tf.gradients(objective, trainable)
+            wanted["gradients"] = [tf.convert_to_tensor(g) for g in tf.gradients(objective, trainable)]
         result |= session.run(wanted, feed)
         if case.updates:
             for variable in variables:  # the first run may have updated in place

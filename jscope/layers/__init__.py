@@ -9,10 +9,13 @@ from __future__ import annotations
 from jscope import add_arg_scope, arg_scope, arg_scoped_arguments
 
 from . import contrib as contrib
+from .attention import multi_head_attention
+from .cells import BasicLSTMCell, BasicRNNCell, GRUCell, LSTMCell, LSTMStateTuple, MultiRNNCell, RNNCell
 from .contrib import (
     avg_pool2d,
     avg_pool3d,
     batch_norm,
+    embed_sequence,
     fully_connected,
     l1_l2_regularizer,
     l1_regularizer,
@@ -25,6 +28,7 @@ from .contrib import (
 )
 from .convolution import conv1d, conv2d, conv2d_transpose, conv3d, conv3d_transpose
 from .core import dense, dropout, flatten
+from .embedding import embedding_lookup
 from .normalization import batch_normalization
 from .pooling import (
     average_pooling1d,
@@ -34,9 +38,20 @@ from .pooling import (
     max_pooling2d,
     max_pooling3d,
 )
+from .recurrent import bidirectional_dynamic_rnn, dynamic_rnn
 from .separable import separable_conv1d, separable_conv2d
+from .wrappers import DropoutWrapper, ResidualWrapper
 
 __all__ = [
+    "BasicLSTMCell",
+    "BasicRNNCell",
+    "DropoutWrapper",
+    "GRUCell",
+    "LSTMCell",
+    "LSTMStateTuple",
+    "MultiRNNCell",
+    "RNNCell",
+    "ResidualWrapper",
     "add_arg_scope",
     "arg_scope",
     "arg_scoped_arguments",
@@ -47,6 +62,7 @@ __all__ = [
     "avg_pool3d",
     "batch_norm",
     "batch_normalization",
+    "bidirectional_dynamic_rnn",
     "conv1d",
     "conv2d",
     "conv2d_transpose",
@@ -54,6 +70,9 @@ __all__ = [
     "conv3d_transpose",
     "dense",
     "dropout",
+    "dynamic_rnn",
+    "embed_sequence",
+    "embedding_lookup",
     "flatten",
     "fully_connected",
     "l1_l2_regularizer",
@@ -65,6 +84,7 @@ __all__ = [
     "max_pooling1d",
     "max_pooling2d",
     "max_pooling3d",
+    "multi_head_attention",
     "separable_conv1d",
     "separable_conv2d",
     "sum_regularizer",

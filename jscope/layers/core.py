@@ -163,10 +163,14 @@ def dropped(x: jax.Array, rate: Any, noise_shape: Any, seed: int | None, trainin
     key = js.next_key()
     if seed is not None:
         key = jax.random.fold_in(key, seed % 2**32)
-    kept = jax.random.bernoulli(key, 1 - jnp.asarray(rate, jnp.float32), noise_dimensions(x, noise_shape))
-    scaled = x * (1 / (1 - jnp.asarray(rate, x.dtype)))
-    outputs = jnp.where(kept, scaled, jnp.zeros_like(x))
+    outputs = kept_and_scaled(x, rate, noise_dimensions(x, noise_shape), key)
     return jnp.where(training, outputs, x) if isinstance(training, jax.Array) else outputs
+
+
+def kept_and_scaled(x: jax.Array, rate: Any, noise_shape: tuple[int, ...], key: jax.Array) -> jax.Array:
+    """`x` with elements set to zero with probability `rate`, the others divided by that of being kept."""
+    kept = jax.random.bernoulli(key, 1 - jnp.asarray(rate, jnp.float32), noise_shape)
+    return jnp.where(kept, x / (1 - jnp.asarray(rate, x.dtype)), jnp.zeros_like(x))
 
 
 def noise_dimensions(x: jax.Array, noise_shape: Any) -> tuple[int, ...]:

@@ -10,6 +10,7 @@ from jscope import add_arg_scope, arg_scope, arg_scoped_arguments
 from .batch_norm import batch_norm
 from .convolution import conv1d, conv2d, conv3d, convolution
 from .core import dropout, flatten, fully_connected
+from .embedding import embed_sequence
 from .initializers import variance_scaling_initializer, xavier_initializer
 from .normalization import layer_norm
 from .pooling import avg_pool2d, avg_pool3d, max_pool2d, max_pool3d
@@ -31,6 +32,7 @@ __all__ = [
     "conv3d_transpose",
     "convolution",
     "dropout",
+    "embed_sequence",
     "flatten",
     "fully_connected",
     "l1_l2_regularizer",

@@ -1,0 +1,65 @@
+"""`tf.nn.embedding_lookup`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from .faults import bad_argument
+
+
+def embedding_lookup(
+    params: Any,
+    ids: Any,
+    partition_strategy: str = "mod",
+    name: str | None = None,
+    validate_indices: bool = True,
+    max_norm: float | None = None,
+) -> jax.Array:
+    """The rows of a table, by their numbers. TF1: `tf.nn.embedding_lookup`.
+
+    A number that the table does not have gives a row of nan (TensorFlow stops with an error on a CPU, and gives zeros
+    on a GPU).
+
+    Args:
+      params: the table, shape [vocabulary, ...]; or a list of one table.
+      ids: integers, any shape.
+      partition_strategy, name, validate_indices: no effect.
+      max_norm: rows of a larger norm are scaled down to it.
+
+    Returns:
+      Shape [*ids, ...], the dtype of the table.
+
+    Raises:
+      BadArgumentError: for several tables, and ids that are not integers.
+
+    Example:
+      >>> from jscope.layers import embedding_lookup
+      >>> net = js.transform(lambda ids: embedding_lookup(js.get_variable("table", [7, 3]), ids))
+      >>> ids = jnp.array([[1, 2], [6, 0]])
+      >>> net.apply(net.init(jax.random.key(0), ids), ids).shape
+      (2, 2, 3)
+    """
+    if isinstance(params, list | tuple):
+        if len(params) != 1:
+            raise bad_argument(
+                f"There are {len(params)} tables; jscope does not cut variables into parts.",
+                asked="embedding_lookup",
+                fix="give one table, of all rows",
+            )
+        (params,) = params
+    table, ids = jnp.asarray(params), jnp.asarray(ids)
+    if not jnp.issubdtype(ids.dtype, jnp.integer):
+        raise bad_argument(
+            f"ids have dtype {ids.dtype}.", asked="embedding_lookup", fix="give integers: ids.astype(jnp.int32)"
+        )
+    # A negative number would count from the end.
+    known = jnp.where(ids < 0, table.shape[0], ids) if jnp.issubdtype(ids.dtype, jnp.signedinteger) else ids
+    rows = jnp.take(table, known, axis=0, mode="fill")
+    if max_norm is not None:
+        axes = tuple(range(ids.ndim, rows.ndim))
+        norms = jnp.sqrt(jnp.sum(jnp.square(rows), axes, keepdims=True))
+        rows = rows * (max_norm / jnp.maximum(norms, max_norm))
+    return rows
