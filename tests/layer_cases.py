@@ -722,3 +722,13 @@ def embeddings(tf, ids):
         tf.nn.embedding_lookup([table], ids),
         tf.nn.embedding_lookup(table, ids, max_norm=1.0),
     ]
+
+
+@case(x=IMAGE)
+def repeat_and_stack(tf, x):
+    y = tf.contrib.repeat(x, 2, tf.contrib.conv2d, 4, 3, activation_fn=tf.tanh)
+    y = tf.contrib.repeat(y, 2, tf.contrib.conv2d, 4, [3, 3], scope="conv1")
+    y = tf.contrib.stack(y, tf.contrib.conv2d, [(3, [3, 3]), [2, 1, 2]], padding="VALID")
+    y = tf.contrib.flatten(y)
+    y = tf.contrib.stack(y, tf.contrib.fully_connected, [5, 4], scope="fc", activation_fn=tf.tanh)
+    return tf.contrib.stack(y, tf.contrib.fully_connected, [3])

@@ -16,6 +16,7 @@ from .normalization import layer_norm
 from .pooling import avg_pool2d, avg_pool3d, max_pool2d, max_pool3d
 from .regularizers import l1_l2_regularizer, l1_regularizer, l2_regularizer, sum_regularizer
 from .separable import separable_conv2d
+from .stacking import repeat, stack
 from .transposed import conv2d_transpose, conv3d_transpose
 
 __all__ = [
@@ -41,7 +42,9 @@ __all__ = [
     "layer_norm",
     "max_pool2d",
     "max_pool3d",
+    "repeat",
     "separable_conv2d",
+    "stack",
     "sum_regularizer",
     "variance_scaling_initializer",
     "xavier_initializer",
