@@ -732,3 +732,20 @@ def repeat_and_stack(tf, x):
     y = tf.contrib.flatten(y)
     y = tf.contrib.stack(y, tf.contrib.fully_connected, [5, 4], scope="fc", activation_fn=tf.tanh)
     return tf.contrib.stack(y, tf.contrib.fully_connected, [3])
+
+
+@case(x=IMAGE, y=(4, 6), updates=True)
+def half_precision(tf, x, y):
+    x, y = tf.cast(x, tf.float16), tf.cast(y, tf.float16)
+    return [
+        tf.layers.dense(y, 3),
+        tf.layers.conv2d(x, 3, 2),
+        tf.layers.average_pooling2d(x, 2, 2),
+        tf.contrib.layer_norm(y),
+        tf.layers.batch_normalization(x, momentum=0.6, training=True),
+        tf.layers.batch_normalization(y, momentum=0.6, training=True),
+        tf.layers.batch_normalization(x),
+        tf.contrib.batch_norm(x, 0.6, scale=True),
+        tf.contrib.batch_norm(x, 0.6, scale=True, updates_collections=None),
+        tf.contrib.batch_norm(x, is_training=False),
+    ]

@@ -36,7 +36,7 @@ def run_jscope(name: str, case: Case, seed: int = 0) -> dict[str, Any]:
     """The variables of a case and what it computes from them.
 
     Returns:
-      variables: list of [name, shape, trainable], in order of creation.
+      variables: list of [name, dtype, shape, trainable], in order of creation.
       collections: name -> names of the variables in it, or for other items their number.
       outputs, gradients, updates: lists of arrays; the latter two where the case asks for them.
       losses: the regularization losses.
@@ -54,7 +54,9 @@ def run_jscope(name: str, case: Case, seed: int = 0) -> dict[str, Any]:
 
     net = js.transform(program)
     specs = net.specs(**inputs)
-    params = js.Params({spec.name: random_values(spec.name, spec.shape, seed) for spec in specs.values()})
+    params = js.Params(
+        {spec.name: random_values(spec.name, spec.shape, seed).astype(spec.dtype) for spec in specs.values()}
+    )
     trainable, rest = specs.split(params)
 
     def run(trainable: js.Params, inputs: dict[str, Any]) -> Any:
@@ -72,7 +74,7 @@ def run_jscope(name: str, case: Case, seed: int = 0) -> dict[str, Any]:
     compiled = program_or_gradients.lower(trainable, inputs).compile({"xla_backend_optimization_level": 0})
     _, found = compiled(trainable, inputs)
     result: dict[str, Any] = {
-        "variables": [[spec.name, list(spec.shape), spec.trainable] for spec in specs.values()],
+        "variables": [[spec.name, spec.dtype.name, list(spec.shape), spec.trainable] for spec in specs.values()],
         "collections": noted["collections"],
         "losses": [np.asarray(loss) for loss in found["losses"]],
         "outputs": [np.asarray(output) for output in found["outputs"]],

@@ -7,6 +7,7 @@ It needs the extra `jscope[tensorflow]`.
 
 from __future__ import annotations
 
+import inspect
 import io
 import json
 import logging
@@ -81,25 +82,30 @@ def run_tensorflow(name: str, case: Case, seed: int = 0) -> dict[str, Any]:
         members = {c for c in graph.get_all_collection_keys() if any(v in variables for v in items_of(graph, c))}
         found = {c: items_of(graph, c) for c in members | COUNTED}
         result: dict[str, Any] = {
-            "variables": [[v.op.name, v.shape.as_list(), v in trainable] for v in variables],
+            "variables": [[v.op.name, v.dtype.base_dtype.name, v.shape.as_list(), v in trainable] for v in variables],
             "collections": {
                 c: len(items) if c in COUNTED else [v.op.name for v in items] for c, items in found.items() if items
             },
         }
-        for variable in variables:
-            variable.load(random_values(variable.op.name, variable.shape.as_list(), seed), session)
+        load_random_values(variables, seed, session)
         wanted: dict[str, Any] = {"outputs": tf.nest.flatten(outputs), "losses": losses}
         if case.gradients:
             objective = sum(tf.reduce_sum(output**2) for output in wanted["outputs"])
             wanted["gradients"] = [tf.convert_to_tensor(g) for g in tf.gradients(objective, trainable)]
         result |= session.run(wanted, feed)
         if case.updates:
-            for variable in variables:  # the first run may have updated in place
-                variable.load(random_values(variable.op.name, variable.shape.as_list(), seed), session)
+            load_random_values(variables, seed, session)  # the first run may have updated in place
             updates = [tf.get_collection(key) for key in (tf.GraphKeys.UPDATE_OPS, "other")]
             session.run([wanted["outputs"], updates], feed)
             result["updates"] = session.run(variables)
         return result
+
+
+def load_random_values(variables: list[Any], seed: int, session: Any) -> None:
+    """Gives each variable the values of its name."""
+    for variable in variables:
+        values = random_values(variable.op.name, variable.shape.as_list(), seed)
+        variable.load(values.astype(variable.dtype.base_dtype.as_numpy_dtype), session)
 
 
 def items_of(graph: Any, key: Any) -> list[Any]:
@@ -107,6 +113,27 @@ def items_of(graph: Any, key: Any) -> list[Any]:
     return graph.get_collection(key) if isinstance(key, str) else []
 
 
+def signatures() -> dict[str, list[list[Any]]]:
+    """The arguments of the functions and cells that jscope has, with those of their defaults that JSON can hold."""
+    import jscope.layers
+
+    places = {"layers": (tf.layers, tf.nn, tf.nn.rnn_cell), "contrib": (tf_slim,)}
+    found = {}
+    for place, names in (("layers", jscope.layers.__all__), ("contrib", jscope.layers.contrib.__all__)):
+        for name in names:
+            function: Any = next((getattr(p, name) for p in places[place] if hasattr(p, name)), None)
+            if function is None or name in ("arg_scope", "add_arg_scope", "arg_scoped_arguments", "LSTMStateTuple"):
+                continue  # jscope's own, or no function of arguments by name
+            parameters = inspect.signature(function).parameters.values()
+            found[f"{place}.{name}"] = [
+                [p.name, p.default if isinstance(p.default, PLAIN) else "..."]
+                for p in parameters
+                if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)
+            ]
+    return found
+
+
+PLAIN = (type(None), bool, int, float, str, tuple)
 ARRAYS = ("outputs", "losses", "gradients", "updates")
 
 
@@ -127,6 +154,7 @@ def record() -> None:
         for kind in ARRAYS:
             for number, value in enumerate(result.get(kind, [])):
                 arrays[f"{name}.{kind}.{number}"] = np.asarray(value)
+    notes["_signatures"] = signatures()
     lines = [f'  "{name}": {json.dumps(note, sort_keys=True)}' for name, note in notes.items()]
     (DATA / "layers.json").write_text("{\n" + ",\n".join(lines) + "\n}\n")
     with zipfile.ZipFile(DATA / "layers.npz", "w", zipfile.ZIP_DEFLATED) as file:
@@ -135,7 +163,7 @@ def record() -> None:
             np.save(buffer, value)
             # A fixed date: the file is the same each time it is made.
             file.writestr(zipfile.ZipInfo(f"{name}.npy"), buffer.getvalue(), zipfile.ZIP_DEFLATED)
-    print(f"{len(notes)} cases, {len(arrays)} arrays")
+    print(f"{len(CASES)} cases, {len(arrays)} arrays")
 
 
 if __name__ == "__main__":

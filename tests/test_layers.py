@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,9 @@ import numpy as np
 import pytest
 from layer_cases import CASES, Case
 from layer_runs import run_jscope
+
+import jscope as js
+import jscope.layers
 
 DATA = Path(__file__).parent / "data"
 RECORDED = json.loads((DATA / "layers.json").read_text())
@@ -46,13 +50,42 @@ def check(name: str, case: Case, expected: dict[str, Any], seed: int = 0) -> Non
             assert mine.shape == theirs.shape
             assert mine.dtype == theirs.dtype
             atol = 1e-5 * max(1.0, largest if kind == "gradients" else float(abs(theirs).max()))
+            if theirs.dtype == np.float16:
+                atol *= 200  # a float16 has three digits
             np.testing.assert_allclose(mine, theirs, rtol=1e-5, atol=atol, err_msg=kind)
 
 
 def test_every_case_is_recorded():
-    assert list(RECORDED) == list(CASES)
+    assert list(RECORDED) == [*CASES, "_signatures"]
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_as_in_tensorflow(name):
     check(name, CASES[name], recorded(name))
+
+
+@pytest.mark.parametrize("name", RECORDED["_signatures"])
+def test_signature(name):
+    """Arguments have TensorFlow's names, order and defaults; further ones come last."""
+    place, _, function = name.partition(".")
+    thing = getattr(js.layers if place == "layers" else js.layers.contrib, function)
+    parameters = inspect.signature(thing).parameters.values()
+    mine = [(p.name, p.default) for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    theirs = RECORDED["_signatures"][name]
+    assert [argument for argument, _ in mine][: len(theirs)] == [argument for argument, _ in theirs]
+    assert {argument for argument, _ in mine[len(theirs) :]} <= FURTHER.get(function, set())
+    for (argument, default), (_, wanted) in zip(mine, theirs, strict=False):
+        if wanted != "...":
+            assert default == (tuple(wanted) if isinstance(wanted, list) else wanted), argument
+
+
+# TensorFlow takes these by `**kwargs`.
+FURTHER = {
+    "BasicRNNCell": {"trainable"},
+    "GRUCell": {"trainable"},
+    "LSTMCell": {"trainable"},
+    "BasicLSTMCell": {"trainable"},
+    "RNNCell": {"_reuse"},
+    "repeat": {"scope"},
+    "stack": {"scope"},
+}

@@ -12,8 +12,6 @@ from . import contrib as contrib
 from .attention import multi_head_attention
 from .cells import BasicLSTMCell, BasicRNNCell, GRUCell, LSTMCell, LSTMStateTuple, MultiRNNCell, RNNCell
 from .contrib import (
-    avg_pool2d,
-    avg_pool3d,
     batch_norm,
     embed_sequence,
     fully_connected,
@@ -21,8 +19,6 @@ from .contrib import (
     l1_regularizer,
     l2_regularizer,
     layer_norm,
-    max_pool2d,
-    max_pool3d,
     sum_regularizer,
     xavier_initializer,
 )
@@ -58,8 +54,6 @@ __all__ = [
     "average_pooling1d",
     "average_pooling2d",
     "average_pooling3d",
-    "avg_pool2d",
-    "avg_pool3d",
     "batch_norm",
     "batch_normalization",
     "bidirectional_dynamic_rnn",
@@ -79,8 +73,6 @@ __all__ = [
     "l1_regularizer",
     "l2_regularizer",
     "layer_norm",
-    "max_pool2d",
-    "max_pool3d",
     "max_pooling1d",
     "max_pooling2d",
     "max_pooling3d",
