@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import jscope as js
 
 from .faults import bad_argument, check_floating, refuse
-from .scopes import Regularizer, add_weight, layer_scope
+from .scopes import Regularizer, add_weight, layer_scope, names_of
 
 _NO_RENORM = "leave it out; plain batch normalization has the same variables but for renorm's own"
 
@@ -71,7 +71,7 @@ def batch_or_moving(
       momentum: how much of the moving ones is kept.
       training: a bool, or an array of bool.
       fused: whether the moving variance is moved to the estimate without bias.
-      updates_collections: where the variables that are moved are listed, or None.
+      updates_collections: the collection or collections that list the variables that are moved; None for none.
       weights: of the batch.
     """
     if not is_array(training) and not training:
@@ -86,8 +86,8 @@ def batch_or_moving(
     count = math.prod(x.shape[axis] for axis in axes)
     new = mean, without_bias(variance, count) if fused else variance
     for variable, value in zip(moving, new, strict=True):
-        if updates_collections:
-            js.add_to_collection(updates_collections, variable)
+        for collection in names_of(updates_collections):
+            js.add_to_collection(collection, variable)
         moved = variable - (variable - value) * (1 - jnp.asarray(momentum, variable.dtype))
         if is_array(training):
             moved = jnp.where(training, moved, variable)

@@ -44,6 +44,11 @@ def layer_scope(name: Any, default_name: str, reuse: Any = None) -> Iterator[js.
         yield entered
 
 
+def names_of(collections: Any) -> tuple[str, ...]:
+    """The names of collections that are given as one name, several, or None."""
+    return (collections,) if isinstance(collections, str) else tuple(collections or ())
+
+
 def add_weight(
     name: str,
     shape: Any,

@@ -10,6 +10,7 @@ import jax
 import jscope as js
 
 from ..core import Activation
+from ..scopes import names_of
 
 _MODEL = (js.GraphKeys.GLOBAL_VARIABLES, js.GraphKeys.MODEL_VARIABLES)
 
@@ -50,10 +51,8 @@ def collect_variable(variable: jax.Array, variables_collections: Any, name: str)
 
 def collect_outputs(outputs_collections: Any, outputs: jax.Array) -> jax.Array:
     """Adds an output to a collection or a list of them, and returns it."""
-    if outputs_collections:
-        names = [outputs_collections] if isinstance(outputs_collections, str) else outputs_collections
-        for name in names:
-            js.add_to_collection(name, outputs)
+    for name in names_of(outputs_collections):
+        js.add_to_collection(name, outputs)
     return outputs
 
 

@@ -1,0 +1,569 @@
+"""The layers where TensorFlow is no yardstick: randomness, errors, JAX's transforms, what TF1 has not or can't run."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jscope as js
+import jscope.layers as layers
+from jscope.layers import contrib as slim
+
+KEY = jax.random.key(0, impl="unsafe_rbg")  # the usual kind takes seconds to compile, in each of many programs
+
+
+def apply(program, params, *args, **kwargs):
+    lowered = jax.jit(js.transform(program).apply).lower(params, *args, **kwargs)
+    return lowered.compile({"xla_backend_optimization_level": 0})(params, *args, **kwargs)
+
+
+def filled(program, *args, value=None):
+    """Params of random numbers, or of one."""
+    specs = js.transform(program).specs(*args)
+    state = np.random.RandomState(0)
+    make = (lambda shape: state.rand(*shape)) if value is None else (lambda shape: np.full(shape, value))
+    return js.Params({v.name: np.asarray(make(v.shape), "f4") for v in specs.values()})
+
+
+def test_layers_are_not_imported_by_jscope():
+    code = "import sys, jscope; sys.exit('jscope.layers' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_specs_name_the_users_line():
+    def program(x):
+        x = layers.dense(x, 2)
+        return slim.fully_connected(x, 2)
+
+    specs = js.transform(program).specs(jnp.ones((1, 2)))
+    first = program.__code__.co_firstlineno
+    assert [v.created_at for v in specs.values()] == [f"{__file__}:{first + line}" for line in (1, 1, 2, 2)]
+
+
+def test_names_of_operations():
+    def program(x):
+        with js.variable_scope("a"):
+            x = layers.dense(x, 2)
+            x = layers.dense(x, 2, name="named")
+        return slim.fully_connected(layers.dense(x, 2, name="a/named", reuse=js.AUTO_REUSE), 2)
+
+    x = jnp.ones((1, 2))
+    net = js.transform(program)
+    text = jax.jit(net.apply).lower(filled(program, x), x).as_text(debug_info=True)
+    for name in ("a/dense/dot_general", "a/named/dot_general", "a/named_1/dot_general", "fully_connected/dot_general"):
+        assert f"jit(program)/{name}" in text
+    assert "a/a/" not in text
+    assert "fully_connected/fully_connected" not in text
+
+
+# Channels first: TensorFlow has no kernels for it on a CPU -----------------------------------------------------------
+
+
+def first(x):
+    return jnp.moveaxis(x, -1, 1)
+
+
+@pytest.mark.parametrize(
+    ("shape", "layer"),
+    [
+        ((2, 7, 3), lambda x, f: layers.conv1d(x, 4, 3, padding="causal", data_format=f)),
+        ((2, 7, 6, 3), lambda x, f: layers.conv2d(x, 4, (3, 2), 2, "same", data_format=f)),
+        ((2, 5, 4, 3, 2), lambda x, f: layers.conv3d(x, 4, 2, data_format=f)),
+        ((2, 3, 4, 3), lambda x, f: layers.conv2d_transpose(x, 4, (3, 2), (2, 1), "same", data_format=f)),
+        ((2, 2, 3, 2, 3), lambda x, f: layers.conv3d_transpose(x, 4, 2, 2, data_format=f)),
+        ((2, 7, 3), lambda x, f: layers.separable_conv1d(x, 4, 3, data_format=f, depth_multiplier=2)),
+        ((2, 7, 6, 3), lambda x, f: layers.separable_conv2d(x, 4, 3, 2, "same", data_format=f)),
+        ((2, 7, 3), lambda x, f: layers.max_pooling1d(x, 3, 2, "same", f)),
+        ((2, 7, 6, 3), lambda x, f: layers.average_pooling2d(x, (3, 2), 2, "same", f)),
+        ((2, 4, 5, 4, 3), lambda x, f: layers.max_pooling3d(x, 2, 2, data_format=f)),
+        ((2, 4, 5, 4, 3), lambda x, f: layers.average_pooling3d(x, 3, 2, "same", data_format=f)),
+        ((2, 7, 6, 3), lambda x, f: layers.batch_normalization(x, 1 if f == "channels_first" else 3)),
+        ((2, 7, 3), lambda x, f: slim.conv1d(x, 4, 3, data_format="NCW" if f == "channels_first" else "NWC")),
+        ((2, 7, 6, 3), lambda x, f: slim.conv2d(x, 4, 3, data_format="NCHW" if f == "channels_first" else None)),
+        ((2, 3, 4, 3), lambda x, f: slim.conv2d_transpose(x, 4, 3, 2, data_format=nc(f))),
+        ((2, 7, 6, 3), lambda x, f: slim.separable_conv2d(x, 4, 3, data_format=nc(f))),
+        ((2, 7, 6, 3), lambda x, f: slim.separable_conv2d(x, None, 3, 2, data_format=nc(f))),
+        ((2, 7, 6, 3), lambda x, f: slim.avg_pool2d(x, 3, padding="SAME", data_format=nc(f))),
+        ((2, 7, 6, 3), lambda x, f: slim.batch_norm(x, is_training=False, scale=True, data_format=nc(f))),
+        ((2, 7, 6, 3), lambda x, f: slim.batch_norm(x, is_training=False, updates_collections=None, data_format=nc(f))),
+    ],
+)  # fmt: skip
+def test_channels_first(shape, layer):
+    x = jnp.asarray(np.random.RandomState(1).randn(*shape), "f4")
+
+    def last(x):
+        return layer(x, "channels_last")
+
+    params = filled(last, x)
+    expected = first(apply(last, params, x))
+    found = apply(lambda x: layer(x, "channels_first"), params, first(x))
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+
+
+def nc(data_format):
+    return "NCHW" if data_format == "channels_first" else "NHWC"
+
+
+# Dropout --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        lambda x: layers.dropout(x, 0.25, training=True),
+        lambda x: slim.dropout(x, 0.75),
+        lambda x: layers.dropout(x, jnp.float32(0.25), training=jnp.array(True)),
+    ],
+)
+def test_dropout_keeps_the_mean(layer):
+    x = jnp.full((100, 100), 3.0)
+    out = apply(layer, {}, x, rng=KEY)
+    kept = out != 0
+    assert abs(float(kept.mean()) - 0.75) < 0.02
+    np.testing.assert_allclose(out[kept], 4.0, rtol=1e-6)
+
+
+def test_dropout_draws_anew():
+    def program(x):
+        a, b = layers.dropout(x, training=True), layers.dropout(x, training=True)
+        c, d = (layers.dropout(x, training=True, seed=seed) for seed in (1, 2))
+        return jnp.stack([a, b, c, d]) != 0
+
+    run = jax.jit(js.transform(program).apply)
+    out = np.asarray(run({}, jnp.ones(200), rng=KEY))
+    assert all((out[i] != out[j]).any() for i in range(4) for j in range(i))
+    assert (out == run({}, jnp.ones(200), rng=KEY)).all()
+    assert (out != run({}, jnp.ones(200), rng=jax.random.key(1, impl="unsafe_rbg"))).any()
+
+
+def test_dropout_noise_shape():
+    out = apply(lambda x: layers.dropout(x, noise_shape=[None, 1], training=True), {}, jnp.ones((50, 4)), rng=KEY)
+    assert (out == out[:, :1]).all()
+    assert set(np.unique(out)) == {0.0, 2.0}
+
+
+def test_dropout_asks_for_rng_only_where_it_drops():
+    net, x = js.transform(lambda x, **kwargs: layers.dropout(x, **kwargs)), jnp.ones(3)
+    assert (net.apply({}, x) == x).all()
+    assert (net.apply({}, x, rate=0.0, training=True) == x).all()
+    assert (net.apply({}, x, rate=0, training=np.bool_(True)) == x).all()
+    with pytest.raises(js.MissingRngError):
+        net.apply({}, x, training=True)
+    off = jax.jit(net.apply)({}, x, training=jnp.array(False), rng=KEY)
+    assert (off == x).all()
+
+
+# Batch normalization --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("traced", [False, True])
+def test_training_without_update_is_refused(traced):
+    training = jnp.array(True) if traced else True
+    x = jnp.ones((2, 3))
+    for program in (
+        lambda x, training: layers.batch_normalization(x, training=training),
+        lambda x, training: slim.batch_norm(x, is_training=training),
+    ):
+        with pytest.raises(js.AssignError, match="update"):
+            js.transform(program).apply(filled(program, x, training), x, training)
+
+
+def test_no_gradient_through_the_moved_average():
+    def program(x):
+        layers.batch_normalization(x, training=True, name="b", momentum=0.5)
+        return layers.batch_normalization(jax.lax.stop_gradient(x), name="b", reuse=True)
+
+    x = jnp.arange(6.0).reshape(3, 2)
+    params = filled(program, x)
+    net = js.transform(program)
+
+    def objective(x):
+        out, _ = net.update(params, x)
+        return jnp.sum(out**2), out
+
+    gradient, out = jax.jit(jax.grad(objective, has_aux=True))(x)
+    assert not gradient.any()
+    # The second call has seen the averages that the first one moved.
+    moved = 0.5 * params["b/moving_mean"] + 0.5 * x.mean(0)
+    assert (jnp.sign(out - params["b/beta"]) == jnp.sign(x - moved)).all()
+
+
+def test_batch_normalization_in_a_scan():
+    def program(xs):
+        def body(carry, x):
+            with js.variable_scope("s", reuse=js.AUTO_REUSE):
+                return carry, layers.batch_normalization(x, momentum=0.5, training=True, name="b")
+
+        return jax.lax.scan(body, 0, xs)[1]
+
+    xs = jnp.stack([jnp.full((2, 1), value) for value in (8.0, 8.0, 8.0)])
+    net = js.transform(program)
+    params = net.init(KEY, xs)
+    _, params = jax.jit(net.update)(params, xs)
+    assert params["s/b/moving_mean"].tolist() == [7.0]  # 0 -> 4 -> 6 -> 7
+
+
+def test_update_ops_lists_what_was_moved():
+    def program(x, training):
+        layers.batch_normalization(x, training=training)
+        slim.batch_norm(x, is_training=training, updates_collections=["mine", "too"])
+        slim.batch_norm(x, is_training=training, updates_collections=None)
+        keys = (js.GraphKeys.UPDATE_OPS, "mine", "too")
+        return print([[v.name for v in js.get_collection(key)] for key in keys])
+
+    net, printed = js.transform(program), []
+    program.__globals__["print"] = printed.append
+    try:
+        net.specs(jnp.ones((2, 3)), True)
+        net.specs(jnp.ones((2, 3)), False)
+    finally:
+        del program.__globals__["print"]
+    first = ["batch_normalization/moving_mean", "batch_normalization/moving_variance"]
+    second = ["BatchNorm/moving_mean", "BatchNorm/moving_variance"]
+    assert printed == [[first, second, second], [[], [], []]]
+
+
+# JAX's transforms and caches ------------------------------------------------------------------------------------------
+
+
+@jax.jit
+def block(x):
+    x = slim.fully_connected(x, 2, activation_fn=jnp.tanh, scope="fc")
+    return layers.dense(slim.max_pool2d(x[:, None, :, None], [1, 1])[:, 0, :, 0], 2)
+
+
+def test_a_jitted_block_in_two_scopes():
+    """JAX's cache of the block knows neither the scopes nor the `arg_scope`s that are open."""
+
+    def program(x):
+        found = []
+        for stride in (1, 2):
+            with js.variable_scope(None, "s"), js.arg_scope([slim.max_pool2d], stride=stride):
+                found.append(block(x))
+        return found
+
+    x = jnp.ones((1, 2))
+    net = js.transform(program)
+    specs = net.specs(x)
+    assert [v.name for v in specs.values() if "kernel" in v.name] == ["s/dense/kernel", "s_1/dense/kernel"]
+    assert [v.shape for v in specs.values() if "kernel" in v.name] == [(2, 2), (1, 2)]
+    params = filled(program, x)
+    a, b = jax.jit(net.apply)(params, x)
+    by_hand = jnp.tanh(x @ params["s/fc/weights"] + params["s/fc/biases"])
+    np.testing.assert_allclose(a, by_hand @ params["s/dense/kernel"] + params["s/dense/bias"], rtol=1e-6)
+    by_hand = jnp.tanh(x @ params["s_1/fc/weights"] + params["s_1/fc/biases"])[:, :1]
+    np.testing.assert_allclose(b, by_hand @ params["s_1/dense/kernel"] + params["s_1/dense/bias"], rtol=1e-6)
+
+
+def test_layers_under_vmap_and_checkpoint():
+    def program(x):
+        return jax.checkpoint(lambda x: layers.dense(layers.dense(x, 3, jnp.tanh), 1))(x)
+
+    x = jnp.ones((5, 4, 2))
+    net = js.transform(program)
+    params = filled(program, x[0])
+    each = jax.jit(jax.vmap(net.apply, (None, 0)))(params, x)
+    assert each.shape == (5, 4, 1)
+    gradient = jax.jit(jax.grad(lambda p: net.apply(p, x[0]).sum()))(params)
+    assert gradient["dense_1/bias"].tolist() == [4.0]
+
+
+# Cells ----------------------------------------------------------------------------------------------------------------
+
+SHARED = layers.LSTMCell(4)
+
+
+def test_a_cell_keeps_nothing_between_programs():
+    def program(x):
+        first, _ = layers.dynamic_rnn(SHARED, x, dtype=jnp.float32)
+        second, _ = layers.dynamic_rnn(SHARED, x, dtype=jnp.float32)
+        return first, second
+
+    x = jnp.ones((2, 3, 5))
+    net = js.transform(program)
+    expected = ["rnn/lstm_cell/kernel", "rnn/lstm_cell/bias"]
+    assert list(net.specs(x)) == list(net.specs(x)) == expected
+    first, second = apply(program, filled(program, x), x)
+    assert (first == second).all()
+    other = js.transform(lambda x: SHARED(x, SHARED.zero_state(2, jnp.float32))[0])
+    assert list(other.specs(x[:, 0])) == ["lstm_cell/kernel", "lstm_cell/bias"]
+
+
+class Sum(layers.RNNCell):
+    """A cell of a user."""
+
+    state_size = (2, [3, 1])
+    output_size = 2
+
+    def call(self, inputs, state):
+        total, other = state
+        total = total + inputs * self.add_weight("w", [2], inputs.dtype, js.ones_initializer())
+        return total, (total, other + 1)
+
+
+def test_a_cell_of_ones_own():
+    def program(x):
+        return layers.dynamic_rnn(Sum(trainable=False), x, jnp.array([3, 1]), dtype=jnp.float32)
+
+    x = jnp.ones((2, 3, 2))
+    net = js.transform(program)
+    assert [(v.name, v.trainable) for v in net.specs(x).values()] == [("rnn/sum/w", False)]
+    out, (total, other) = apply(program, {"rnn": {"sum": {"w": jnp.ones(2)}}}, x)
+    assert out[:, :, 0].tolist() == [[1, 2, 3], [1, 0, 0]]
+    assert total[:, 0].tolist() == [3, 1]
+    assert other.shape == (2, 3, 1)
+    assert other[:, 0, 0].tolist() == [3, 1]
+
+
+def test_names_of_cells():
+    names = [
+        (name, layers.cells.snake_case(name))
+        for name in ("BasicLSTMCell", "LSTMCell", "GRUCell", "MultiRNNCell", "MyCell2", "A", "AB", "Ab", "aB")
+    ]
+    assert dict(names) == {
+        "BasicLSTMCell": "basic_lstm_cell",
+        "LSTMCell": "lstm_cell",
+        "GRUCell": "gru_cell",
+        "MultiRNNCell": "multi_rnn_cell",
+        "MyCell2": "my_cell2",
+        "A": "a",
+        "AB": "ab",
+        "Ab": "ab",
+        "aB": "a_b",
+    }
+
+
+@pytest.mark.parametrize("where", ["input", "output", "state"])
+def test_dropout_wrapper_draws_anew_in_each_step(where):
+    def program(x):
+        cell = layers.DropoutWrapper(layers.BasicLSTMCell(50), **{f"{where}_keep_prob": 0.5})
+        return layers.dynamic_rnn(cell, x, dtype=jnp.float32)
+
+    x = jnp.ones((1, 6, 50))
+    params = filled(program, x, value=0.01)
+    run = jax.jit(js.transform(program).apply)
+    out, state = jax.tree.map(np.asarray, run(params, x, rng=KEY))
+    assert (out == run(params, x, rng=KEY)[0]).all()
+    if where == "output":
+        zeros = out[0] == 0
+        assert 0.3 < float(zeros.mean()) < 0.7
+        assert all((zeros[i] != zeros[j]).any() for i in range(6) for j in range(i))
+    elif where == "state":
+        assert 0.3 < float((state.h == 0).mean()) < 0.7
+        assert (state.c != 0).all()
+    else:  # all weights are equal, so an output tells how many inputs were kept
+        counts = {float(value) for value in out[0, :, 0]}
+        assert len(counts) > 2
+    assert (out != run(params, x, rng=jax.random.key(2, impl="unsafe_rbg"))[0]).any()
+
+
+# Attention, embeddings, initializers ----------------------------------------------------------------------------------
+
+
+def test_attention_by_hand():
+    def program(x, memory, mask):
+        return layers.multi_head_attention(x, memory, 2, key_depth=4, value_depth=6, output_depth=3, mask=mask)
+
+    state = np.random.RandomState(0)
+    x, memory = state.randn(2, 3, 5).astype("f4"), state.randn(2, 4, 7).astype("f4")
+    mask = np.array([[1, 1, 0, 1], [1, 1, 1, 0]])
+    params = filled(program, x, memory, mask)
+    name = "multi_head_attention"
+    assert list(js.transform(program).specs(x, memory, mask)) == [
+        f"{name}/{part}/{v}" for part in ("query", "key", "value", "output") for v in ("kernel", "bias")
+    ]
+    parts = {part: params[f"{name}/{part}"] for part in ("query", "key", "value", "output")}
+    q, k, v = (
+        source @ parts[part]["kernel"] + parts[part]["bias"]
+        for source, part in ((x, "query"), (memory, "key"), (memory, "value"))
+    )
+    heads = []
+    for head in range(2):
+        scores = q[..., 2 * head : 2 * head + 2] @ k[..., 2 * head : 2 * head + 2].transpose(0, 2, 1) / math.sqrt(2)
+        weights = np.exp(scores) * mask[:, None, :]
+        heads.append(weights / weights.sum(-1, keepdims=True) @ v[..., 3 * head : 3 * head + 3])
+    expected = np.concatenate(heads, -1) @ parts["output"]["kernel"] + parts["output"]["bias"]
+    for form in (mask, mask[:, None, :] * np.ones((2, 3, 1)), mask[:, None, None, :] > 0):
+        np.testing.assert_allclose(apply(program, params, x, memory, jnp.asarray(form)), expected, rtol=2e-5)
+
+
+def test_attention_drops_in_training():
+    def program(x, training):
+        return layers.multi_head_attention(x, None, 2, output_depth=0, dropout_rate=0.5, training=training)
+
+    net, x = js.transform(program), jnp.ones((1, 8, 4))
+    params = filled(program, x, False)
+    assert "multi_head_attention/output/kernel" not in params.names
+    out = net.apply(params, x, True, rng=KEY)
+    assert (out != net.apply(params, x, False)).any()
+    with pytest.raises(js.MissingRngError):
+        net.apply(params, x, True)
+
+
+def test_unknown_rows_are_loud():
+    ids = jnp.array([0, 3, 4, -1])
+    rows = apply(lambda ids: layers.embedding_lookup(js.get_variable("t", [4, 2]), ids), {"t": jnp.ones((4, 2))}, ids)
+    assert jnp.isnan(rows).all(1).tolist() == [False, False, True, True]
+
+
+def test_embed_sequence():
+    def program(ids):
+        rows = slim.embed_sequence(ids, 5, 3, scope="e", regularizer=slim.l2_regularizer(1.0))
+        return rows, slim.embed_sequence(ids, scope="e", reuse=True), slim.embed_sequence(ids, 5, 2, trainable=False)
+
+    ids = jnp.array([[0, 4]])
+    specs = js.transform(program).specs(ids)
+    assert [(v.name, v.shape, v.trainable) for v in specs.values()] == [
+        ("e/embeddings", (5, 3), True),
+        ("EmbedSequence/embeddings", (5, 2), False),
+    ]
+    assert all(js.GraphKeys.MODEL_VARIABLES in v.collections for v in specs.values())
+    first, second, _ = apply(program, filled(program, ids), ids)
+    assert (first == second).all()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "largest", "deviation"),
+    [
+        ({}, 2 * math.sqrt(2.6 / 90), 0.8796 * math.sqrt(2.6 / 90)),
+        ({"factor": 3.0, "mode": "FAN_OUT", "uniform": True}, math.sqrt(9 / 360), math.sqrt(3 / 360)),
+        ({"factor": 1.0, "mode": "FAN_AVG"}, 2 * math.sqrt(1.3 / 225), 0.8796 * math.sqrt(1.3 / 225)),
+    ],
+)
+def test_variance_scaling(arguments, largest, deviation):
+    initializer = slim.variance_scaling_initializer(**arguments)
+    values = np.asarray(initializer(KEY, (3, 3, 10, 40)))
+    assert float(abs(values).max()) <= largest * 1.00001
+    assert float(abs(values).max()) > 0.95 * largest
+    assert abs(float(values.std()) / deviation - 1) < 0.03
+    assert initializer == slim.variance_scaling_initializer(**arguments)
+    assert hash(initializer) == hash(slim.variance_scaling_initializer(**arguments))
+    assert initializer(KEY, (), jnp.float16).dtype == jnp.float16
+    assert initializer(KEY, (5,)).shape == (5,)
+    assert initializer(KEY, (0, 3)).shape == (0, 3)
+    with_seed = slim.variance_scaling_initializer(seed=1, **arguments)
+    assert (with_seed(KEY, (3, 40)) != initializer(KEY, (3, 40))).any()
+
+
+def test_xavier_is_glorot():
+    shape = (3, 3, 10, 40)
+    np.testing.assert_allclose(
+        slim.xavier_initializer()(KEY, shape), js.glorot_uniform_initializer()(KEY, shape), rtol=1e-5
+    )
+
+
+def test_regularizers_of_nothing():
+    def program(x):
+        return layers.dense(
+            x, 2, kernel_regularizer=slim.l2_regularizer(0.0), bias_regularizer=slim.l1_regularizer(0.5)
+        )
+
+    net, x = js.transform(program), jnp.ones((1, 2))
+    params = filled(program, x, value=1.0)
+    assert float(net.specs(x).regularization_loss(params)) == 1.0
+    assert slim.sum_regularizer([slim.l2_regularizer(0.0), None])(jnp.ones(2)) is None
+
+
+# Errors ---------------------------------------------------------------------------------------------------------------
+
+IMAGE = jnp.ones((2, 6, 6, 3))
+ROWS = jnp.ones((2, 3))
+STEPS = jnp.ones((2, 4, 3))
+CELL = layers.BasicRNNCell(2)
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: layers.dense(ROWS, 2, activity_regularizer=jnp.sum), "activity_regularizer"),
+        (lambda: layers.dense(jnp.ones((2, 3), int), 2), "floating"),
+        (lambda: layers.dense(jnp.ones(3), 2), "at least 2 dimensions"),
+        (lambda: layers.dropout(ROWS, 1.0, training=True), "no probability"),
+        (lambda: layers.dropout(ROWS, -0.1), "no probability"),
+        (lambda: layers.dropout(ROWS, training=None), "learning phase"),
+        (lambda: layers.dropout(ROWS, noise_shape=[3, 1], training=True), "does not spread"),
+        (lambda: layers.dropout(jnp.ones(3, int), training=True), "floating"),
+        (lambda: layers.flatten(ROWS, data_format="NHWC"), "data_format"),
+        (lambda: layers.flatten(jnp.ones(())), "at least 1 dimensions"),
+        (lambda: layers.conv2d(ROWS, 2, 3), "4 dimensions"),
+        (lambda: layers.conv2d(IMAGE, 0, 3), "filters=0"),
+        (lambda: layers.conv2d(IMAGE, 2, [3]), "2 of them"),
+        (lambda: layers.conv2d(IMAGE, 2, "ab"), "2 of them"),
+        (lambda: layers.conv2d(IMAGE, 2, 0), "positive"),
+        (lambda: layers.conv2d(IMAGE, 2, 3, padding="causal"), "padding='causal'"),
+        (lambda: layers.conv2d(IMAGE, 2, 3, padding=1), "padding=1"),
+        (lambda: layers.conv2d(IMAGE, 2, 3, data_format="NHWC"), "data_format"),
+        (lambda: layers.conv2d(IMAGE, 2, 3, 2, dilation_rate=2), "both above 1"),
+        (lambda: layers.conv1d(STEPS, 2, 3, activity_regularizer=1), "activity_regularizer"),
+        (lambda: layers.separable_conv2d(IMAGE, 2, 3, depth_multiplier=0), "depth_multiplier"),
+        (lambda: layers.separable_conv2d(IMAGE, 2, 3, activity_regularizer=1), "activity_regularizer"),
+        (lambda: layers.max_pooling2d(STEPS, 2, 2), "4 dimensions"),
+        (lambda: layers.max_pooling2d(IMAGE, 2, 0), "strides=0"),
+        (lambda: layers.batch_normalization(IMAGE, renorm=True), "renorm=True"),
+        (lambda: layers.batch_normalization(IMAGE, virtual_batch_size=1), "virtual_batch_size"),
+        (lambda: layers.batch_normalization(IMAGE, adjustment=len), "adjustment"),
+        (lambda: layers.batch_normalization(IMAGE, axis=4), "axis=4"),
+        (lambda: layers.batch_normalization(IMAGE, axis=[1, -3]), "one twice"),
+        (lambda: layers.batch_normalization(IMAGE, training=None), "learning phase"),
+        (lambda: slim.batch_norm(IMAGE, zero_debias_moving_mean=True), "zero_debias"),
+        (lambda: slim.batch_norm(IMAGE, renorm=True), "renorm"),
+        (lambda: slim.batch_norm(IMAGE, adjustment=len), "adjustment"),
+        (lambda: slim.batch_norm(IMAGE, data_format="NWC"), "data_format"),
+        (lambda: slim.batch_norm(IMAGE, batch_weights=jnp.ones(3)), "batch_weights"),
+        (lambda: slim.batch_norm(jnp.ones(3)), "at least 2"),
+        (lambda: slim.layer_norm(ROWS, begin_norm_axis=2), "begin_norm_axis=2"),
+        (lambda: slim.layer_norm(ROWS, begin_params_axis=-3), "begin_params_axis=-3"),
+        (lambda: slim.layer_norm(jnp.ones((2, 3), int)), "floating"),
+        (lambda: slim.fully_connected(ROWS, "2"), "num_outputs"),
+        (lambda: slim.conv2d(STEPS, 2, 3), "4 dimensions"),
+        (lambda: slim.convolution(ROWS, 2, 3), "3 or 4 or 5"),
+        (lambda: slim.convolution(IMAGE, 2, 3, conv_dims=1), "3 dimensions"),
+        (lambda: slim.conv2d(IMAGE, 2, 3, data_format="NWC"), "data_format"),
+        (lambda: slim.max_pool2d(IMAGE, 2, data_format="channels_last"), "data_format"),
+        (lambda: slim.l2_regularizer(1), "integer"),
+        (lambda: slim.l1_regularizer(-0.5), "at least 0"),
+        (lambda: slim.l2_regularizer(float("nan")), "at least 0"),
+        (lambda: layers.embedding_lookup([ROWS, ROWS], 0), "2 tables"),
+        (lambda: layers.embedding_lookup(ROWS, 0.5), "ids have dtype"),
+        (lambda: layers.multi_head_attention(STEPS, num_heads=2), "do not divide"),
+        (lambda: layers.multi_head_attention(ROWS), "3 dimensions"),
+        (lambda: layers.multi_head_attention(STEPS, mask=jnp.ones((2, 3))), "does not spread"),
+        (lambda: CELL(STEPS, CELL.zero_state(2, jnp.float32)), "2 dimensions"),
+        (lambda: CELL(ROWS, None, scope="s"), "scope='s'"),
+        (lambda: layers.DropoutWrapper(CELL)(ROWS, None, scope="s"), "scope='s'"),
+        (lambda: layers.LSTMCell(2, num_unit_shards=2), "num_unit_shards"),
+        (lambda: layers.MultiRNNCell([]), "no list of cells"),
+        (lambda: layers.MultiRNNCell([CELL], state_is_tuple=False), "state_is_tuple"),
+        (lambda: layers.DropoutWrapper(CELL, 0.0), "probability of 0.0"),
+        (lambda: layers.DropoutWrapper(CELL, variational_recurrent=True), "variational_recurrent"),
+        (lambda: layers.DropoutWrapper(CELL, input_size=2), "input_size"),
+        (lambda: layers.DropoutWrapper(CELL, dropout_state_filter_visitor=len), "dropout_state_filter_visitor"),
+        (lambda: layers.dynamic_rnn(CELL, STEPS), "neither initial_state nor dtype"),
+        (lambda: layers.dynamic_rnn(CELL, ROWS, dtype=jnp.float32), "at least 3"),
+        (lambda: layers.dynamic_rnn(CELL, STEPS, [4, 4, 4], dtype=jnp.float32), "sequence_length"),
+        (lambda: layers.dynamic_rnn(CELL, STEPS, [4.0, 4.0], dtype=jnp.float32), "sequence_length"),
+    ],
+)  # fmt: skip
+def test_errors(call, words):
+    with pytest.raises(js.BadArgumentError, match=words) as caught:
+        js.transform(call).specs()
+    assert caught.value.fix
+    assert caught.value.asked
+    assert __file__ in caught.value.where
+
+
+def test_a_mode_that_means_nothing():
+    with pytest.raises(TypeError, match="FAN_SUM"):
+        slim.variance_scaling_initializer(mode="FAN_SUM")
+
+
+@pytest.mark.parametrize("layer", [layers.flatten, slim.flatten, lambda x: slim.max_pool2d(x, 2)])
+def test_outside_programs(layer):
+    with pytest.raises(js.OutsideProgramError):
+        layer(IMAGE)
