@@ -257,11 +257,20 @@ class Text(NamedTuple):
 
 
 def load_text() -> Text:
-    """The topics of Python's `help()` as bytes, whole topics in one part or the other."""
-    parts: tuple[list[str], list[str]] = ([], [])
-    for i, name in enumerate(sorted(topics)):
-        parts[i % HELD_OUT == 0].append(topics[name])
-    return Text(*(np.frombuffer("\n".join(part).encode(), np.uint8).astype(np.int32) for part in parts))
+    """The topics of Python's `help()` as bytes.
+
+    Topics quote each other: paragraphs that are held out are taken out of training.
+    """
+    names = sorted(topics)
+    held_out = "\n\n".join(topics[name] for name in names[::HELD_OUT])
+
+    def paragraph(text: str) -> str:
+        return " ".join(text.split())
+
+    known = {paragraph(each) for each in held_out.split("\n\n")}
+    train = "\n\n".join(topics[name] for i, name in enumerate(names) if i % HELD_OUT)
+    train = "\n\n".join(each for each in train.split("\n\n") if paragraph(each) not in known)
+    return Text(*(np.frombuffer(part.encode(), np.uint8).astype(np.int32) for part in (train, held_out)))
 
 
 def rows(text: np.ndarray, starts: np.ndarray, length: int) -> np.ndarray:

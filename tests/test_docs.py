@@ -10,6 +10,7 @@ import inspect
 import io
 import pkgutil
 import re
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -26,6 +27,7 @@ import jscope as js
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+GIVEN = ROOT / "tests" / "data" / "pages"
 NAMES = sorted(name for name in vars(js) if not name.startswith("_") and not inspect.ismodule(getattr(js, name)))
 
 
@@ -140,7 +142,13 @@ def page_id(page: Path) -> str:
 
 @pytest.mark.parametrize("page", PAGES, ids=page_id)
 def test_page_runs(page, tmp_path, monkeypatch):
-    """The blocks of a page run in order in one namespace, as if they were one file, and print what the page says."""
+    """The blocks of a page run in order in one namespace, as if they were one file, and print what the page says.
+
+    Files that a page takes as given are in tests/data/pages.
+    """
+    given = GIVEN / page.stem
+    if given.is_dir():
+        shutil.copytree(given, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
     namespace = {"__name__": "__main__"}
     file, lines = f"{page.stem}.py", 0
@@ -170,6 +178,14 @@ def test_page_leaves_nothing_out(page):
     assert outputs == len(re.findall(r"^ *```output$", text, re.MULTILINE))
 
 
+def test_port_page_shows_what_tensorflow_printed():
+    """tests/record_port.py ran the page's program; the port's own output is checked as that of any page."""
+    text = (ROOT / "docs" / "port-tf1.md").read_text()
+    printed = (GIVEN / "port-tf1" / "printed.txt").read_text()
+    assert f"```text\n{printed}```" in text
+    assert f"```output\n{printed}```" in text
+
+
 def test_links_exist():
     """Relative links of the README lead to files; those of the site are checked by its build."""
     links = re.findall(r"\]\(([^)#:]+?)(?:#[^)]*)?\)", (ROOT / "README.md").read_text())
@@ -186,7 +202,7 @@ def test_reference_lists_every_public_name():
     assert set(found) == set(listed())
 
 
-@pytest.mark.parametrize("page", ["tf1-to-jscope", "reference"])
+@pytest.mark.parametrize("page", ["tf1-to-jscope", "port-tf1", "reference"])
 def test_pages_name_only_what_exists(page):
     """A `js.name` on a page is a name of jscope."""
     text = (ROOT / "docs" / f"{page}.md").read_text()

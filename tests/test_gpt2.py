@@ -142,17 +142,22 @@ def sample_without_past(*, hparams, length, context, temperature=1.0, top_k=0):
     return jax.lax.scan(body, tokens, turns)[0]
 
 
-@pytest.mark.parametrize("options", [{"top_k": 1}, {}, {"temperature": 0.3, "top_k": 5}], ids=["greedy", "1", "top 5"])
-def test_sampling_with_past_equals_sampling_without(params, options):
-    options = {"hparams": HPARAMS, "length": 12, **options}
+@pytest.mark.parametrize("top_k", [0, pytest.param(5, marks=pytest.mark.slow)])
+def test_sampling_with_past_equals_sampling_without(params, top_k):
+    """At temperature 1, and so cold that only the likeliest is left."""
+    options = {"hparams": HPARAMS, "length": 12, "top_k": top_k}
     samplers = (gpt2.sample_sequence, sample_without_past)
     with_past, without = (jax.jit(functools.partial(js.transform(each).apply, **options)) for each in samplers)
-    for seed in range(5):
-        context = np.random.default_rng(seed).integers(HPARAMS.n_vocab, size=(4, 4), dtype=np.int32)
-        tokens = with_past(params, context=context, rng=jax.random.key(seed))
+    samples = {}
+    for temperature, seed in [(1.0, 0), (1.0, 1), (1.0, 2), (1e-6, 0), (1e-6, 1)]:
+        context = np.random.default_rng(7).integers(HPARAMS.n_vocab, size=(4, 4), dtype=np.int32)
+        given = {"context": context, "temperature": temperature, "rng": jax.random.key(seed)}
+        tokens = samples[temperature, seed] = np.asarray(with_past(params, **given))
         assert tokens.shape == (4, 16)
         np.testing.assert_array_equal(tokens[:, :4], context)
-        np.testing.assert_array_equal(tokens, without(params, context=context, rng=jax.random.key(seed)))
+        np.testing.assert_array_equal(tokens, without(params, **given))
+    assert (samples[1.0, 0] != samples[1.0, 1]).any()
+    np.testing.assert_array_equal(samples[1e-6, 0], samples[1e-6, 1])
 
 
 def test_sampling_declares_the_models_variables_once():
@@ -174,6 +179,12 @@ def test_samples_follow_the_logits(params):
     np.testing.assert_allclose([np.mean(tokens[:, 1] == token) for token in likeliest], expected, atol=0.03)
 
 
+def test_greedy_sampling_takes_the_likeliest(params):
+    greedy = functools.partial(js.transform(gpt2.sample_sequence).apply, hparams=HPARAMS, length=1, top_k=1)
+    tokens = jax.jit(greedy)(params, context=TOKENS, rng=jax.random.key(0))
+    np.testing.assert_array_equal(tokens[:, -1], np.argmax(LOGITS[:, -1], axis=-1))
+
+
 @pytest.mark.parametrize("wrong", [{}, {"start_token": 7, "batch_size": 1, "context": TOKENS}], ids=["none", "both"])
 def test_sampling_starts_from_one_of_both(wrong):
     with pytest.raises(ValueError, match="either start_token"):
@@ -186,8 +197,8 @@ def test_sampling_starts_from_one_of_both(wrong):
 @pytest.fixture(scope="module")
 def small():
     module = load()
-    module.HPARAMS = gpt2.HParams(n_vocab=256, n_ctx=32, n_embd=32, n_head=2, n_layer=1)
-    module.SAMPLE = 40
+    module.HPARAMS = gpt2.HParams(n_vocab=256, n_ctx=16, n_embd=32, n_head=2, n_layer=1)
+    module.SAMPLE = 20
     return module
 
 
@@ -228,9 +239,10 @@ def test_run_writes_what_it_says(run, small):
     small.net.specs(tokens, small.HPARAMS).check(js.Params(load_tf(out / "gpt2.ckpt")))
     assert str(list_tf(out / "gpt2.ckpt")) in text
     sample = text.partition("held-out text:\n\n")[2].partition("\nCheckpointList")[0].rstrip("\n")
-    assert len(sample.encode(errors="replace")) >= 56
+    assert len(sample.encode(errors="replace")) >= 28
 
 
+@pytest.mark.slow
 def test_run_goes_on_from_a_checkpoint(run, small):
     out, text = run
     _, after, _ = figures(text, r"Held-out loss: (\S+) before, (\S+) after \(.*: (\S+)\)")
@@ -250,13 +262,17 @@ def test_checkpoint_that_does_not_fit(tmp_path, capsys, name, message):
 
 
 def test_text_is_split_by_topics(small):
+    """And no paragraph of the held-out ones is in training, though topics quote each other."""
     text = small.load_text()
     assert 0.02 < len(text.held_out) / len(text.train) < 0.3
-    whole = "\n".join(small.topics[name] for name in sorted(small.topics))
-    parts = [bytes(part.tolist()).decode() for part in text]
-    assert sum(map(len, parts)) + 1 == len(whole)
-    assert parts[1].startswith(small.topics[min(small.topics)])
-    assert sorted("".join(parts).replace("\n", "")) == sorted(whole.replace("\n", ""))
+    train, held_out = (bytes(part.tolist()).decode() for part in text)
+    names = sorted(small.topics)
+    assert held_out == "\n\n".join(small.topics[name] for name in names[::10])
+    paragraphs = [{" ".join(each.split()) for each in part.split("\n\n")} for part in (train, held_out)]
+    assert not paragraphs[0] & paragraphs[1]
+    others = "\n\n".join(small.topics[name] for i, name in enumerate(names) if i % 10)
+    assert 0.8 * len(others) < len(train) < len(others)
+    assert set(train.split("\n\n")) <= set(others.split("\n\n"))
 
 
 def test_baseline_is_the_loss_of_byte_frequencies(small):
