@@ -310,7 +310,7 @@ def test_held_out_images_are_not_trained_on(example):
         (["--stepps", "3"], "unrecognized arguments: --stepps 3"),
     ],
 )
-@pytest.mark.parametrize("example", ["siamese_digits", "deep_scan", "gpt2"])
+@pytest.mark.parametrize("example", ["siamese_digits", "deep_scan", "gpt2", "bert"])
 def test_wrong_argument(example, capsys, arguments, message):
     with pytest.raises(SystemExit) as stopped:
         load(example).main(arguments)
@@ -326,6 +326,7 @@ def test_wrong_argument(example, capsys, arguments, message):
         *(("siamese_digits", package) for package in ("optax", "matplotlib", "rich", "safetensors", "sklearn")),
         *(("deep_scan", package) for package in ("optax", "matplotlib", "rich", "sklearn")),
         *(("gpt2", package) for package in ("optax", "matplotlib", "rich")),
+        *(("bert", package) for package in ("matplotlib", "rich")),
     ],
 )
 def test_missing_package(monkeypatch, example, package):
