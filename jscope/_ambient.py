@@ -48,7 +48,7 @@ from ._replay import Reading, Recording
 from ._store import Store
 
 _current: contextvars.ContextVar[Frame | None] = contextvars.ContextVar("jscope_frame", default=None)
-# The blocks of `arg_scope` that are open where no program runs. Programs keep theirs, and never take these.
+# The blocks of `arg_scope` that are open where no program runs. Frames keep their own, and never take these.
 _arg_scopes: contextvars.ContextVar[tuple[Any, ...]] = contextvars.ContextVar("jscope_arg_scopes", default=())
 _in_force = jax.make_user_context(None)
 _fresh = itertools.count(1)
@@ -79,6 +79,9 @@ class Frame:
       entry: the code that calls the program.
       refuses_inner_calls: the name of the call that opened the frame, if it allows no ambient calls inside transforms.
       front: stands before the store, until it steps aside.
+
+    Attributes:
+      arg_scopes: the blocks of `arg_scope` that are open.
     """
 
     __slots__ = (
@@ -97,6 +100,7 @@ class Frame:
         "_read_trace",
         "_token",
         "_token_context",
+        "arg_scopes",
         "front",
         "store",
     )
@@ -110,6 +114,7 @@ class Frame:
         front: Recording | Reading | None = None,
     ) -> None:
         self.store = store
+        self.arg_scopes: tuple[Any, ...] = ()
         self.front: Any = store
         if front is not None:
             self.front = front
@@ -282,15 +287,22 @@ def is_running() -> bool:
 
 def arg_scopes(call: str) -> tuple[Any, ...]:
     """The blocks of `arg_scope` that are open here, the innermost last."""
-    return current(call).arg_scopes if is_running() else _arg_scopes.get()
+    return _looked_at(call).arg_scopes if is_running() else _arg_scopes.get()
 
 
 def set_arg_scopes(call: str, entries: tuple[Any, ...]) -> None:
     """Puts other blocks in the place of those that are open here."""
     if is_running():
-        current(call).arg_scopes = entries
+        _looked_at(call).arg_scopes = entries
     else:
         _arg_scopes.set(entries)
+
+
+def _looked_at(call: str) -> Frame:
+    """The frame of the program running here, after the look at where the call comes from."""
+    current(call)
+    frame: Any = _current.get()
+    return frame
 
 
 def arg_scopes_around() -> Iterator[tuple[Any, ...]]:
@@ -298,7 +310,7 @@ def arg_scopes_around() -> Iterator[tuple[Any, ...]]:
     frame = _current.get()
     while frame is not None and frame._outer is not None:
         frame = frame._outer
-        yield frame.store.arg_scopes
+        yield frame.arg_scopes
     yield _arg_scopes.get()
 
 

@@ -1,7 +1,7 @@
 """slim's `arg_scope`: default arguments of functions, set by a `with` block. Floor 3.
 
-The open blocks of a running program are kept in its store and die with it. Those opened where no program runs can only
-build defaults for later; `_ambient` keeps them.
+The open blocks of a running program are kept in its frame and die with it. Those opened where no program runs can only
+build defaults for later. `_ambient` keeps both.
 """
 
 from __future__ import annotations

@@ -61,7 +61,7 @@ class _Got(NamedTuple):
     """`get_variable` was called.
 
     Attributes:
-      name, shape, dtype, trainable: what was asked.
+      name, shape, dtype, trainable, collections: what was asked.
       by_default: whether no initializer was given.
       leaf: the place of the value in the tree.
       made_at: (file, line) of the call, if it made the variable; else None.
@@ -71,6 +71,7 @@ class _Got(NamedTuple):
     shape: tuple[int, ...] | None
     dtype: Any
     trainable: bool | None
+    collections: tuple[str, ...] | None
     by_default: bool
     leaf: int
     made_at: tuple[str, int] | None
@@ -226,7 +227,7 @@ class Recording(_Front):
             or key is None
             or (size is None and not (is_known and shape is None))
             or not isinstance(dtype, type(None) | type | np.dtype)
-            or collections is not None
+            or (collections is not None and _names(collections) is None)
             or partitioner is not None
             or custom_getter is not None
             or not _is_plain(initializer, regularizer, constraint)
@@ -239,7 +240,8 @@ class Recording(_Front):
             self.off()  # a dtype that JAX narrows is warned of each time
         else:
             made_at = None if is_known else variable.created_at
-            self._steps.append(_Got(name, size, dtype, trainable, initializer is None, leaf, made_at))
+            asked = name, size, dtype, trainable, _names(collections)
+            self._steps.append(_Got(*asked, initializer is None, leaf, made_at))
         return value
 
     def lift(self, lifted: Lifted, place: tuple[str, int] | None = None) -> tuple[Any, ...]:
@@ -248,11 +250,12 @@ class Recording(_Front):
         place = user_location()
         prefix = self._store.scopes.state.prefix
         values = self._done(self._store.lift, lifted, place)
-        leaves = [self._leaf(prefix + name, value) for name, value in zip(lifted.names, values, strict=True)]
-        if None in leaves:
+        found = [self._leaf(prefix + name, value) for name, value in zip(lifted.names, values, strict=True)]
+        leaves = tuple(leaf for leaf in found if leaf is not None)
+        if len(leaves) < len(found):
             self.off()
         else:
-            self._steps.append(_LiftedThere(lifted, tuple(leaves), place))
+            self._steps.append(_LiftedThere(lifted, leaves, place))
         return values
 
     def next_key(self, name: str) -> Any:
@@ -329,7 +332,7 @@ class Reading(_Front):
         self._next += 1
         scopes, shown = self._store.scopes, None
         self._entered[request] = handle = scopes.new_handle(step.state)
-        if step.shown:
+        if step.shown and scopes.show is not None:
             shown = scopes.show(step.shown)
             shown.__enter__()
         self._open.append((request, step, shown))
@@ -371,7 +374,7 @@ class Reading(_Front):
             or dtype is not step.dtype
             or trainable is not step.trainable
             or (initializer is None) is not step.by_default
-            or collections is not None
+            or (step.collections is not None if collections is None else _names(collections) != step.collections)
             or partitioner is not None
             or custom_getter is not None
             or not _is_plain(initializer, regularizer, constraint)
@@ -402,6 +405,13 @@ def _size(shape: Any) -> tuple[int, ...] | None:
         return tuple(map(as_index, shape))
     except (TypeError, ValueError):
         return None
+
+
+def _names(collections: Any) -> tuple[str, ...] | None:
+    """Collections, where they are a list of names; None where the rules look at them more closely."""
+    if type(collections) is not list and type(collections) is not tuple:
+        return None
+    return tuple(collections) if all(type(name) is str for name in collections) else None
 
 
 def _is_plain(initializer: Any, regularizer: Any, constraint: Any) -> bool:

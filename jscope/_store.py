@@ -80,11 +80,10 @@ class Store:
       computed: name -> initial value computed by the program.
       keys: the keys of `next_key`.
       rule_levels: levels of traces in which a custom derivative rule calls its function.
-      templates, lifted, arg_scopes: what `make_template`, `lift` and `arg_scope` keep for one run.
+      templates, lifted: what `make_template` and `lift` keep for one run.
     """
 
     __slots__ = (
-        "arg_scopes",
         "can_assign",
         "carried",
         "computed",
@@ -118,7 +117,6 @@ class Store:
         self.computed: dict[str, Any] = {}
         self.templates: dict[Any, Any] = {}
         self.lifted: dict[Any, Any] = {}
-        self.arg_scopes: tuple[Any, ...] = ()
         self.registry = Registry()
         self.keys = CallKeys(rng)
 

@@ -53,6 +53,7 @@ calls = st.one_of(
         st.sampled_from([None, "new", "kept", "class", "number"]),
         st.sampled_from([None, None, np.float32, np.int32, "float32"]),
         st.sampled_from([None, True, False]),
+        st.sampled_from([None, None, ["variables"], ("variables", "mine"), "variables", [1]]),
     ),
     st.tuples(st.just("found"), names),
     st.just(("key",)),
@@ -100,7 +101,8 @@ class Player:
         with contextlib.suppress(StopError):
             x = self.play(ops, x)
         if listing:
-            self.seen.append([(v.name, v.key, v.shape, v.trainable, v.created_at) for v in js.global_variables()])
+            found = [js.global_variables(), js.trainable_variables(), js.get_collection("mine")]
+            self.seen.append([[(v.name, v.key, v.shape, v.trainable, v.created_at) for v in vs] for vs in found])
             with js.variable_scope(None, "layer") as scope:
                 self.seen.append((scope.name, scope.original_name_scope))
         return jnp.sin(x)
@@ -120,11 +122,12 @@ class Player:
         known = {id(leaf): i for i, leaf in enumerate(self.leaves)}
         self.seen.append([known.get(id(value)) for value in values])
 
-    def do_get(self, x, name, as_tuple, initializer, dtype, trainable):
+    def do_get(self, x, name, as_tuple, initializer, dtype, trainable, collections):
         shape = tuple(SHAPES[name]) if as_tuple else list(SHAPES[name])
         given = {"new": js.ones_initializer(), "kept": ZEROS, "class": js.ones_initializer, "number": 1.0}
         initializer = given.get(initializer)
-        self.note([js.get_variable(name, shape, dtype, initializer, trainable=trainable)])
+        asked = {"trainable": trainable, "collections": collections}
+        self.note([js.get_variable(name, shape, dtype, initializer, **asked)])
         return x
 
     def do_found(self, x, name):
@@ -251,7 +254,10 @@ def shared(ops):
 # Only calls that scripts have, and that never fail.
 written = st.recursive(
     st.one_of(
-        st.tuples(st.just("get"), names, st.booleans(), st.sampled_from([None, "new", "kept"]), st.none(), st.none()),
+        st.tuples(
+            *(st.just("get"), names, st.booleans(), st.sampled_from([None, "new", "kept"]), st.none(), st.none()),
+            st.sampled_from([None, ["variables", "mine"], ("variables",)]),
+        ),
         st.just(("key",)),
         st.just(("lift",)),
     ),
@@ -462,6 +468,62 @@ def test_shapes_are_read_as_strictly_as_ever(dimension):
         except js.JscopeError as error:
             results.append(type(error))
     assert results[0] is results[1] or np.array_equal(*results)
+
+
+def getter(getter, name, *args, **kwargs):
+    return getter(name, *args, **kwargs) * 2
+
+
+GETS = [
+    {},
+    {"shape": (2,)},
+    {"shape": [3]},
+    {"shape": None},
+    {"dtype": jnp.float32},
+    {"dtype": jnp.int32},
+    {"trainable": False},
+    {"collections": ["variables"]},
+    {"collections": ["variables", "mine"]},
+    {"collections": "variables"},
+    {"initializer": ZEROS},
+    {"initializer": js.ones_initializer},
+    {"initializer": X, "shape": None},
+    {"initializer": X},
+    {"regularizer": jnp.sum},
+    {"regularizer": 1},
+    {"constraint": jnp.abs},
+    {"constraint": 1},
+    {"partitioner": 1},
+    {"custom_getter": getter},
+    {"custom_getter": 1},
+]
+
+
+@pytest.mark.parametrize("first", GETS, ids=range(len(GETS)))
+def test_each_argument_counts(first):
+    """One call changes in one argument after the first run: as without a first run."""
+
+    def outcome(net):
+        try:
+            return [np.asarray(value).tolist() for value in net.apply({"a": X, "b": X})]
+        except js.JscopeError as error:
+            return str(error)
+
+    def asking():
+        value = js.get_variable("a", **{"shape": [2], **asked})
+        again = js.get_variable("b", [2])
+        if not listing:
+            return value, again
+        kinds = ("trainable_variables", "mine", "regularization_losses")
+        return value, again, jnp.array([len(js.get_collection(kind)) for kind in kinds])
+
+    for asked in GETS:
+        for listing in (False, True):
+            net, then = js.transform(asking), (asked, listing)
+            asked, listing = first, False
+            outcome(net)
+            asked, listing = then
+            assert outcome(net) == outcome(js.transform(asking)), asked
 
 
 def test_scope_objects_are_each_runs_own():
