@@ -374,7 +374,8 @@ class Reading(_Front):
             or dtype is not step.dtype
             or trainable is not step.trainable
             or (initializer is None) is not step.by_default
-            or (step.collections is not None if collections is None else _names(collections) != step.collections)
+            or (collections is None) is not (step.collections is None)
+            or (collections is not None and _names(collections) != step.collections)
             or partitioner is not None
             or custom_getter is not None
             or not _is_plain(initializer, regularizer, constraint)
