@@ -388,7 +388,7 @@ def conv2d_bad_rank(tf, x):
     return tf.layers.conv2d(x, 4, 3)
 
 
-@case(x=IMAGE, gradients=True)
+@case(x=IMAGE)
 def contrib_conv2d_all(tf, x):
     y = tf.contrib.conv2d(x, 4, 3)
     y = tf.contrib.conv2d(y, 4, [3, 2], stride=2, activation_fn=tf.tanh, biases_initializer=None)
@@ -424,7 +424,7 @@ def contrib_conv3d_transpose(tf, x):
     return tf.contrib.conv3d_transpose(x, 3, 2, stride=2)
 
 
-@case(x=IMAGE, gradients=True)
+@case(x=IMAGE)
 def contrib_separable_conv2d_all(tf, x):
     l2 = tf.contrib.l2_regularizer(0.3)
     y = tf.contrib.separable_conv2d(x, 4, 3, variables_collections=["w"], weights_regularizer=l2)
@@ -485,7 +485,7 @@ def batch_normalization_trains(tf, x):
     ]
 
 
-@case(x=IMAGE, updates=True, gradients=True)
+@case(x=IMAGE, updates=True)
 def batch_normalization_uses_moving(tf, x):
     y = tf.layers.batch_normalization(x)
     y = tf.layers.batch_normalization(y, training=False, trainable=False, name="b")

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from layer_runs import quickly
 
 import jscope as js
 import jscope.layers as layers
@@ -19,8 +20,7 @@ KEY = jax.random.key(0, impl="unsafe_rbg")  # the usual kind takes seconds to co
 
 
 def apply(program, params, *args, **kwargs):
-    lowered = jax.jit(js.transform(program).apply).lower(params, *args, **kwargs)
-    return lowered.compile({"xla_backend_optimization_level": 0})(params, *args, **kwargs)
+    return quickly(js.transform(program).apply)(params, *args, **kwargs)
 
 
 def filled(program, *args, value=None):
@@ -135,7 +135,7 @@ def test_dropout_draws_anew():
         c, d = (layers.dropout(x, training=True, seed=seed) for seed in (1, 2))
         return jnp.stack([a, b, c, d]) != 0
 
-    run = jax.jit(js.transform(program).apply)
+    run = quickly(js.transform(program).apply)
     out = np.asarray(run({}, jnp.ones(200), rng=KEY))
     assert all((out[i] != out[j]).any() for i in range(4) for j in range(i))
     assert (out == run({}, jnp.ones(200), rng=KEY)).all()
@@ -187,7 +187,7 @@ def test_no_gradient_through_the_moved_average():
         out, _ = net.update(params, x)
         return jnp.sum(out**2), out
 
-    gradient, out = jax.jit(jax.grad(objective, has_aux=True))(x)
+    gradient, out = quickly(jax.grad(objective, has_aux=True))(x)
     assert not gradient.any()
     # The second call has seen the averages that the first one moved.
     moved = 0.5 * params["b/moving_mean"] + 0.5 * x.mean(0)
@@ -347,7 +347,7 @@ def test_dropout_wrapper_draws_anew_in_each_step(where):
 
     x = jnp.ones((1, 6, 50))
     params = filled(program, x, value=0.01)
-    run = jax.jit(js.transform(program).apply)
+    run = quickly(js.transform(program).apply)
     out, state = jax.tree.map(np.asarray, run(params, x, rng=KEY))
     assert (out == run(params, x, rng=KEY)[0]).all()
     if where == "output":
@@ -400,8 +400,8 @@ def test_attention_drops_in_training():
     net, x = js.transform(program), jnp.ones((1, 8, 4))
     params = filled(program, x, False)
     assert "multi_head_attention/output/kernel" not in params.names
-    out = net.apply(params, x, True, rng=KEY)
-    assert (out != net.apply(params, x, False)).any()
+    out = apply(lambda x: program(x, True), params, x, rng=KEY)
+    assert (out != apply(lambda x: program(x, False), params, x)).any()
     with pytest.raises(js.MissingRngError):
         net.apply(params, x, True)
 
