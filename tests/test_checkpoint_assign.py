@@ -92,7 +92,9 @@ def test_the_target_says_the_kind_of_array():
 
 def test_values_are_arrays_of_their_own():
     """On a CPU, JAX takes over memory of numpy where it can, also under may_alias=False (0.10.2)."""
-    source = {"a": f32(1000), "b": jnp.ones(1000), "n": f32(1000)}
+    room = np.ones(1016, np.float32)
+    aligned = room[-(room.ctypes.data // 4) % 16 :][:1000]  # to 64 bytes, as it must be for that
+    source = {"a": aligned, "b": jnp.ones(1000), "n": f32(1000)}
     params = assign_from({"a": jnp.zeros(1000), "b": jnp.zeros(1000), "n": f32(1000)}, source).params
     source["a"][:] = source["n"][:] = 7
     np.testing.assert_array_equal(params["a"], 1)

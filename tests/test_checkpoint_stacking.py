@@ -103,6 +103,14 @@ def test_layers_that_are_not_there():
     assert faults_of(stack, {"h1": 1, "h01/w": np.ones(1)}, "h%d", to="h") == ["no name starts with h0/"]
 
 
+def test_numbers_as_they_are_written():
+    """Else unstack could not give the name back."""
+    tree = layers_of(2, "h%02d", **{"h5/w": 1, "h1/w": 1, "h001/w": 1})
+    stacked = stack(tree, "h%02d", to="h")
+    assert stacked.names == ("h/s/b", "h/w", "h001/w", "h1/w", "h5/w")
+    assert unstack(stacked, "h", to="h%02d") == js.Params(tree)
+
+
 def test_what_can_not_be_taken_apart():
     assert faults_of(unstack, {"a": 1}, "h", to="h%d") == ["no name starts with h/"]
     tree = {"h": {"a": np.ones(3), "b": np.ones(2), "c": np.ones(()), "d": 1.0, "e": np.ones((0, 2))}}
