@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -145,12 +146,11 @@ def _given(source: Any) -> Mapping[str, Any]:
         return source
     if isinstance(source, Mapping):
         return js.Params(source).flat()
-    try:
+    if isinstance(source, str | os.PathLike):
         return open(source)
-    except TypeError:
-        what = f"assign_from takes a path or a mapping as source, not a {type(source).__name__}."
-        fix = "pass the path of a checkpoint, or arrays by name"
-        raise js.BadTypeError(what, kind="bad_source", where=user_line(), fix=fix) from None
+    what = f"assign_from takes a path or a mapping as source, not a {type(source).__name__}."
+    fix = "pass the path of a checkpoint, or arrays by name"
+    raise js.BadTypeError(what, kind="bad_source", where=user_line(), fix=fix)
 
 
 def _shapes(given: Mapping[str, Any]) -> dict[str, Any]:
