@@ -27,8 +27,8 @@ import jax.numpy as jnp
 import numpy as np
 
 import jscope as js
+from jscope import layers
 from jscope.checkpoint import load_tf, save_tf
-from jscope.layers import dense, layer_norm
 
 try:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -94,9 +94,9 @@ def dropout(x: jax.Array, dropout_prob: float) -> jax.Array:
     return jnp.where(jax.random.bernoulli(js.next_key(), 1 - dropout_prob, x.shape), x / (1 - dropout_prob), 0)
 
 
-def last_layer_norm(x: jax.Array) -> jax.Array:
+def layer_norm(x: jax.Array) -> jax.Array:
     """Over the last dimension alone."""
-    return layer_norm(x, begin_norm_axis=-1, begin_params_axis=-1)
+    return layers.layer_norm(x, begin_norm_axis=-1, begin_params_axis=-1)
 
 
 def embeddings(
@@ -115,7 +115,7 @@ def embeddings(
     x = jax.nn.one_hot(input_ids, config.vocab_size) @ words if use_one_hot_embeddings else words[input_ids]
     x += jax.nn.one_hot(token_type_ids, config.type_vocab_size) @ table("token_type_embeddings", config.type_vocab_size)
     x += table("position_embeddings", config.max_position_embeddings)[:length]
-    return dropout(last_layer_norm(x), config.hidden_dropout_prob), words
+    return dropout(layer_norm(x), config.hidden_dropout_prob), words
 
 
 def attention_layer(config: BertConfig, x: jax.Array, attention_mask: jax.Array) -> jax.Array:
@@ -125,7 +125,7 @@ def attention_layer(config: BertConfig, x: jax.Array, attention_mask: jax.Array)
     def heads(name: str) -> jax.Array:
         """[batch, heads, length, size of a head]."""
         initializer = create_initializer(config.initializer_range)
-        y = dense(x, config.hidden_size, name=name, kernel_initializer=initializer)
+        y = layers.dense(x, config.hidden_size, name=name, kernel_initializer=initializer)
         return y.reshape(batch, length, config.num_attention_heads, size_per_head).swapaxes(1, 2)
 
     query, key, value = heads("query"), heads("key"), heads("value")
@@ -141,14 +141,14 @@ def transformer_layer(config: BertConfig, x: jax.Array, attention_mask: jax.Arra
         with js.variable_scope("self"):
             y = attention_layer(config, x, attention_mask)
         with js.variable_scope("output"):
-            y = dropout(dense(y, config.hidden_size, kernel_initializer=initializer), config.hidden_dropout_prob)
-            attention_output = last_layer_norm(y + x)
+            y = dropout(layers.dense(y, config.hidden_size, kernel_initializer=initializer), config.hidden_dropout_prob)
+            attention_output = layer_norm(y + x)
     with js.variable_scope("intermediate"):
         activation = get_activation(config.hidden_act)
-        y = dense(attention_output, config.intermediate_size, activation, kernel_initializer=initializer)
+        y = layers.dense(attention_output, config.intermediate_size, activation, kernel_initializer=initializer)
     with js.variable_scope("output"):
-        y = dropout(dense(y, config.hidden_size, kernel_initializer=initializer), config.hidden_dropout_prob)
-        return last_layer_norm(y + attention_output)
+        y = dropout(layers.dense(y, config.hidden_size, kernel_initializer=initializer), config.hidden_dropout_prob)
+        return layer_norm(y + attention_output)
 
 
 class BertModel(NamedTuple):
@@ -193,17 +193,17 @@ def bert_model(
     with js.variable_scope(scope, default_name="bert"):
         with js.variable_scope("embeddings"):
             embedding_output, embedding_table = embeddings(config, input_ids, token_type_ids, use_one_hot_embeddings)
-        layers = []
+        all_encoder_layers = []
         with js.variable_scope("encoder"):
             x = embedding_output
             for index in range(config.num_hidden_layers):
                 with js.variable_scope(f"layer_{index}"):
                     x = transformer_layer(config, x, mask)
-                layers.append(x)
+                all_encoder_layers.append(x)
         with js.variable_scope("pooler"):
             initializer = create_initializer(config.initializer_range)
-            pooled_output = dense(x[:, 0], config.hidden_size, jnp.tanh, kernel_initializer=initializer)
-    return BertModel(embedding_output, tuple(layers), pooled_output, embedding_table)
+            pooled_output = layers.dense(x[:, 0], config.hidden_size, jnp.tanh, kernel_initializer=initializer)
+    return BertModel(embedding_output, tuple(all_encoder_layers), pooled_output, embedding_table)
 
 
 # Pretraining ----------------------------------------------------------------------------------------------------------
@@ -215,8 +215,9 @@ class Head(NamedTuple):
     log_probs: jax.Array
 
 
-def picked(log_probs: jax.Array, labels: jax.Array) -> jax.Array:
-    return jnp.take_along_axis(log_probs, labels[:, None], axis=-1)[:, 0]
+def cross_entropy(log_probs: jax.Array, labels: jax.Array) -> jax.Array:
+    """0 for a label that is no class, as TensorFlow's one-hot vectors have it."""
+    return -jnp.sum(log_probs * jax.nn.one_hot(labels.reshape(-1), log_probs.shape[-1]), axis=-1)
 
 
 def masked_lm(
@@ -241,11 +242,11 @@ def masked_lm(
     with js.variable_scope("cls/predictions"):
         with js.variable_scope("transform"):
             initializer = create_initializer(config.initializer_range)
-            x = dense(x, config.hidden_size, get_activation(config.hidden_act), kernel_initializer=initializer)
-            x = last_layer_norm(x)
+            x = layers.dense(x, config.hidden_size, get_activation(config.hidden_act), kernel_initializer=initializer)
+            x = layer_norm(x)
         output_bias = js.get_variable("output_bias", [config.vocab_size], initializer=js.zeros_initializer())
         log_probs = jax.nn.log_softmax(x @ embedding_table.T + output_bias)
-    losses, weights = -picked(log_probs, label_ids.reshape(-1)), label_weights.reshape(-1)
+    losses, weights = cross_entropy(log_probs, label_ids), label_weights.reshape(-1)
     return Head(jnp.sum(weights * losses) / (jnp.sum(weights) + 1e-5), losses, log_probs)
 
 
@@ -256,7 +257,7 @@ def next_sentence(config: BertConfig, pooled_output: jax.Array, labels: jax.Arra
         output_weights = js.get_variable("output_weights", [2, config.hidden_size], initializer=initializer)
         output_bias = js.get_variable("output_bias", [2], initializer=js.zeros_initializer())
         log_probs = jax.nn.log_softmax(pooled_output @ output_weights.T + output_bias)
-    losses = -picked(log_probs, labels.reshape(-1))
+    losses = cross_entropy(log_probs, labels)
     return Head(jnp.mean(losses), losses, log_probs)
 
 
