@@ -63,6 +63,21 @@ def test_names_of_operations():
     assert "fully_connected/fully_connected" not in text
 
 
+def test_the_compiled_program_is_the_hand_written_one():
+    def net(x):
+        x = layers.dense(x, 3, jnp.tanh, name="a")
+        return slim.fully_connected(x, 2, scope="b")
+
+    def by_hand(params, x):
+        x = jnp.tanh(x @ params["a"]["kernel"] + params["a"]["bias"])
+        return jax.nn.relu(x @ params["b"]["weights"] + params["b"]["biases"])
+
+    x = jnp.ones((4, 5))
+    params = filled(net, x)
+    found = jax.jit(js.transform(net).apply).lower(params, x).as_text()
+    assert found.replace("@jit_net", "@jit_by_hand") == jax.jit(by_hand).lower(params, x).as_text()
+
+
 # Channels first: TensorFlow has no kernels for it on a CPU -----------------------------------------------------------
 
 
