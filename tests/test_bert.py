@@ -168,6 +168,12 @@ def test_training_is_tensorflows(params):
     moved = {name: np.abs(all_params[name] - leaf).max() for name, leaf in params.flat().items()}
     assert min(move for name, move in moved.items() if not name.endswith("key/bias")) > 1e-3
 
+    # The rate has gone down to 0 but for rounding, and stays there.
+    late = all_params.replace({"global_step": jnp.int32(train_steps + 3)})
+    _, later = step(late, CONFIG, features)
+    for name in params.names:
+        close(later[name], late[name], 1e-8, name)
+
 
 def test_dropout_is_in_training_alone(params):
     net = js.transform(bert.bert_model)
