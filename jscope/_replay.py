@@ -9,7 +9,7 @@ Four calls are in scripts: entering and leaving a scope by a name, `get_variable
 changes no scope, they are all that the classes here have; so any other call, whatever it is, ends the reading, and also
 the recording of a script, since later answers might depend on it.
 
-A script holds names, shapes and places in the tree: nothing that a run computes, and nothing of the user's but dtypes.
+A script holds names, shapes, dtypes and places in the tree, and what `lift` keeps anyway; nothing that a run computes.
 """
 
 from __future__ import annotations
