@@ -9,6 +9,7 @@ what slows the machine slows all of them; given are medians, and medians of the 
 from __future__ import annotations
 
 import argparse
+import random
 import statistics
 import tempfile
 import time
@@ -76,11 +77,11 @@ def measured(directory: Path, size: int, repeats: int) -> dict[str, list[float]]
         "open a file of save": lambda: checkpoint.open(file),
     }
     rounds: dict[str, list[float]] = {kind: [] for kind in kinds}
-    order = list(kinds)
+    order, shuffle = list(kinds), random.Random(0).shuffle
     for _ in range(repeats + 1):
+        shuffle(order)  # each finds memory as the last one left it, which makes more difference than all else
         for kind in order:
             rounds[kind].append(seconds(kinds[kind]))
-        order.append(order.pop(0))  # who comes first finds memory as the last one left it
     return {kind: taken[1:] for kind, taken in rounds.items()}  # the first round warms up
 
 
