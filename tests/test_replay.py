@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 import jscope as js
 from jscope._replay import NEVER, Script
 
-few = settings(max_examples=40, deadline=None)
+few = settings(max_examples=25, deadline=None)
 X = jnp.ones(2)
 SHAPES = {"a": [2], "b": (2,), "w": [2, 2], "a/b": [2], "layer": [2]}
 ZEROS = js.zeros_initializer()

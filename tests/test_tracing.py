@@ -250,10 +250,11 @@ def by_hand():
 
 
 @pytest.mark.parametrize("enter", [by_exit_stack, by_generator, by_hand])
+@pytest.mark.parametrize("through", ["jit", "checkpoint", "scan", "cond"])
 def test_scopes_that_are_left_inside_a_transform(enter, through):
     """A trace in which a scope is left and nothing else is asked for: made anew each time all the same."""
     leave = []
-    block = through(lambda x: leave[-1]() or x + 1)
+    block = TRANSFORMS[through](lambda x: leave[-1]() or x + 1)
 
     def program(x):
         names = []
@@ -285,14 +286,14 @@ def test_threads_do_not_share_traces():
     results: dict[int, list[float]] = {}
 
     def work(n):
-        results[n] = [float(net.apply({"w": float(n), "s": {"w": 2.0}}, X)) for _ in range(20)]
+        results[n] = [float(net.apply({"w": float(n), "s": {"w": 2.0}}, X)) for _ in range(6)]
 
     threads = [threading.Thread(target=work, args=(n,)) for n in range(1, 5)]
     for t in threads:
         t.start()
     for t in threads:
         t.join()
-    assert results == {n: [16.0 * n] * 20 for n in range(1, 5)}
+    assert results == {n: [16.0 * n] * 6 for n in range(1, 5)}
 
 
 def test_programs_without_inner_calls_share_jax_own_traces():

@@ -5,7 +5,7 @@ for each variable that the operation touches: where a row stays level the operat
 better. The last column is the exponent between the two largest sizes (1 is linear). An operation that touches one
 variable or scope is shown by call. Run:
 
-    python tests/benchmarks/sizes.py [--sizes 100 1000 10000 100000] [--json FILE]
+    python tests/benchmarks/sizes.py [--sizes 100 1000 10000 100000] [--least 0.2] [--json FILE]
 """
 
 from __future__ import annotations
@@ -136,8 +136,8 @@ def in_a_program(size: int) -> dict[str, Action]:
     }
 
 
-def seconds(action: Action, least: float = 0.2) -> float:
-    """CPU time of one call: the least of at least three, and of as many as fit in a while."""
+def seconds(action: Action, least: float) -> float:
+    """CPU time of one call: the least of at least three, and of as many as take `least` seconds."""
     found: list[float] = []
     gc.collect()
     gc.disable()
@@ -149,7 +149,7 @@ def seconds(action: Action, least: float = 0.2) -> float:
     return min(found)
 
 
-def measure(sizes: list[int]) -> list[dict[str, Any]]:
+def measure(sizes: list[int], least: float) -> list[dict[str, Any]]:
     rows: dict[str, dict[str, Any]] = {}
     with Progress(transient=True) as progress:
         for size in sizes:
@@ -157,7 +157,7 @@ def measure(sizes: list[int]) -> list[dict[str, Any]]:
             task = progress.add_task(f"{size:,} variables", total=len(many) + len(one))
             for name, action in (many | one).items():
                 row = rows.setdefault(name, {"name": name, "of": "each" if name in many else "call", "us": []})
-                row["us"].append(1e6 * seconds(action) / (size if name in many else 1))
+                row["us"].append(1e6 * seconds(action, least) / (size if name in many else 1))
                 progress.advance(task)
     for row in rows.values():
         *_, before, last = row["us"]
@@ -177,10 +177,11 @@ def show(sizes: list[int], rows: list[dict[str, Any]]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--sizes", type=int, nargs="+", default=[100, 1000, 10_000, 100_000])
+    parser.add_argument("--least", type=float, default=0.2, help="seconds for each operation")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     print(f"JAX {jax.__version__}, Python {sys.version.split()[0]}")
-    rows = measure(options.sizes)
+    rows = measure(options.sizes, options.least)
     show(options.sizes, rows)
     if options.json:
         options.json.write_text(json.dumps({"sizes": options.sizes, "rows": rows}, indent=1) + "\n")
