@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 import jscope as js
 from jscope import testing
-from jscope.checkpoint import Checkpoint, CheckpointList, list_tf, load_tf, save_tf
+from jscope.checkpoint import Checkpoint, CheckpointList, bundle, list_tf, load_tf, save_tf
 from jscope.checkpoint import crc32c as sums
 
 DATA = Path(__file__).parent / "data"
@@ -624,6 +624,22 @@ def whole(loaded):
         return None
     assert len(values) == 1
     return values.pop()
+
+
+def test_opening_while_two_saves_begin(tmp_path, monkeypatch):
+    """The first is done between the reading of index and data, and the second is writing to the data of the index."""
+    prefix, read_index = tmp_path / "m", bundle.read_index
+    save_tf(prefix, {"v": np.zeros(1000)})
+
+    def slow(path):
+        index = read_index(path)
+        if index.shards == 1:
+            save_tf(prefix, {"v": np.ones(1000)})
+            (tmp_path / "m.data-00000-of-00001").write_bytes(b"begun")
+        return index
+
+    monkeypatch.setattr(bundle, "read_index", slow)
+    assert whole(load_tf(prefix)) == 1
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="there is no SIGKILL")

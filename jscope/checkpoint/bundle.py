@@ -178,6 +178,7 @@ def _shards(prefix: str, index: Index) -> dict[int, File]:
             files[entry.shard] = File(path)
         file = files[entry.shard]
         if entry.offset + entry.size > file.size:
+            index.file.check_unchanged()  # else it may be the file of a later save, which is under way
             what = f"the index has {entry.size} bytes there, but the file has {file.size} bytes"
             raise damaged(file.path, entry.offset, what)
         if entry.size and entry.offset < end.get(entry.shard, 0):
