@@ -362,10 +362,6 @@ class Reading(_Front):
         without_effect: Any,
     ) -> Any:
         step = self._steps[self._next]
-        call = (
-            *(name, shape, dtype, initializer, regularizer, trainable, collections, partitioner, custom_getter),
-            *(constraint, without_effect),
-        )
         if (
             type(step) is not _Got
             or type(name) is not str
@@ -380,9 +376,12 @@ class Reading(_Front):
             or custom_getter is not None
             or not _is_plain(initializer, regularizer, constraint)
         ):
-            return self.off().get_variable(*call)
+            more = partitioner, custom_getter, constraint, without_effect
+            return self.off().get_variable(name, shape, dtype, initializer, regularizer, trainable, collections, *more)
         self._next += 1
-        self._gets.append(call)
+        # The step's shape and collections, since the program may change its lists before the call is made again.
+        others = initializer, regularizer, trainable, step.collections, None, None, constraint, without_effect
+        self._gets.append((name, step.shape, dtype, *others))
         return self._leaves[step.leaf]
 
     def lift(self, lifted: Lifted, place: tuple[str, int] | None = None) -> tuple[Any, ...]:

@@ -526,6 +526,26 @@ def test_each_argument_counts(first):
             assert outcome(net) == outcome(js.transform(asking)), asked
 
 
+def test_lists_that_the_program_goes_on_to_change():
+    """A shape and collections are what they were at the call, also for calls that are made again."""
+    ends = []
+
+    def program():
+        shape, collections = [2], ["variables"]
+        a = js.get_variable("a", shape, collections=collections)
+        shape[0] = 3
+        collections.append("mine")
+        b = js.get_variable("b", shape, collections=collections)
+        return a, b, [v.name for v in js.get_collection("mine")] if ends else None
+
+    net = js.transform(program)
+    tree = {"a": jnp.zeros(2), "b": jnp.zeros(3)}
+    net.apply(tree)
+    assert follows(net)
+    ends.append(1)
+    assert net.apply(tree)[2] == ["b"]
+
+
 def test_scope_objects_are_each_runs_own():
     """What a program does to a scope object of an earlier run does not reach those of this run."""
     scopes = []
