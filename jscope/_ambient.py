@@ -41,7 +41,7 @@ from typing import Any
 
 import jax
 
-from ._compat import surroundings, trace_reader
+from ._compat import surroundings, trace_finder, trace_reader
 from ._errors import JscopeError, OutsideProgramError, ScopeExitError, TransformError, user_line, warn_retrace
 from ._passes import LoopPasses
 from ._replay import Reading, Recording
@@ -87,7 +87,9 @@ class Frame:
     __slots__ = (
         "_context",
         "_entry",
+        "_entry_state",
         "_entry_trace",
+        "_find_trace",
         "_hint",
         "_inner_calls",
         "_inner_token",
@@ -130,8 +132,8 @@ class Frame:
                 "This program is running already.", kind="nesting", where=user_line(), fix="open another one"
             )
         self._outer = _current.get()
-        self._read_trace = trace_reader()
-        self._entry_trace = self._read_trace()
+        self._read_trace, self._find_trace = trace_reader(), trace_finder()
+        self._entry_state, self._entry_trace = self._read_trace(), self._find_trace(())
         self._nested: list[tuple[Any, int]] = []  # the inner traces that are being made, and their levels
         self._levels = 0
         self._passes = LoopPasses(self.store)
@@ -147,6 +149,7 @@ class Frame:
     def __exit__(self, *exception: Any) -> None:
         in_order = _current.get() is self
         self._open = False
+        self._entry_trace = None  # nothing is to keep a trace alive
         if self.front is not self.store:
             self.front.settle()
             self.front = self.store
@@ -183,7 +186,7 @@ class Frame:
 
     def _observe(self, trace: Any) -> int:
         """The level of the trace in progress: 0 for the entry trace; keeps the tokens as the module says."""
-        if trace == self._entry_trace:
+        if trace == self._entry_state:
             if self._token == self._inner_token:
                 self._set_token(next(_fresh))
                 self._nested.clear()
@@ -268,10 +271,9 @@ def current(call: str, *, looked_already: bool = False) -> Store:
         raise _outside(call, frame) from None
     frame._context = _current.set(frame)
     store = frame.front
-    trace = frame._read_trace()
     # Most calls come from the trace the program was entered in, with nothing to do: they are kept short.
-    at_entry = trace == frame._entry_trace and frame._token != frame._inner_token
-    store.level = 0 if at_entry else frame._observe(trace)
+    at_entry = frame._find_trace(()) is frame._entry_trace and frame._token != frame._inner_token
+    store.level = 0 if at_entry else frame._observe(frame._read_trace())
     return store
 
 

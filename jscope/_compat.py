@@ -28,6 +28,21 @@ def trace_reader() -> Callable[[], Any]:
     return _core().get_opaque_trace_state
 
 
+@functools.cache
+def trace_finder() -> Callable[[tuple[()]], Any]:
+    """A function of `()` that gives the trace in progress itself; each time another object where JAX has no such thing.
+
+    Four times as fast as `trace_reader`. What it gives keeps the trace alive, which JAX's leak checker minds.
+    """
+    find = getattr(_core(), "find_top_trace", None)
+    tells: list[bool] = []
+    if find is not None:
+        outside = find(())
+        jax.eval_shape(lambda: tells.append(find(()) is find(()) is not outside))
+    # Looked at rather than believed, since a function that does not tell traces would make wrong results silently.
+    return find if tells == [True] else lambda _: object()
+
+
 def is_differentiated(value: Any) -> bool:
     """Whether a value is being differentiated by the derivative in whose trace it was made."""
     # By name, since only the first of these classes can be had in public, from jax.interpreters.ad.

@@ -14,9 +14,10 @@ A script holds names, shapes, dtypes and places in the tree, and what `lift` kee
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from operator import index as as_index
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import jax.numpy as jnp
 import numpy as np
@@ -43,7 +44,11 @@ class Lifted(Protocol):
         ...
 
 
-class _Entered(NamedTuple):
+# What a reading compares is in attributes of slots: JAX traces a program by running it, and these are read at each call.
+
+
+@dataclasses.dataclass(slots=True, eq=False)
+class _Entered:
     """A scope was entered.
 
     Attributes:
@@ -57,12 +62,13 @@ class _Entered(NamedTuple):
     state: ScopeState
 
 
-class _Got(NamedTuple):
+@dataclasses.dataclass(slots=True, eq=False)
+class _Got:
     """`get_variable` was called.
 
     Attributes:
       name, shape, dtype, trainable, collections: what was asked.
-      by_default: whether no initializer was given.
+      kind: the type of the initializer.
       leaf: the place of the value in the tree.
       made_at: (file, line) of the call, if it made the variable; else None.
     """
@@ -72,12 +78,13 @@ class _Got(NamedTuple):
     dtype: Any
     trainable: bool | None
     collections: tuple[str, ...] | None
-    by_default: bool
+    kind: type
     leaf: int
     made_at: tuple[str, int] | None
 
 
-class _LiftedThere(NamedTuple):
+@dataclasses.dataclass(slots=True, eq=False)
+class _LiftedThere:
     """`lift` was called.
 
     Attributes:
@@ -221,16 +228,18 @@ class Recording(_Front):
         more = initializer, regularizer, trainable, collections, partitioner, custom_getter, constraint, without_effect
         known, key = self._store.registry.by_key, self._store.scopes.state.prefix + name if type(name) is str else None
         is_known = key is not None and key in known
-        size = None if shape is None else _size(shape)
+        size = _size(shape)
         if (
             self.is_aside
             or key is None
-            or (size is None and not (is_known and shape is None))
+            or size is _ODD
+            or (size is None and not is_known)
             or not isinstance(dtype, type(None) | type | np.dtype)
-            or (collections is not None and _names(collections) is None)
+            or _names(collections) is _ODD
             or partitioner is not None
             or custom_getter is not None
             or not _is_plain(initializer, regularizer, constraint)
+            or "<locals>" in type(initializer).__qualname__  # made by the program, perhaps, and holds what it computes
         ):
             return self.off().get_variable(name, shape, dtype, *more)
         value = self._done(self._store.get_variable, name, shape, dtype, *more)
@@ -241,7 +250,7 @@ class Recording(_Front):
         else:
             made_at = None if is_known else variable.created_at
             asked = name, size, dtype, trainable, _names(collections)
-            self._steps.append(_Got(*asked, initializer is None, leaf, made_at))
+            self._steps.append(_Got(*asked, type(initializer), leaf, made_at))
         return value
 
     def lift(self, lifted: Lifted, place: tuple[str, int] | None = None) -> tuple[Any, ...]:
@@ -284,16 +293,19 @@ class Reading(_Front):
       tree: the values; they fit the script.
     """
 
-    __slots__ = ("_entered", "_gets", "_leaves", "_next", "_open", "_steps")
+    __slots__ = ("_entered", "_gets", "_leaves", "_new_handle", "_next", "_open", "_show", "_steps")
 
     def __init__(self, store: Store, script: Script, tree: Given) -> None:
         super().__init__(store)
         self._steps = script.steps
         self._leaves = tree.leaves
+        self._new_handle, self._show = store.scopes.new_handle, store.scopes.show
         self._next = 0
-        self._entered: dict[ScopeRequest, ScopeHandle] = {}
-        self._open: list[tuple[ScopeRequest, _Entered, Any]] = []  # the last is what shows the scope in JAX's names
-        self._gets: list[tuple[Any, ...]] = []  # arguments of `get_variable`
+        self._entered: dict[ScopeRequest, None] = {}  # in order; a set has none
+        # The scope object that was given out, and what shows the scope in JAX's names. Both go when the scope is left,
+        # since what is kept for each call makes JAX's own work slower, too.
+        self._open: list[tuple[ScopeRequest, ScopeHandle, Any]] = []
+        self._gets: list[tuple[Any, Any, Any]] = []  # initializer, regularizer and constraint
 
     def off(self) -> Store:
         if not self.is_aside:
@@ -308,18 +320,21 @@ class Reading(_Front):
 
     def _make_again(self, steps: tuple[Any, ...]) -> None:
         store, scopes = self._store, self._store.scopes
-        entered, gets = iter(self._entered.items()), iter(self._gets)
-        shown = {request: shown for request, _, shown in self._open}
+        entered, gets = iter(self._entered), iter(self._gets)
+        given_out = {request: (handle, shown) for request, handle, shown in self._open}
         inside: list[ScopeRequest] = []
         for step in steps:
             if step is _LEFT:
                 scopes.leave(inside.pop())
             elif type(step) is _Entered:
-                request, handle = next(entered)
-                scopes.enter_again(request, handle, shown.get(request))
+                request = next(entered)
                 inside.append(request)
+                scopes.enter_again(request, *(given_out.get(request) or (scopes.new_handle(step.state), None)))
             elif type(step) is _Got:
-                store.get_variable(*next(gets))
+                initializer, regularizer, constraint = next(gets)
+                # The step's shape and collections: the program may have changed its own lists since.
+                asked = step.name, step.shape, step.dtype, initializer, regularizer, step.trainable, step.collections
+                store.get_variable(*asked, constraint=constraint)
                 if step.made_at is not None:
                     store.registry.by_key[scopes.state.prefix + step.name].created_at = step.made_at
             else:
@@ -330,12 +345,12 @@ class Reading(_Front):
         if type(step) is not _Entered or request.in_short != step.asked or request in self._entered:
             return self.off().enter(request)
         self._next += 1
-        scopes, shown = self._store.scopes, None
-        self._entered[request] = handle = scopes.new_handle(step.state)
-        if step.shown and scopes.show is not None:
-            shown = scopes.show(step.shown)
+        self._entered[request] = None
+        handle, shown = self._new_handle(step.state), None
+        if step.shown and self._show is not None:
+            shown = self._show(step.shown)
             shown.__enter__()
-        self._open.append((request, step, shown))
+        self._open.append((request, handle, shown))
         return handle
 
     def leave(self, request: ScopeRequest) -> None:
@@ -366,22 +381,20 @@ class Reading(_Front):
             type(step) is not _Got
             or type(name) is not str
             or name != step.name
-            or (step.shape is not None if shape is None else _size(shape) != step.shape)
+            or type(initializer) is not step.kind
             or dtype is not step.dtype
             or trainable is not step.trainable
-            or (initializer is None) is not step.by_default
-            or (collections is None) is not (step.collections is None)
-            or (collections is not None and _names(collections) != step.collections)
+            or _size(shape) != step.shape
+            or (regularizer is not None and not callable(regularizer))
+            or (collections is not step.collections and _names(collections) != step.collections)
             or partitioner is not None
             or custom_getter is not None
-            or not _is_plain(initializer, regularizer, constraint)
+            or (constraint is not None and not callable(constraint))
         ):
             more = partitioner, custom_getter, constraint, without_effect
             return self.off().get_variable(name, shape, dtype, initializer, regularizer, trainable, collections, *more)
         self._next += 1
-        # The step's shape and collections, since the program may change its lists before the call is made again.
-        others = initializer, regularizer, trainable, step.collections, None, None, constraint, without_effect
-        self._gets.append((name, step.shape, dtype, *others))
+        self._gets.append((initializer, regularizer, constraint))
         return self._leaves[step.leaf]
 
     def lift(self, lifted: Lifted, place: tuple[str, int] | None = None) -> tuple[Any, ...]:
@@ -394,24 +407,31 @@ class Reading(_Front):
     def next_key(self, name: str) -> Any:
         if self.is_aside:
             return self.off().next_key(name)
-        return self._store.keys.next(self._open[-1][1].state.name if self._open else "", name)
+        return self._store.keys.next(self._open[-1][1]._made_with.name if self._open else "", name)
+
+
+class _Odd:
+    """In the place of an argument that the rules look at more closely."""
+
+
+_ODD: Any = _Odd()
 
 
 def _size(shape: Any) -> tuple[int, ...] | None:
-    """A shape that says all its dimensions, as the rules read it; None for what they look at more closely."""
+    """A shape that says all its dimensions, as the rules read it, or None; `_ODD` for any other."""
     if type(shape) is not list and type(shape) is not tuple:
-        return None
+        return None if shape is None else _ODD
     try:
         return tuple(map(as_index, shape))
     except (TypeError, ValueError):
-        return None
+        return _ODD
 
 
 def _names(collections: Any) -> tuple[str, ...] | None:
-    """Collections, where they are a list of names; None where the rules look at them more closely."""
+    """Collections, where they are a list of names, or None; `_ODD` for any others."""
     if type(collections) is not list and type(collections) is not tuple:
-        return None
-    return tuple(collections) if all(type(name) is str for name in collections) else None
+        return None if collections is None else _ODD
+    return tuple(collections) if all(type(name) is str for name in collections) else _ODD
 
 
 def _is_plain(initializer: Any, regularizer: Any, constraint: Any) -> bool:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import functools
+import types
 
 import jax
 import jax.numpy as jnp
 import pytest
 
-from jscope._compat import needed_only, surroundings
+import jscope as js
+from jscope import _ambient, _compat
+from jscope._compat import needed_only, surroundings, trace_finder, trace_reader
 
 X = jnp.float32(2.0)
 
@@ -72,6 +75,51 @@ SEEN_AS = {
         ("trace", "scan", "derivative", "trace"),
     ),
 }
+
+
+@pytest.mark.parametrize("transform", SEEN_AS)
+def test_a_trace_is_told_by_itself_as_by_its_state(transform):
+    find, read = trace_finder(), trace_reader()
+    inside = []
+
+    def body(x):
+        inside.append((find(()) is find(()), find(()) is trace, read() == state))
+        return x * 2
+
+    def outside(x):
+        nonlocal trace, state
+        trace, state = find(()), read()
+        out = SEEN_AS[transform][0](body, x)
+        assert find(()) is trace
+        return out
+
+    trace = state = None
+    outside(X)
+    jax.jit(outside)(X)
+    assert {same for same, _, _ in inside} == {True}
+    assert [it for _, it, _ in inside] == [state for _, _, state in inside]
+    assert {it for _, it, _ in inside} >= {transform in ("nothing", "associative_scan")}
+
+
+@pytest.mark.parametrize("core", [types.SimpleNamespace(), types.SimpleNamespace(find_top_trace=lambda _: None)])
+def test_where_jax_does_not_give_traces_their_states_tell_them(core, monkeypatch):
+    monkeypatch.setattr(_compat, "_core", lambda: core)
+    find = trace_finder.__wrapped__()
+    monkeypatch.undo()
+    assert find(()) is not find(())
+    monkeypatch.setattr(_ambient, "trace_finder", lambda: find)
+    double = jax.jit(lambda x: x * js.get_variable("w", []))
+
+    def program(x):
+        with js.variable_scope("a"):
+            x = double(x)
+        with js.variable_scope("b"):
+            return double(x)
+
+    net = js.transform(program)
+    assert list(net.specs(X)) == ["a/w", "b/w"]
+    for _ in range(3):
+        assert jax.jit(net.apply)({"a/w": 3.0, "b/w": 5.0}, X) == 30
 
 
 @pytest.mark.parametrize("name", sorted(SEEN_AS))

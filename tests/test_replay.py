@@ -526,6 +526,31 @@ def test_each_argument_counts(first):
             assert outcome(net) == outcome(js.transform(asking)), asked
 
 
+SHAPES = [None, [2], (2,), [3], [2.0], [True, 2], [None], 2, "ab", np.array([2]), [[2]], [np.int64(2)], []]
+
+
+@pytest.mark.parametrize("first", SHAPES, ids=repr)
+def test_each_shape_of_a_shared_variable_counts(first):
+    """A variable that is there already is asked for by another shape after the first run."""
+
+    def sharing():
+        with js.variable_scope("", reuse=js.AUTO_REUSE):
+            js.get_variable("a", [2])
+            return js.get_variable("a", shape)
+
+    def outcome(net):
+        try:
+            return net.apply({"a": X}).tolist()
+        except (js.JscopeError, TypeError) as error:
+            return str(error)
+
+    for then in SHAPES:
+        net, shape = js.transform(sharing), first
+        outcome(net)
+        shape = then
+        assert outcome(net) == outcome(js.transform(sharing)), then
+
+
 def test_lists_that_the_program_goes_on_to_change():
     """A shape and collections are what they were at the call, also for calls that are made again."""
     ends = []
