@@ -40,7 +40,7 @@ def trace_finder() -> Callable[[tuple[()]], Any]:
         outside = find(())
         jax.eval_shape(lambda: tells.append(find(()) is find(()) is not outside))
     # Looked at rather than believed, since a function that does not tell traces would make wrong results silently.
-    return find if tells == [True] else lambda _: object()
+    return find if find is not None and tells == [True] else lambda _: object()
 
 
 def is_differentiated(value: Any) -> bool:

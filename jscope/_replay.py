@@ -8,134 +8,25 @@ on a store, by the rules and with this run's own arguments, and the run goes on 
 Four calls are in scripts: entering and leaving a scope by a name, `get_variable`, and `lift`. With `next_key`, which
 changes no scope, they are all that the classes here have; so any other call, whatever it is, ends the reading, and also
 the recording of a script, since later answers might depend on it.
-
-A script holds names, shapes, dtypes and places in the tree, and what `lift` keeps anyway; nothing that a run computes.
 """
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable
-from operator import index as as_index
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ._errors import user_location
-from ._scope_stack import Reuse, ScopeHandle, ScopeRequest, ScopeState, shown_name
-from ._sources import Given
+from . import _rng
+from ._errors import format_location, user_location
+from ._scope_stack import ScopeHandle, ScopeRequest, shown_name
+from ._script import END, LEFT, ODD, Entered, Got, Lifted, LiftedThere, Script, is_plain, names_of, size_of
+from ._sources import Leaves
+from ._specs import VariableSpec
 from ._store import Store
-
-
-class Lifted(Protocol):
-    """What `lift` found another program to declare.
-
-    Attributes:
-      names: the variables' names in that program, sorted.
-      lasts: whether later runs get this very object for the same call.
-    """
-
-    names: tuple[str, ...]
-    lasts: bool
-
-    def under(self, store: Store, place: tuple[str, int] | None) -> tuple[Any, ...]:
-        """The values by `names`, declared in the store's current scope by code at `place`."""
-        ...
-
-
-# What a reading compares is in attributes of slots: JAX traces a program by running it, and these are read at each call.
-
-
-@dataclasses.dataclass(slots=True, eq=False)
-class _Entered:
-    """A scope was entered.
-
-    Attributes:
-      asked: the request in short.
-      shown: what this added to JAX's names of operations, or "".
-      state: of the scope that was opened.
-    """
-
-    asked: tuple[str, bool, Reuse | None, bool]
-    shown: str
-    state: ScopeState
-
-
-@dataclasses.dataclass(slots=True, eq=False)
-class _Got:
-    """`get_variable` was called.
-
-    Attributes:
-      name, shape, dtype, trainable, collections: what was asked.
-      kind: the type of the initializer.
-      leaf: the place of the value in the tree.
-      made_at: (file, line) of the call, if it made the variable; else None.
-    """
-
-    name: str
-    shape: tuple[int, ...] | None
-    dtype: Any
-    trainable: bool | None
-    collections: tuple[str, ...] | None
-    kind: type
-    leaf: int
-    made_at: tuple[str, int] | None
-
-
-@dataclasses.dataclass(slots=True, eq=False)
-class _LiftedThere:
-    """`lift` was called.
-
-    Attributes:
-      lifted: what was lifted.
-      leaves: the places of the values in the tree.
-      place: (file, line) of the call.
-    """
-
-    lifted: Lifted
-    leaves: tuple[int, ...]
-    place: tuple[str, int] | None
-
-
-_LEFT = "the innermost scope was left"
-_END = "the run ended"
-
-
-class Script:
-    """The calls of a run and their answers.
-
-    Args:
-      steps: the calls in order.
-      tree: what the run read; only the types are kept.
-    """
-
-    __slots__ = ("_dtypes", "_shapes", "steps")
-
-    def __init__(self, steps: list[Any], tree: Given) -> None:
-        self.steps = (*steps, _END)
-        self._shapes = [type_.shape for type_ in tree.types]
-        self._dtypes = [type_.dtype for type_ in tree.types]
-
-    def fits(self, tree: Given) -> bool:
-        """Whether a tree of the same names has leaves of the same types, too."""
-        types = tree.types
-        return (
-            tree.is_of_arrays
-            and [type_.shape for type_ in types] == self._shapes
-            and [type_.dtype for type_ in types] == self._dtypes
-        )
-
-
-class _Never:
-    """In the place of a script: a program that made other calls once is not followed again."""
-
-    def fits(self, tree: Given) -> bool:
-        """No tree fits."""
-        return False
-
-
-NEVER = _Never()
+from ._variable import Variable
 
 
 class _Front:
@@ -178,13 +69,15 @@ class Recording(_Front):
     Args:
       store: made for this run.
       tree: where it has its values from.
+      lifts: whether `lift` may be in the script.
     """
 
-    __slots__ = ("_seen", "_steps", "_tree")
+    __slots__ = ("_lifts", "_seen", "_steps", "_tree")
 
-    def __init__(self, store: Store, tree: Given) -> None:
+    def __init__(self, store: Store, tree: Leaves, *, lifts: bool = True) -> None:
         super().__init__(store)
         self._tree = tree
+        self._lifts = lifts
         self._steps: list[Any] = []
         self._seen: set[ScopeRequest] = set()
 
@@ -201,7 +94,7 @@ class Recording(_Front):
         scopes = self._store.scopes
         before = scopes.op_scope
         handle = self._done(self._store.enter, request)
-        self._steps.append(_Entered(asked, shown_name(before, scopes.op_scope), scopes.state))
+        self._steps.append(Entered(asked, shown_name(before, scopes.op_scope), scopes.state))
         return handle
 
     def leave(self, request: ScopeRequest) -> None:
@@ -209,7 +102,7 @@ class Recording(_Front):
             self.off().leave(request)
         else:
             self._done(self._store.leave, request)
-            self._steps.append(_LEFT)
+            self._steps.append(LEFT)
 
     def get_variable(
         self,
@@ -228,17 +121,17 @@ class Recording(_Front):
         more = initializer, regularizer, trainable, collections, partitioner, custom_getter, constraint, without_effect
         known, key = self._store.registry.by_key, self._store.scopes.state.prefix + name if type(name) is str else None
         is_known = key is not None and key in known
-        size = _size(shape)
+        size = size_of(shape)
         if (
             self.is_aside
             or key is None
-            or size is _ODD
+            or size is ODD
             or (size is None and not is_known)
             or not isinstance(dtype, type(None) | type | np.dtype)
-            or _names(collections) is _ODD
+            or names_of(collections) is ODD
             or partitioner is not None
             or custom_getter is not None
-            or not _is_plain(initializer, regularizer, constraint)
+            or not is_plain(initializer, regularizer, constraint)
             or "<locals>" in type(initializer).__qualname__  # made by the program, perhaps, and holds what it computes
         ):
             return self.off().get_variable(name, shape, dtype, *more)
@@ -248,13 +141,13 @@ class Recording(_Front):
         if leaf is None or (dtype is not None and jnp.dtype(dtype) != variable.dtype):
             self.off()  # a dtype that JAX narrows is warned of each time
         else:
-            made_at = None if is_known else variable.created_at
-            asked = name, size, dtype, trainable, _names(collections)
-            self._steps.append(_Got(*asked, type(initializer), leaf, made_at))
+            asked = name, size, dtype, trainable, names_of(collections)
+            place = None if is_known else variable.created_at
+            self._steps.append(Got(*asked, type(initializer), leaf, not is_known, place))
         return value
 
     def lift(self, lifted: Lifted, place: tuple[str, int] | None = None) -> tuple[Any, ...]:
-        if self.is_aside or not lifted.lasts:
+        if self.is_aside or not self._lifts or not lifted.lasts:
             return self.off().lift(lifted, place)
         place = user_location()
         prefix = self._store.scopes.state.prefix
@@ -264,7 +157,7 @@ class Recording(_Front):
         if len(leaves) < len(found):
             self.off()
         else:
-            self._steps.append(_LiftedThere(lifted, leaves, place))
+            self._steps.append(LiftedThere(lifted, leaves, place))
         return values
 
     def next_key(self, name: str) -> Any:
@@ -295,7 +188,7 @@ class Reading(_Front):
 
     __slots__ = ("_entered", "_gets", "_leaves", "_new_handle", "_next", "_open", "_show", "_steps")
 
-    def __init__(self, store: Store, script: Script, tree: Given) -> None:
+    def __init__(self, store: Store, script: Script, tree: Leaves) -> None:
         super().__init__(store)
         self._steps = script.steps
         self._leaves = tree.leaves
@@ -309,7 +202,7 @@ class Reading(_Front):
 
     def off(self) -> Store:
         if not self.is_aside:
-            done, self._steps, self._next = self._steps[: self._next], (_END,), 0
+            done, self._steps, self._next = self._steps[: self._next], (END,), 0
             self._make_again(done)
         return super().off()
 
@@ -320,29 +213,33 @@ class Reading(_Front):
 
     def _make_again(self, steps: tuple[Any, ...]) -> None:
         store, scopes = self._store, self._store.scopes
-        entered, gets = iter(self._entered), iter(self._gets)
+        entered, gets = iter(self._entered), enumerate(self._gets)
         given_out = {request: (handle, shown) for request, handle, shown in self._open}
         inside: list[ScopeRequest] = []
         for step in steps:
-            if step is _LEFT:
+            if step is LEFT:
                 scopes.leave(inside.pop())
-            elif type(step) is _Entered:
+            elif type(step) is Entered:
                 request = next(entered)
                 inside.append(request)
                 scopes.enter_again(request, *(given_out.get(request) or (scopes.new_handle(step.state), None)))
-            elif type(step) is _Got:
-                initializer, regularizer, constraint = next(gets)
+            elif type(step) is Got:
+                number, (initializer, regularizer, constraint) = next(gets)
                 # The step's shape and collections: the program may have changed its own lists since.
                 asked = step.name, step.shape, step.dtype, initializer, regularizer, step.trainable, step.collections
                 store.get_variable(*asked, constraint=constraint)
-                if step.made_at is not None:
-                    store.registry.by_key[scopes.state.prefix + step.name].created_at = step.made_at
+                self._set_place(store.registry.by_key[scopes.state.prefix + step.name], step, number)
             else:
                 store.lift(step.lifted, step.place)
 
+    def _set_place(self, variable: Variable, step: Got, number: int) -> None:
+        """Says where the `number`-th call of `get_variable` came from, not where it is made again."""
+        if step.is_new:
+            variable.created_at = step.place
+
     def enter(self, request: ScopeRequest) -> ScopeHandle:
         step = self._steps[self._next]
-        if type(step) is not _Entered or request.in_short != step.asked or request in self._entered:
+        if type(step) is not Entered or request.in_short != step.asked or request in self._entered:
             return self.off().enter(request)
         self._next += 1
         self._entered[request] = None
@@ -354,7 +251,7 @@ class Reading(_Front):
         return handle
 
     def leave(self, request: ScopeRequest) -> None:
-        if self._steps[self._next] is not _LEFT or self._open[-1][0] is not request:
+        if self._steps[self._next] is not LEFT or self._open[-1][0] is not request:
             self.off().leave(request)
             return
         self._next += 1
@@ -378,15 +275,15 @@ class Reading(_Front):
     ) -> Any:
         step = self._steps[self._next]
         if (
-            type(step) is not _Got
+            type(step) is not Got
             or type(name) is not str
             or name != step.name
             or type(initializer) is not step.kind
             or dtype is not step.dtype
             or trainable is not step.trainable
-            or _size(shape) != step.shape
+            or size_of(shape) != step.shape
             or (regularizer is not None and not callable(regularizer))
-            or (collections is not step.collections and _names(collections) != step.collections)
+            or (collections is not step.collections and names_of(collections) != step.collections)
             or partitioner is not None
             or custom_getter is not None
             or (constraint is not None and not callable(constraint))
@@ -399,7 +296,7 @@ class Reading(_Front):
 
     def lift(self, lifted: Lifted, place: tuple[str, int] | None = None) -> tuple[Any, ...]:
         step = self._steps[self._next]
-        if type(step) is not _LiftedThere or step.lifted is not lifted:
+        if type(step) is not LiftedThere or step.lifted is not lifted:
             return self.off().lift(lifted, place)
         self._next += 1
         return tuple([self._leaves[leaf] for leaf in step.leaves])
@@ -410,34 +307,94 @@ class Reading(_Front):
         return self._store.keys.next(self._open[-1][1]._made_with.name if self._open else "", name)
 
 
-class _Odd:
-    """In the place of an argument that the rules look at more closely."""
+class Declaring(Reading):
+    """A reading that finds out what the program declares, with this run's own initializers, lines and so on.
+
+    Args:
+      store, script, tree: as of a reading; the tree is of placeholders.
+      alike: what `script.alike` gave.
+      key: a key of the kind that initializers are called with.
+    """
+
+    __slots__ = ("_alike", "_key", "_places", "_types")
+
+    def __init__(
+        self, store: Store, script: Script, tree: Leaves, alike: Sequence[VariableSpec], key: jax.Array
+    ) -> None:
+        super().__init__(store, script, tree)
+        self._alike = alike
+        self._types = tree.types
+        self._key = key
+        self._places: list[tuple[str, int] | None] = []
+
+    def get_variable(
+        self,
+        name: Any,
+        shape: Any,
+        dtype: Any,
+        initializer: Any,
+        regularizer: Any,
+        trainable: bool | None,
+        collections: Any,
+        partitioner: Any,
+        custom_getter: Any,
+        constraint: Any,
+        without_effect: Any,
+    ) -> Any:
+        more = initializer, regularizer, trainable, collections, partitioner, custom_getter, constraint, without_effect
+        step: Any = self._steps[self._next]
+        value = super().get_variable(name, shape, dtype, *more)
+        if self.is_aside:
+            return value
+        self._places.append(user_location())
+        if step.is_new and initializer is not None:
+            try:
+                _rng.check_draw(initializer, step.shape, self._types[step.leaf].dtype, self._key)
+            except Exception:
+                # Not one of the calls made so far: the rules say what is wrong with it.
+                self._next -= 1
+                self._gets.pop()
+                return self.off().get_variable(name, shape, dtype, *more)
+        return value
+
+    def _set_place(self, variable: Variable, step: Got, number: int) -> None:
+        if step.is_new:
+            variable.created_at = self._places[number]
+        else:
+            variable.used_at[-1] = self._places[number]
+
+    def specs(self) -> list[VariableSpec]:
+        """All declarations in order, at the end of the run."""
+        if self.is_aside:
+            return self._store.specs()
+        reads: dict[int, list[str]] = {}
+        made: list[tuple[VariableSpec, tuple[Any, Any, Any], str, list[str]]] = []
+        alike, gets, places = iter(self._alike), iter(self._gets), iter(self._places)
+        for step in self._steps[: self._next]:
+            if type(step) is Got:
+                functions, place = next(gets), format_location(next(places))
+                if step.is_new:
+                    made.append((next(alike), functions, place, reads.setdefault(step.leaf, [])))
+                else:
+                    reads[step.leaf].append(place)
+        return [_declared_again(spec, *functions, place, used) for spec, functions, place, used in made]
 
 
-_ODD: Any = _Odd()
-
-
-def _size(shape: Any) -> tuple[int, ...] | None:
-    """A shape that says all its dimensions, as the rules read it, or None; `_ODD` for any other."""
-    if type(shape) is not list and type(shape) is not tuple:
-        return None if shape is None else _ODD
-    try:
-        return tuple(map(as_index, shape))
-    except (TypeError, ValueError):
-        return _ODD
-
-
-def _names(collections: Any) -> tuple[str, ...] | None:
-    """Collections, where they are a list of names, or None; `_ODD` for any others."""
-    if type(collections) is not list and type(collections) is not tuple:
-        return None if collections is None else _ODD
-    return tuple(collections) if all(type(name) is str for name in collections) else _ODD
-
-
-def _is_plain(initializer: Any, regularizer: Any, constraint: Any) -> bool:
-    """Whether the rules treat these as any other callables, or as none."""
-    return (
-        (initializer is None or (callable(initializer) and not isinstance(initializer, type)))
-        and (regularizer is None or callable(regularizer))
-        and (constraint is None or callable(constraint))
+def _declared_again(
+    spec: VariableSpec, initializer: Any, regularizer: Any, constraint: Any, created_at: str, used_at: list[str]
+) -> VariableSpec:
+    # Not dataclasses.replace, which takes as long as all that a reading does besides.
+    return VariableSpec(
+        spec.name,
+        spec.key,
+        spec.shape,
+        spec.dtype,
+        spec.initializer if initializer is None else initializer,
+        spec.trainable,
+        spec.collections,
+        regularizer,
+        constraint,
+        None,
+        created_at,
+        tuple(used_at),
     )

@@ -5,6 +5,7 @@ The scope rules are the same over all three; only this differs between `specs`, 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -24,7 +25,13 @@ from ._variable import Variable
 
 def abstract_key() -> Any:
     """Shape and dtype of a key of JAX's default kind."""
-    return jax.eval_shape(lambda: jax.random.key(0))
+    config: Any = jax.config
+    return _abstract_key(config.jax_default_prng_impl)
+
+
+@functools.cache
+def _abstract_key(impl: str) -> Any:
+    return jax.eval_shape(lambda: jax.random.key(0, impl=impl))
 
 
 class Source(Protocol):
@@ -42,27 +49,51 @@ class Source(Protocol):
         ...
 
 
+class Leaves(Protocol):
+    """Values that are there before the program runs.
+
+    Attributes:
+      index: name -> place among the leaves.
+      leaves: the values.
+      types: their types; None for what is no `jax.Array`.
+      is_of_arrays: whether all are.
+    """
+
+    index: dict[str, int]
+    leaves: list[Any]
+    types: list[Any]
+    is_of_arrays: bool
+
+
 class Abstract:
     """Placeholders of the right shape and dtype, for tracing: nobody computes with them.
 
     Args:
       key: a key of the kind that initializers are called with.
-      expected: name -> (type, argument of the trace that the program is entered in), of variables that may come; for
-        these no placeholder has to be made.
+      expected: name -> type, of variables that may come; for these no placeholder has to be made.
+      leaves: the placeholders of those, arguments of the trace that the program is entered in.
     """
 
     makes_values = True
+    is_of_arrays = True
 
-    def __init__(self, key: jax.Array, expected: dict[str, tuple[Any, Any]] | None = None) -> None:
+    def __init__(
+        self, key: jax.Array, expected: dict[str, jax.ShapeDtypeStruct] | None = None, leaves: list[Any] | None = None
+    ) -> None:
         self._key = key
-        self._expected = expected or {}
+        expected = expected or {}
+        self.index = {name: index for index, name in enumerate(expected)}
+        self.leaves = leaves or []
+        self.types = list(expected.values())
 
     def make(self, variable: Variable) -> Any:
         if not isinstance(variable.initializer, InitialValue | FromProgram):
             _rng.check_draw(variable.initializer, variable.shape, variable.dtype, self._key)
-        type_, placeholder = self._expected.get(variable.name, (None, None))
-        if type_ is not None and type_.shape == variable.shape and type_.dtype == variable.dtype:
-            return placeholder
+        index = self.index.get(variable.name)
+        if index is not None:
+            type_ = self.types[index]
+            if type_.shape == variable.shape and type_.dtype == variable.dtype:
+                return self.leaves[index]
         if not isinstance(variable.dtype, np.dtype):  # random keys
             return jax.lax.empty(variable.shape, variable.dtype)
         # One primitive, unlike jnp.zeros; and, unlike lax.empty on JAX 0.10, one that vmap leaves alone.
@@ -87,12 +118,6 @@ class Given:
     Args:
       params: the tree.
       all_faults: called at the first fault for the list of all of them, so that one error can name them together.
-
-    Attributes:
-      index: name -> place among the leaves.
-      leaves: the values.
-      types: their types; None for what is no `jax.Array`.
-      is_of_arrays: whether all are.
     """
 
     makes_values = False

@@ -5,8 +5,8 @@ from __future__ import annotations
 import functools
 import inspect
 import sys
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
 
@@ -16,8 +16,9 @@ from ._carried import Carried, Rehearsal
 from ._compat import needed_only
 from ._errors import BadNameError, BadTypeError, InitializerError, user_line
 from ._params import Params
-from ._replay import NEVER, Reading, Recording
+from ._replay import Declaring, Reading, Recording
 from ._scope import new_scopes
+from ._script import NEVER, Never, Script
 from ._show import some
 from ._sources import Abstract, Drawn, Given, Source, abstract_key
 from ._specs import Specs, VariableSpec, params_of
@@ -27,13 +28,40 @@ from ._values import FromProgram
 _RESERVED = ("rng", "warm_start")
 
 
+class _Known(NamedTuple):
+    """What earlier abstract runs of a program say, for arguments of one kind.
+
+    Attributes:
+      types: name -> type of the variables.
+      script: of such a run, in which placeholders of these types were there; None if there was none yet.
+      alike: what it declared.
+    """
+
+    types: dict[str, jax.ShapeDtypeStruct]
+    script: Script | Never | None = None
+    alike: Sequence[VariableSpec] = ()
+
+    def after(self, front: Recording | Declaring | None, declared: list[VariableSpec]) -> _Known:
+        """What is known after one more run; nothing of the run itself, since no trace may be kept."""
+        script = front.script() if isinstance(front, Recording) else None
+        if script is not None:
+            return _Known(self.types, script, script.alike(declared))
+        if front is not None and not front.is_aside:
+            return self
+        types = {spec.name: jax.ShapeDtypeStruct(spec.shape, spec.dtype) for spec in declared}
+        return _Known(types, None if self is _NOTHING_KNOWN else NEVER)
+
+
+_NOTHING_KNOWN = _Known({})
+
+
 class Transformed:
     """A program as pure functions of an explicit tree, made by `transform`. Frozen; equal for equal functions.
 
     `specs`, `init`, `apply` and `update` are the same objects at every access, so `jax.jit(net.apply)` caches.
     """
 
-    __slots__ = ("__dict__", "_expected", "_fn", "_hint", "_lifted", "_rehearsed", "_scripts")
+    __slots__ = ("__dict__", "_fn", "_hint", "_known", "_lifted", "_rehearsed", "_scripts")
 
     __name__: str
 
@@ -44,7 +72,7 @@ class Transformed:
         object.__setattr__(self, "_fn", fn)
         object.__setattr__(self, "_hint", Hint())
         object.__setattr__(self, "_rehearsed", ByKind())
-        object.__setattr__(self, "_expected", ByKind())
+        object.__setattr__(self, "_known", ByKind())
         object.__setattr__(self, "_scripts", ByKind())
         object.__setattr__(self, "_lifted", ByKind())  # `lift`'s own
         # JAX names a compiled program after its function: jit(net.apply) reads as jit(program).
@@ -264,17 +292,26 @@ class Transformed:
         rehearsal = Rehearsal()
         declared: list[VariableSpec] = []
         kind = arguments.kind(plain=True)
-        expected = self._expected.get(kind, {})
+        before: _Known = self._known.get(kind, _NOTHING_KNOWN)
+        known = before
 
         # A new function each time: JAX caches traces by function, and on a hit the program would not run.
         def traced(key: jax.Array, arrays: list[Any], placeholders: list[Any]) -> None:
-            at_hand = zip(expected, zip(expected.values(), placeholders, strict=True), strict=True)
-            store = Store(Abstract(key, dict(at_hand)), new_scopes(shown=False), rng=key, carried=rehearsal)
-            self._call(store, arguments, lambda out: declared.extend(store.specs()), arrays)
+            nonlocal known
+            source = Abstract(key, before.types, placeholders)
+            store = Store(source, new_scopes(shown=False), rng=key, carried=rehearsal)
+            front: Recording | Declaring | None = None
+            specs = store.specs
+            if before.script is not None and before.script.fits(source):
+                front = Declaring(store, before.script, source, before.alike, key)
+                specs = front.specs
+            elif before.script is None and before is not _NOTHING_KNOWN:
+                front = Recording(store, source, lifts=False)
+            self._call(store, arguments, lambda out: declared.extend(specs()), arrays, front)
+            known = before.after(front, declared)
 
-        jax.eval_shape(traced, key, arguments.arrays, list(expected.values()))
-        types = {spec.name: jax.ShapeDtypeStruct(spec.shape, spec.dtype) for spec in declared}
-        self._expected.keep(kind, types)
+        jax.eval_shape(traced, key, arguments.arrays, list(before.types.values()))
+        self._known.keep(kind, known)
         inside = self._rehearsed.keep(kind, frozenset(rehearsal.names))
         return Specs(declared), inside
 

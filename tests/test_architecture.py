@@ -33,6 +33,7 @@ FLOORS = {
     "_store": 2,
     "_listings": 2,
     "_passes": 2,
+    "_script": 2,
     "_replay": 2,
     "_ambient": 3,
     "_arg_scope": 3,

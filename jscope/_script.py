@@ -1,0 +1,170 @@
+"""A script: the calls of one run of a program, and the answers that scope rules gave to them. Floor 2.
+
+It holds names, shapes, dtypes and places in the tree, and what `lift` keeps anyway; nothing that a run computes. How
+scripts are made and followed is in `_replay`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from operator import index as as_index
+from typing import Any, Protocol
+
+from ._scope_stack import Reuse, ScopeState
+from ._sources import Leaves
+from ._specs import VariableSpec
+from ._store import Store
+
+
+class Lifted(Protocol):
+    """What `lift` found another program to declare.
+
+    Attributes:
+      names: the variables' names in that program, sorted.
+      lasts: whether later runs get this very object for the same call.
+    """
+
+    names: tuple[str, ...]
+    lasts: bool
+
+    def under(self, store: Store, place: tuple[str, int] | None) -> tuple[Any, ...]:
+        """The values by `names`, declared in the store's current scope by code at `place`."""
+        ...
+
+
+# What a reading compares is in slots, the fastest attributes there are: JAX runs a program for each trace of it.
+
+
+@dataclasses.dataclass(slots=True, eq=False)
+class Entered:
+    """A scope was entered.
+
+    Attributes:
+      asked: the request in short.
+      shown: what this added to JAX's names of operations, or "".
+      state: of the scope that was opened.
+    """
+
+    asked: tuple[str, bool, Reuse | None, bool]
+    shown: str
+    state: ScopeState
+
+
+@dataclasses.dataclass(slots=True, eq=False)
+class Got:
+    """`get_variable` was called.
+
+    Attributes:
+      name, shape, dtype, trainable, collections: what was asked.
+      kind: the type of the initializer.
+      leaf: the place of the value in the tree.
+      is_new: whether this made the variable.
+      place: (file, line) of the call, if this made the variable.
+    """
+
+    name: str
+    shape: tuple[int, ...] | None
+    dtype: Any
+    trainable: bool | None
+    collections: tuple[str, ...] | None
+    kind: type
+    leaf: int
+    is_new: bool
+    place: tuple[str, int] | None
+
+
+@dataclasses.dataclass(slots=True, eq=False)
+class LiftedThere:
+    """`lift` was called.
+
+    Attributes:
+      lifted: what was lifted.
+      leaves: the places of the values in the tree.
+      place: (file, line) of the call.
+    """
+
+    lifted: Lifted
+    leaves: tuple[int, ...]
+    place: tuple[str, int] | None
+
+
+LEFT = "the innermost scope was left"
+END = "the run ended"
+
+
+class Script:
+    """The calls of a run and their answers.
+
+    Args:
+      steps: the calls in order.
+      tree: what the run read; only the types are kept.
+    """
+
+    __slots__ = ("_dtypes", "_shapes", "steps")
+
+    def __init__(self, steps: list[Any], tree: Leaves) -> None:
+        self.steps = (*steps, END)
+        self._shapes = [type_.shape for type_ in tree.types]
+        self._dtypes = [type_.dtype for type_ in tree.types]
+
+    def alike(self, specs: list[VariableSpec]) -> list[VariableSpec]:
+        """Of a run's declarations what each run that follows it declares alike; functions it may give are its own."""
+        kinds = [step.kind for step in self.steps if type(step) is Got and step.is_new]
+        defaults = [spec.initializer if kind is type(None) else None for kind, spec in zip(kinds, specs, strict=True)]
+        return [
+            dataclasses.replace(spec, initializer=initializer, regularizer=None, constraint=None)
+            for spec, initializer in zip(specs, defaults, strict=True)
+        ]
+
+    def fits(self, tree: Leaves) -> bool:
+        """Whether a tree of the same names has leaves of the same types, too."""
+        types = tree.types
+        return (
+            tree.is_of_arrays
+            and [type_.shape for type_ in types] == self._shapes
+            and [type_.dtype for type_ in types] == self._dtypes
+        )
+
+
+class Never:
+    """In the place of a script: a program that made other calls once is not followed again."""
+
+    def fits(self, tree: Leaves) -> bool:
+        """No tree fits."""
+        return False
+
+
+NEVER = Never()
+
+
+class _Odd:
+    """In the place of an argument that the rules look at more closely."""
+
+
+ODD: Any = _Odd()
+
+
+def size_of(shape: Any) -> tuple[int, ...] | None:
+    """A shape that says all its dimensions, as the rules read it, or None; `ODD` for any other."""
+    if type(shape) is not list and type(shape) is not tuple:
+        return None if shape is None else ODD
+    try:
+        return tuple(map(as_index, shape))
+    except (TypeError, ValueError):
+        return ODD
+
+
+def names_of(collections: Any) -> tuple[str, ...] | None:
+    """Collections, where they are a list of names, or None; `ODD` for any others."""
+    if type(collections) is not list and type(collections) is not tuple:
+        return None if collections is None else ODD
+    return tuple(collections) if all(type(name) is str for name in collections) else ODD
+
+
+def is_plain(initializer: Any, regularizer: Any, constraint: Any) -> bool:
+    """Whether the rules treat these as any other callables, or as none."""
+    return (
+        (initializer is None or (callable(initializer) and not isinstance(initializer, type)))
+        and (regularizer is None or callable(regularizer))
+        and (constraint is None or callable(constraint))
+    )
