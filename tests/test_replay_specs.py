@@ -111,7 +111,8 @@ def test_lines_are_those_of_the_run():
             js.global_variables()
 
     net, first_line = js.transform(program), inspect.getsourcelines(program)[1]
-    for above, leaves in ((True, False), (True, False), (False, False), (True, False), (False, True)):
+    for run in ((True, False), (True, False), (False, False), (True, False), (False, True)):
+        above, leaves = run
         spec = net.specs()["a"]
         lines = [int(place.rpartition(":")[2]) - first_line for place in (spec.created_at, *spec.used_at)]
         assert lines == ([3, 4] if above else [6, 7])
