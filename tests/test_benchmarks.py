@@ -101,13 +101,13 @@ def test_arrays_are_free_without_the_block_and_without_the_caches(growth: tuple[
 # The suite ----------------------------------------------------------------------------------------------------------
 
 FIGURES = ["trace", "calls", "equations", "specs", "init", "call", "trees"]  # what is quick, and in this process
-TITLES = {"by hand", suite.AGAIN, "floor", "jscope"}
+TITLES = {"by hand", suite.AGAIN, "floor", "floor, guarded", "jscope"}
 
 
 @pytest.fixture(scope="module")
 def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("suite")
-    libraries = ["--libraries", "by_hand", "floor", "jscope"]
+    libraries = ["--libraries", "by_hand", "floor", "guarded", "jscope"]
     sizes = ["--layers", "1", "--repeats", "3", "--leaves", "4"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(suite, "ROUND", 0)
@@ -142,7 +142,7 @@ def test_the_counts_of_the_suite_have_no_noise(found: list[dict[str, Any]]) -> N
 
 def test_the_suite_sees_who_writes_op_names(found: list[dict[str, Any]]) -> None:
     writes = {row["library"]: row["op_names"] for row in of(found, "trace")}
-    assert writes == {"by hand": False, suite.AGAIN: False, "floor": True, "jscope": True}
+    assert writes == {name: name not in ("by hand", suite.AGAIN) for name in TITLES}
 
 
 def test_the_suite_writes_tables_and_a_picture(out: Path) -> None:
@@ -176,7 +176,7 @@ def test_the_whole_suite_runs(tmp_path: Path) -> None:
     for figure in suite.FIGURES:
         libraries = {row["library"] for row in of(rows, figure)}
         if figure == "import":
-            assert libraries == installed - {"by hand", "by hand, key by key", "floor"}
+            assert libraries == installed - {"by hand", "by hand, key by key", "floor", "floor, guarded"}
         elif figure != "trees" and (figure != "memory" or libraries):
             assert libraries >= (installed | {suite.AGAIN}) - {"by hand, key by key"}
 

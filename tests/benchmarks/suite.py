@@ -230,7 +230,12 @@ class Suite(NamedTuple):
         return found
 
     def specs(self, kind: str, layers: int, tick: Callable[[float], None]) -> Rows:
-        cases = [Case(name, specs_of(model)) for name, model in self.made(kind, layers)]
+        """Next to a model that knows its variables beforehand is the trace of its `apply`, which the goal is about."""
+        cases, x = [], models.inputs(kind)
+        for name, model in self.made(kind, layers):
+            cases.append(Case(name, specs_of(model)))
+            if model.specs:
+                cases.append(Case(f"{name}, trace of apply", tracing(model, jax.eval_shape(model.init, KEY), x)))
         title = f"{kind}, {layers} layers"
         return timed("specs", title, cases, self.rounds(layers), time.thread_time, tick, model=kind, layers=layers)
 

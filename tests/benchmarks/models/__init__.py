@@ -47,6 +47,7 @@ LIBRARIES = {
     BASE: Library("by hand"),
     "key_by_key": Library("by hand, key by key", only_init=True),
     "floor": Library("floor"),
+    "guarded": Library("floor, guarded"),
     "jscope": Library("jscope", "jscope"),
     "haiku": Library("Haiku", "haiku", "peers"),
     "linen": Library("Flax Linen", "flax.linen", "peers"),

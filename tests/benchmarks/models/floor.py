@@ -54,16 +54,22 @@ def ones(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     return jnp.ones(shape)
 
 
-def model(program: Callable[[jax.Array], jax.Array], x: jax.Array) -> Model:
+def model(program: Callable[[jax.Array], jax.Array], x: jax.Array, start: Callable[[], object]) -> Model:
     def apply(params: dict[str, jax.Array], x: jax.Array) -> jax.Array:
         global leaves
         leaves = params
+        start()
         return program(x)
 
     def specs() -> dict[str, tuple[tuple[int, ...], Draw]]:
         global wanted
         found = wanted = {}
-        jax.eval_shape(lambda x: program(x), x)
+
+        def abstract(x: jax.Array) -> None:
+            start()
+            program(x)
+
+        jax.eval_shape(abstract, x)
         wanted = None
         return found
 
@@ -74,61 +80,70 @@ def model(program: Callable[[jax.Array], jax.Array], x: jax.Array) -> Model:
     return Model(lambda key: drawn(specs(), key), apply, specs, drawn)
 
 
-def deep(layers: int, width: int) -> Model:
-    def program(x: jax.Array) -> jax.Array:
-        for i in range(layers):
-            x = layer(f"layer_{i}", x)
-        return x
+class Library:
+    """The three models over one way to enter a scope and one way to get a variable.
 
-    return model(program, inputs("deep", width))
+    Args:
+      scope: a context manager of a name.
+      get: gives a variable by name, shape and what draws it.
+      start: called at the beginning of each run.
+    """
+
+    def __init__(self, scope: Any, get: Callable[..., jax.Array], start: Callable[[], object] = lambda: None) -> None:
+        def layer(name: str, x: jax.Array) -> jax.Array:
+            with scope(name), scope("mlp"), scope("dense"):
+                width = x.shape[-1]
+                return maths.dense(x, get("w", (width, width), maths.normal), get("b", (width,), zeros))
+
+        def block(x: jax.Array) -> jax.Array:
+            h = norm("attn_norm", x)
+            with scope("attn"):
+                x = x + project("o", maths.attend(project("q", h), project("k", h), project("v", h)))
+            h = norm("mlp_norm", x)
+            with scope("mlp"):
+                h = jnp.tanh(linear("up", h, maths.WIDER * x.shape[-1]))
+                return x + linear("down", h, x.shape[-1])
+
+        def norm(name: str, x: jax.Array) -> jax.Array:
+            with scope(name):
+                shape = (x.shape[-1],)
+                return maths.norm(x, get("scale", shape, ones), get("bias", shape, zeros))
+
+        def project(name: str, x: jax.Array) -> jax.Array:
+            with scope(name):
+                return x @ get("w", (x.shape[-1], x.shape[-1]), maths.normal)
+
+        def linear(name: str, x: jax.Array, size: int) -> jax.Array:
+            with scope(name):
+                return maths.linear(x, get("w", (x.shape[-1], size), maths.normal), get("b", (size,), zeros))
+
+        self._layer, self._block, self._scope, self._start = layer, block, scope, start
+
+    def deep(self, layers: int, width: int) -> Model:
+        def program(x: jax.Array) -> jax.Array:
+            for i in range(layers):
+                x = self._layer(f"layer_{i}", x)
+            return x
+
+        return model(program, inputs("deep", width), self._start)
+
+    def shared(self, layers: int, width: int) -> Model:
+        def program(x: jax.Array) -> jax.Array:
+            for _ in range(layers):
+                x = self._layer("layer", x)
+            return x
+
+        return model(program, inputs("shared", width), self._start)
+
+    def transformer(self, layers: int, width: int) -> Model:
+        def program(x: jax.Array) -> jax.Array:
+            for i in range(layers):
+                with self._scope(f"layer_{i}"):
+                    x = self._block(x)
+            return x
+
+        return model(program, inputs("transformer", width), self._start)
 
 
-def shared(layers: int, width: int) -> Model:
-    def program(x: jax.Array) -> jax.Array:
-        for _ in range(layers):
-            x = layer("layer", x)
-        return x
-
-    return model(program, inputs("shared", width))
-
-
-def transformer(layers: int, width: int) -> Model:
-    def program(x: jax.Array) -> jax.Array:
-        for i in range(layers):
-            with Scope(f"layer_{i}"):
-                x = block(x)
-        return x
-
-    return model(program, inputs("transformer", width))
-
-
-def layer(name: str, x: jax.Array) -> jax.Array:
-    with Scope(name), Scope("mlp"), Scope("dense"):
-        width = x.shape[-1]
-        return maths.dense(x, get("w", (width, width), maths.normal), get("b", (width,), zeros))
-
-
-def block(x: jax.Array) -> jax.Array:
-    h = norm("attn_norm", x)
-    with Scope("attn"):
-        x = x + project("o", maths.attend(project("q", h), project("k", h), project("v", h)))
-    h = norm("mlp_norm", x)
-    with Scope("mlp"):
-        h = jnp.tanh(linear("up", h, maths.WIDER * x.shape[-1]))
-        return x + linear("down", h, x.shape[-1])
-
-
-def norm(name: str, x: jax.Array) -> jax.Array:
-    with Scope(name):
-        shape = (x.shape[-1],)
-        return maths.norm(x, get("scale", shape, ones), get("bias", shape, zeros))
-
-
-def project(name: str, x: jax.Array) -> jax.Array:
-    with Scope(name):
-        return x @ get("w", (x.shape[-1], x.shape[-1]), maths.normal)
-
-
-def linear(name: str, x: jax.Array, size: int) -> jax.Array:
-    with Scope(name):
-        return maths.linear(x, get("w", (x.shape[-1], size), maths.normal), get("b", (size,), zeros))
+_library = Library(Scope, get)
+deep, shared, transformer = _library.deep, _library.shared, _library.transformer
