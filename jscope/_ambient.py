@@ -248,13 +248,11 @@ def _take_token() -> int:
         return next(_fresh)
 
 
-def current(call: str, *, looked_already: bool = False) -> Store:
+def current(call: str) -> Store:
     """The store of the program running here, its level set. Every ambient call goes through this.
 
     Args:
       call: for messages.
-      looked_already: whether an ambient call before this one is known to have been in the same context and trace. The
-        look at them, which costs most here, is left out then, and the level is not set.
 
     Raises:
       OutsideProgramError: where no program runs.
@@ -262,8 +260,6 @@ def current(call: str, *, looked_already: bool = False) -> Store:
     frame = _current.get()
     if frame is None or not frame._open:
         raise _outside(call, frame)
-    if looked_already and frame._token != frame._inner_token:
-        return frame.front
     try:
         # Only the context that set a token can reset it: the exact test for "the context that opened this frame".
         _current.reset(frame._context)
@@ -275,6 +271,17 @@ def current(call: str, *, looked_already: bool = False) -> Store:
     at_entry = frame._find_trace(()) is frame._entry_trace and frame._token != frame._inner_token
     store.level = 0 if at_entry else frame._observe(frame._read_trace())
     return store
+
+
+def current_again(call: str) -> Store:
+    """The same, where an ambient call before this one is known to have been in the same context and trace.
+
+    The look at them, which costs most, is left out, and the level is not set.
+    """
+    frame = _current.get()
+    if frame is not None and frame._open and frame._token != frame._inner_token:
+        return frame.front
+    return current(call)
 
 
 def _after_the_end() -> int:

@@ -12,7 +12,7 @@ from typing import Any
 
 import jax
 
-from ._ambient import current, is_running
+from ._ambient import current, current_again, is_running
 from ._declare import GLOBAL_VARIABLES, LOCAL_VARIABLES, TRAINABLE_VARIABLES
 from ._errors import BadArgumentError, BadTypeError, user_line
 from ._listings import collection
@@ -233,7 +233,14 @@ class variable_scope:  # noqa: N801 (TF1's name)
         self.reuse = reuse
         self.auxiliary_name_scope = auxiliary_name_scope
         self._entered_in: FrameType | None = None
-        if initializer is regularizer is dtype is custom_getter is partitioner is constraint is None:
+        if (
+            initializer is None
+            and regularizer is None
+            and dtype is None
+            and custom_getter is None
+            and partitioner is None
+            and constraint is None
+        ):
             self.overrides = _NONE
             name = default_name if name_or_scope is None else name_or_scope
             if type(name) is str:
@@ -252,11 +259,13 @@ class variable_scope:  # noqa: N801 (TF1's name)
         self._entered_in = None if caller.f_code.co_flags & _SUSPENDS else caller
         return current("variable_scope").enter(self)  # type: ignore[return-value]  # the stack makes VariableScopes
 
-    def __exit__(self, exception: type[BaseException] | None, *_: Any) -> None:
+    def __exit__(self, exception: type[BaseException] | None, value: Any = None, traceback: Any = None) -> None:
         is_left_there, self._entered_in = self._entered_in is sys._getframe(1), None
-        if exception is GeneratorExit and not (is_running() and current("a scope").scopes.is_open(self)):
-            return  # a generator is closed after its program has ended: there is nothing to put back
-        current("leaving a variable_scope", looked_already=is_left_there).leave(self)
+        if is_left_there:
+            current_again("leaving a variable_scope").leave(self)
+        elif exception is not GeneratorExit or (is_running() and current("a scope").scopes.is_open(self)):
+            current("leaving a variable_scope").leave(self)
+        # Else a generator is closed after its program has ended: there is nothing to put back.
 
 
 class name_scope:  # noqa: N801

@@ -182,7 +182,7 @@ def gradient(function: Callable[[Any, Any], Any], tree: Any) -> Trace:
     return lambda: jax.make_jaxpr(jax.grad(lambda tree, x: jnp.sum(function(tree, x))))(tree, X)
 
 
-def _current_without_guard(call: str, *, looked_already: bool = False) -> Any:
+def _current_without_guard(call: str) -> Any:
     """`_ambient.current` but for the guard; its code runs in that module."""
     frame = _current.get()  # type: ignore[name-defined] # noqa: F821
     if frame is None or not frame._open:
