@@ -22,6 +22,7 @@ It prints the tables and writes `figures.json`, `figures.md` and `trace.png` to 
 from __future__ import annotations
 
 import argparse
+import compileall
 import functools
 import gc
 import importlib.util
@@ -302,6 +303,8 @@ class Suite(NamedTuple):
 
     def imports(self, tick: Callable[[float], None]) -> Rows:
         """Without ratios: by hand there is nothing to import."""
+        # As pip does when it installs a package. Else a checkout is compiled at each import where nothing may be written.
+        compileall.compile_dir(Path(js.__file__).parent, quiet=1)
         libraries = [library for library in self.libraries if models.LIBRARIES[library].imports]
         found = self.alone("import", libraries, 0, 0, tick)
         names = [models.LIBRARIES[library].title for library in libraries]
