@@ -6,7 +6,8 @@ The scope rules are the same over all three; only this differs between `specs`, 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 import jax
@@ -15,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from . import _rng
+from ._compat import trace_finder
 from ._errors import ParamsMismatchError
 from ._names import near
 from ._params import Params
@@ -70,21 +72,19 @@ class Abstract:
 
     Args:
       key: a key of the kind that initializers are called with.
-      expected: name -> type, of variables that may come; for these no placeholder has to be made.
-      leaves: the placeholders of those, arguments of the trace that the program is entered in.
+      expected: name -> type, of variables that may come.
     """
 
     makes_values = True
     is_of_arrays = True
 
-    def __init__(
-        self, key: jax.Array, expected: dict[str, jax.ShapeDtypeStruct] | None = None, leaves: list[Any] | None = None
-    ) -> None:
+    def __init__(self, key: jax.Array, expected: dict[str, jax.ShapeDtypeStruct] | None = None) -> None:
         self._key = key
         expected = expected or {}
+        self._placeholders = _Placeholders(expected.values())
         self.index = {name: index for index, name in enumerate(expected)}
-        self.leaves = leaves or []
         self.types = list(expected.values())
+        self.leaves = [self._placeholders.one(type_.shape, type_.dtype) for type_ in self.types]
 
     def make(self, variable: Variable) -> Any:
         if not isinstance(variable.initializer, InitialValue | FromProgram):
@@ -94,10 +94,47 @@ class Abstract:
             type_ = self.types[index]
             if type_.shape == variable.shape and type_.dtype == variable.dtype:
                 return self.leaves[index]
-        if not isinstance(variable.dtype, np.dtype):  # random keys
-            return jax.lax.empty(variable.shape, variable.dtype)
-        # One primitive, unlike jnp.zeros; and, unlike lax.empty on JAX 0.10, one that vmap leaves alone.
-        return jax.lax.broadcast_in_dim(np.zeros((), variable.dtype), variable.shape, ())
+        return self._placeholders.one(variable.shape, variable.dtype)
+
+
+class _Placeholders:
+    """Placeholders, made in the trace that the program is entered in where that is possible, and many at once.
+
+    An operation for each would take a third of a first run.
+
+    Args:
+      expected: the types of those that will be needed.
+    """
+
+    def __init__(self, expected: Iterable[jax.ShapeDtypeStruct]) -> None:
+        self._entry_trace = trace_finder()(())
+        self._spare: dict[Any, list[Any]] = {}
+        self._made = Counter((type_.shape, type_.dtype) for type_ in expected)
+        for (shape, dtype), number in self._made.items():
+            self._make(shape, dtype, number)
+
+    def one(self, shape: tuple[int, ...], dtype: Any) -> Any:
+        """One more of a type, good in the current trace."""
+        kind = shape, dtype
+        if not self._spare.get(kind):
+            if trace_finder()(()) is not self._entry_trace:
+                return _placeholder(shape, dtype)
+            more = self._made[kind] + 1
+            self._make(shape, dtype, more)
+            self._made[kind] += more
+        return self._spare[kind].pop()
+
+    def _make(self, shape: tuple[int, ...], dtype: Any, number: int) -> None:
+        # The operation that gives as many results as it takes arguments, and that nothing in JAX takes apart.
+        one = _placeholder(shape, dtype)
+        self._spare[shape, dtype] = jax.lax.optimization_barrier([one] * number) if number > 1 else [one]
+
+
+def _placeholder(shape: tuple[int, ...], dtype: Any) -> Any:
+    if not isinstance(dtype, np.dtype):  # random keys
+        return jax.lax.empty(shape, dtype)
+    # One primitive, unlike jnp.zeros; and, unlike lax.empty on JAX 0.10, one that vmap leaves alone.
+    return jax.lax.broadcast_in_dim(np.zeros((), dtype), shape, ())
 
 
 class Drawn:

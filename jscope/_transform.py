@@ -296,9 +296,9 @@ class Transformed:
         known = before
 
         # A new function each time: JAX caches traces by function, and on a hit the program would not run.
-        def traced(key: jax.Array, arrays: list[Any], placeholders: list[Any]) -> None:
+        def traced(key: jax.Array, arrays: list[Any]) -> None:
             nonlocal known
-            source = Abstract(key, before.types, placeholders)
+            source = Abstract(key, before.types)
             store = Store(source, new_scopes(shown=False), rng=key, carried=rehearsal)
             front: Recording | Declaring | None = None
             specs = store.specs
@@ -310,7 +310,7 @@ class Transformed:
             self._call(store, arguments, lambda out: declared.extend(specs()), arrays, front)
             known = before.after(front, declared)
 
-        jax.eval_shape(traced, key, arguments.arrays, list(before.types.values()))
+        jax.eval_shape(traced, key, arguments.arrays)
         self._known.keep(kind, known)
         inside = self._rehearsed.keep(kind, frozenset(rehearsal.names))
         return Specs(declared), inside

@@ -303,7 +303,7 @@ class Suite(NamedTuple):
 
     def imports(self, tick: Callable[[float], None]) -> Rows:
         """Without ratios: by hand there is nothing to import."""
-        # As pip does when it installs a package. Else a checkout is compiled at each import where nothing may be written.
+        # As pip does at an installation. Else a checkout is compiled at each import where no file may be written.
         compileall.compile_dir(Path(js.__file__).parent, quiet=1)
         libraries = [library for library in self.libraries if models.LIBRARIES[library].imports]
         found = self.alone("import", libraries, 0, 0, tick)
