@@ -613,3 +613,26 @@ def test_specs_again_under_transforms():
     ]
     with jax.checking_leaks():
         assert jax.jit(net.init)(jax.random.key(0), x) == net.init(jax.random.key(0), x)
+
+
+def test_placeholders_in_inner_traces():
+    """Those that are left over from outside are good inside; those that are made inside are good there only."""
+
+    def program(x):
+        def body(x, _):
+            with js.variable_scope("inside"):
+                for name in "abcdefghij":
+                    x = x * js.get_variable(name, [2]) + js.get_variable(f"{name}_other", [2, 2])[0]
+            return jax.checkpoint(lambda x: jnp.sin(x) + js.get_variable("deeper", [2]))(x), None
+
+        for name in "abcde":
+            x = x * js.get_variable(name, [2])
+        x, _ = jax.lax.scan(body, x, None, length=2)
+        grad = jax.grad(lambda w: jnp.sum(w * js.get_variable("z", [2])))(js.get_variable("y", [2]))
+        return x + grad
+
+    net, x = js.transform(program), jnp.ones(2)
+    with jax.checking_leaks():
+        first = list(net.specs(x))
+        assert [list(net.specs(x)) for _ in range(3)] == [first] * 3
+    assert len(first) == 5 + 20 + 3

@@ -55,6 +55,21 @@ def test_sources():
         declare(Store(Given(Params({}))))
 
 
+@pytest.mark.parametrize("expected", [False, True])
+def test_placeholders_are_made_many_at_once(expected):
+    types = {f"v{i}": jax.ShapeDtypeStruct((2 + i % 3,), jnp.float32) for i in range(300)}
+    values = []
+
+    def declare():
+        store = Store(Abstract(KEY, types if expected else None))
+        values.extend(store.get_variable(name, type_.shape) for name, type_ in types.items())
+        assert [value.shape for value in values] == [type_.shape for type_ in types.values()]
+        assert len(set(map(id, values))) == len(types)
+        values.clear()
+
+    assert len(jax.make_jaxpr(declare)().jaxpr.eqns) <= (6 if expected else 60)
+
+
 def test_a_store_knows_levels():
     store = Store(Drawn(KEY))
     store.level = 2
