@@ -72,14 +72,13 @@ class Recording(_Front):
       lifts: whether `lift` may be in the script.
     """
 
-    __slots__ = ("_lifts", "_seen", "_steps", "_tree")
+    __slots__ = ("_lifts", "_steps", "_tree")
 
     def __init__(self, store: Store, tree: Leaves, *, lifts: bool = True) -> None:
         super().__init__(store)
         self._tree = tree
         self._lifts = lifts
         self._steps: list[Any] = []
-        self._seen: set[ScopeRequest] = set()
 
     def script(self) -> Script | None:
         """The script of this run, which has ended; None if it made calls that are in no script."""
@@ -87,10 +86,8 @@ class Recording(_Front):
 
     def enter(self, request: ScopeRequest) -> ScopeHandle:
         asked = request.in_short
-        # An instance that is entered again stays what it was the first time.
-        if self.is_aside or asked is None or request in self._seen:
+        if self.is_aside or asked is None:
             return self.off().enter(request)
-        self._seen.add(request)
         scopes = self._store.scopes
         before = scopes.op_scope
         handle = self._done(self._store.enter, request)
@@ -194,7 +191,8 @@ class Reading(_Front):
         self._leaves = tree.leaves
         self._new_handle, self._show = store.scopes.new_handle, store.scopes.show
         self._next = 0
-        self._entered: dict[ScopeRequest, None] = {}  # in order; a set has none
+        # In order, which a set has not. An instance that is entered again stays what it was the first time.
+        self._entered: dict[ScopeRequest, None] = {}
         # The scope object that was given out, and what shows the scope in JAX's names. Both go when the scope is left,
         # since what is kept for each call makes JAX's own work slower, too.
         self._open: list[tuple[ScopeRequest, ScopeHandle, Any]] = []

@@ -355,6 +355,45 @@ def test_scope_objects_are_each_runs_own():
         assert scopes[1].reuse is False
 
 
+def test_scopes_left_out_of_order_in_a_later_run():
+    def program():
+        outer, inner = js.variable_scope("outer"), js.variable_scope("inner")
+        outer.__enter__(), inner.__enter__()
+        first, second = (outer, inner) if swaps else (inner, outer)
+        first.__exit__(None, None, None), second.__exit__(None, None, None)
+
+    net, swaps = js.transform(program), False
+    net.apply({})
+    assert follows(net)
+    swaps = True
+    with pytest.raises(js.ScopeExitError, match="Improper nesting: scope 'outer' is left while 'outer/inner'"):
+        net.apply({})
+
+
+def test_scopes_that_are_never_left():
+    """They are closed in JAX's names, also after a run that follows a script."""
+    net = js.transform(lambda x: (js.variable_scope("open").__enter__(), jnp.sin(x))[1])
+    for _ in range(3):
+        closed = jax.make_jaxpr(lambda x: jnp.cos(net.apply({}, x)))(X)
+        assert names_shown(closed) == ["open", ""]
+
+
+def test_another_program_is_lifted_in_a_later_run():
+    first = js.transform(lambda: js.get_variable("a", [2]))
+    second = js.transform(lambda: js.get_variable("b", [2]))
+    tree = {"a": X, "b": 2 * X}
+    net = js.transform(lambda: [*js.lift(lifted).flat().values()][0])  # noqa: RUF015
+    for lifted in (first, first, second, first):
+        assert net.apply(tree) is tree["a" if lifted is first else "b"]
+
+
+def test_dtypes_that_jax_narrows_are_warned_of_each_time():
+    net = js.transform(lambda: js.get_variable("a", [2], jnp.float64))
+    for _ in range(3):
+        with pytest.warns(UserWarning, match="float64"):
+            net.apply({"a": X})
+
+
 def test_a_generator_that_keeps_a_scope_open():
     def suspended():
         with js.variable_scope("open"):
