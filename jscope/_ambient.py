@@ -276,12 +276,13 @@ def current(call: str) -> Store:
 def current_again(call: str) -> Store:
     """The same, where an ambient call before this one is known to have been in the same context and trace.
 
-    The look at them, which costs most, is left out, and the level is not set.
+    The look at them, which costs most, is left out, and the level is not set. A token that an inner trace has left in
+    force stays until the next look: it is not spent, and the next block may spend it as well as a fresh one.
     """
     frame = _current.get()
-    if frame is not None and frame._open and frame._token != frame._inner_token:
-        return frame.front
-    return current(call)
+    if frame is None or not frame._open:
+        raise _outside(call, frame)
+    return frame.front
 
 
 def _after_the_end() -> int:

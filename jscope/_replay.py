@@ -349,9 +349,7 @@ class Declaring(Reading):
             try:
                 _rng.check_draw(initializer, step.shape, self._types[step.leaf].dtype, self._key)
             except Exception:
-                # Not one of the calls made so far: the rules say what is wrong with it.
-                self._next -= 1
-                self._gets.pop()
+                self._next -= 1  # not one of the calls made so far: the rules say what is wrong with it
                 return self.off().get_variable(name, shape, dtype, *more)
         return value
 

@@ -163,12 +163,16 @@ class Given:
         self._params = params
         self.index = params._layout.index
         self.leaves = list(params._leaves)
-        self.types = [_array_type(leaf) for leaf in self.leaves]
-        for index, type_ in enumerate(self.types):
-            # A variable is never weakly typed. Converted here, in the entry trace, where the value is good in all.
-            if type_ is not None and type_.weak_type:
-                self.leaves[index] = jnp.asarray(self.leaves[index], type_.dtype)
-        self.is_of_arrays = all(type_ is not None for type_ in self.types)
+        self.types: list[Any] = []
+        self.is_of_arrays = True
+        for index, leaf in enumerate(self.leaves):
+            type_ = _array_type(leaf)
+            self.types.append(type_)
+            if type_ is None:
+                self.is_of_arrays = False
+            elif type_.weak_type:
+                # A variable is never weakly typed. Converted here, in the entry trace, where the value is good in all.
+                self.leaves[index] = jnp.asarray(leaf, type_.dtype)
         self._all_faults = all_faults
 
     def make(self, variable: Variable) -> Any:
@@ -210,7 +214,7 @@ class Given:
 
 def _array_type(leaf: Any) -> Any:
     """Shape, dtype and weakness of a `jax.Array`; None for anything else that may be in a tree."""
-    if isinstance(leaf, _ON_HOST):
+    if _on_host[type(leaf)]:
         return None
     try:
         type_ = jax.typeof(leaf)
@@ -219,7 +223,16 @@ def _array_type(leaf: Any) -> Any:
     return type_ if isinstance(type_, jax.core.ShapedArray) else None
 
 
-_ON_HOST = (np.ndarray, np.generic, bool, int, float, complex, jax.ShapeDtypeStruct)
+class _OnHost(dict[type, bool]):
+    """Type -> whether it is one of those that JAX would make an array of. Kept, since each run asks for each leaf."""
+
+    def __missing__(self, type_: type) -> bool:
+        on_host = (np.ndarray, np.generic, bool, int, float, complex, jax.ShapeDtypeStruct)
+        self[type_] = issubclass(type_, on_host)
+        return self[type_]
+
+
+_on_host = _OnHost()
 
 
 def _array(leaf: Any) -> jax.Array:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import threading
 import warnings
+import weakref
 from functools import partial
 
 import jax
@@ -13,6 +15,7 @@ import numpy as np
 import pytest
 
 import jscope as js
+from jscope._compat import trace_finder
 from jscope._rng import call_key
 
 # One way to call a function of a scalar through each transform that keeps its value.
@@ -719,3 +722,17 @@ def test_compile_time_eval_of_what_a_loop_carries(name, call, outer):
         with pytest.raises(js.TransformError, match="ensure_compile_time_eval") as caught:
             run({"n": jnp.float32(5)}, X)
         assert "test_tracing.py" in caught.value.where
+
+
+def test_a_program_that_has_ended_keeps_no_trace():
+    kept, traces, key = [], [], jax.random.key(0)
+
+    def step(x):
+        with js.build(key) as built, js.variable_scope("a"):
+            kept.append(built)
+            traces.append(weakref.ref(trace_finder()(())))
+        return x
+
+    jax.jit(step)(1.0)
+    gc.collect()
+    assert [trace() for trace in traces] == [None]
