@@ -454,21 +454,38 @@ def draw(found: Rows, file: Path) -> None:
 
     traces = [row for row in found if row["figure"] == "trace"]
     kinds = [kind for kind in models.KINDS if any(row["model"] == kind for row in traces)]
-    picture, panels = pyplot.subplots(1, len(kinds), figsize=(4.5 * len(kinds), 4.5), sharey=True, squeeze=False)
+    sizes = sorted({row["layers"] for row in traces})
+    picture, panels = pyplot.subplots(
+        1, len(kinds), figsize=(4 * len(kinds) + 2, 5), layout="constrained", sharey=True, squeeze=False
+    )
     for kind, panel in zip(kinds, panels[0], strict=True):
         own = [row for row in traces if row["model"] == kind]
         for name in dict.fromkeys(row["library"] for row in own):
             mine = [row for row in own if row["library"] == name]
-            ratios = [row["ratio"][1] for row in mine]
             label = name + ("" if mine[0]["op_names"] else " (no op names)")
-            panel.plot([row["layers"] for row in mine], ratios, "o-", label=label, markersize=4)
+            ratios = [row["ratio"][1] for row in mine]
+            panel.plot(
+                [row["layers"] for row in mine], ratios, marker="o", label=label, markersize=4, **STYLES.get(name, {})
+            )
         panel.set(xscale="log", yscale="log", title=kind, xlabel="layers")
-        panel.grid(alpha=0.3, which="both")
+        panel.set_xticks(sizes, map(str, sizes))
+        panel.set_yticks([1, 1.1, 1.2, 1.5, 2, 3, 4, 5, 7, 10, 15], ["1", "1.1", "1.2", "1.5", *"23457", "10", "15"])
+        panel.minorticks_off()
+        panel.grid(alpha=0.3)
     panels[0][0].set_ylabel("time of a trace, ratio to by hand")
-    panels[0][-1].legend(fontsize=8)
-    picture.tight_layout()
-    picture.savefig(file, dpi=130)
+    picture.legend(*panels[0][0].get_legend_handles_labels(), loc="outside right center", fontsize=9)
+    picture.savefig(file, dpi=110)
     pyplot.close(picture)
+
+
+# How a line of the picture differs from the others.
+STYLES: dict[str, dict[str, Any]] = {
+    "jscope": {"color": "black", "linewidth": 2.5, "zorder": 5},
+    "by hand": {"color": "grey"},
+    AGAIN: {"color": "grey", "linestyle": ":"},
+    "floor": {"color": "tab:cyan", "linestyle": "--"},
+    "floor, guarded": {"color": "tab:olive", "linestyle": "--"},
+}
 
 
 # The command --------------------------------------------------------------------------------------------------------
