@@ -99,6 +99,7 @@ class Frame:
         "_outer",
         "_passes",
         "_pooled",
+        "_quiet_trace",
         "_read_trace",
         "_token",
         "_token_context",
@@ -134,6 +135,7 @@ class Frame:
         self._outer = _current.get()
         self._read_trace, self._find_trace = trace_reader(), trace_finder()
         self._entry_state, self._entry_trace = self._read_trace(), self._find_trace(())
+        self._quiet_trace: Any = self._entry_trace  # the entry trace, while nothing is to be done there
         self._nested: list[tuple[Any, int]] = []  # the inner traces that are being made, and their levels
         self._levels = 0
         self._passes = LoopPasses(self.store)
@@ -149,7 +151,7 @@ class Frame:
     def __exit__(self, *exception: Any) -> None:
         in_order = _current.get() is self
         self._open = False
-        self._entry_trace = None  # nothing is to keep a trace alive
+        self._entry_trace = self._quiet_trace = None  # nothing is to keep a trace alive
         if self.front is not self.store:
             self.front.settle()
             self.front = self.store
@@ -190,6 +192,7 @@ class Frame:
             if self._token == self._inner_token:
                 self._set_token(next(_fresh))
                 self._nested.clear()
+                self._quiet_trace = self._entry_trace
             return 0
         nested = self._nested
         for index in range(len(nested) - 1, -1, -1):
@@ -239,6 +242,7 @@ class Frame:
         if self._token == self._inner_token or not self._inner_token:
             self._inner_token = next(_fresh)
         self._set_token(self._inner_token)
+        self._quiet_trace = None
 
 
 def _take_token() -> int:
@@ -268,8 +272,7 @@ def current(call: str) -> Store:
     frame._context = _current.set(frame)
     store = frame.front
     # Most calls come from the trace the program was entered in, with nothing to do: they are kept short.
-    at_entry = frame._find_trace(()) is frame._entry_trace and frame._token != frame._inner_token
-    store.level = 0 if at_entry else frame._observe(frame._read_trace())
+    store.level = 0 if frame._find_trace(()) is frame._quiet_trace else frame._observe(frame._read_trace())
     return store
 
 

@@ -12,7 +12,7 @@ the recording of a script, since later answers might depend on it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax
@@ -22,7 +22,21 @@ import numpy as np
 from . import _rng
 from ._errors import format_location, user_location
 from ._scope_stack import ScopeHandle, ScopeRequest, shown_name
-from ._script import END, LEFT, ODD, Entered, Got, Lifted, LiftedThere, Script, is_plain, names_of, size_of
+from ._script import (
+    END,
+    ODD,
+    Entered,
+    Got,
+    Left,
+    Lifted,
+    LiftedThere,
+    Script,
+    Step,
+    is_plain,
+    names_of,
+    size_of,
+    steps_from,
+)
 from ._sources import Leaves
 from ._specs import VariableSpec
 from ._store import Store
@@ -78,7 +92,7 @@ class Recording(_Front):
         super().__init__(store)
         self._tree = tree
         self._lifts = lifts
-        self._steps: list[Any] = []
+        self._steps: list[Step] = []
 
     def script(self) -> Script | None:
         """The script of this run, which has ended; None if it made calls that are in no script."""
@@ -99,7 +113,7 @@ class Recording(_Front):
             self.off().leave(request)
         else:
             self._done(self._store.leave, request)
-            self._steps.append(LEFT)
+            self._steps.append(Left())
 
     def get_variable(
         self,
@@ -183,16 +197,14 @@ class Reading(_Front):
       tree: the values; they fit the script.
     """
 
-    __slots__ = ("_entered", "_gets", "_leaves", "_new_handle", "_next", "_open", "_show", "_steps")
+    __slots__ = ("_entered", "_first", "_gets", "_leaves", "_new_handle", "_open", "_show", "_step")
 
     def __init__(self, store: Store, script: Script, tree: Leaves) -> None:
         super().__init__(store)
-        self._steps = script.steps
+        self._first = self._step = script.first
         self._leaves = tree.leaves
         self._new_handle, self._show = store.scopes.new_handle, store.scopes.show
-        self._next = 0
-        # In order, which a set has not. An instance that is entered again stays what it was the first time.
-        self._entered: dict[ScopeRequest, None] = {}
+        self._entered: list[ScopeRequest] = []
         # The scope object that was given out, and what shows the scope in JAX's names. Both go when the scope is left,
         # since what is kept for each call makes JAX's own work slower, too.
         self._open: list[tuple[ScopeRequest, ScopeHandle, Any]] = []
@@ -200,7 +212,7 @@ class Reading(_Front):
 
     def off(self) -> Store:
         if not self.is_aside:
-            done, self._steps, self._next = self._steps[: self._next], (END,), 0
+            done, self._step = steps_from(self._first, self._step), END
             self._make_again(done)
         return super().off()
 
@@ -209,13 +221,13 @@ class Reading(_Front):
         if self._open:
             self.off()
 
-    def _make_again(self, steps: tuple[Any, ...]) -> None:
+    def _make_again(self, steps: Iterable[Any]) -> None:
         store, scopes = self._store, self._store.scopes
         entered, gets = iter(self._entered), enumerate(self._gets)
         given_out = {request: (handle, shown) for request, handle, shown in self._open}
         inside: list[ScopeRequest] = []
         for step in steps:
-            if step is LEFT:
+            if type(step) is Left:
                 scopes.leave(inside.pop())
             elif type(step) is Entered:
                 request = next(entered)
@@ -236,11 +248,12 @@ class Reading(_Front):
             variable.created_at = step.place
 
     def enter(self, request: ScopeRequest) -> ScopeHandle:
-        step = self._steps[self._next]
-        if type(step) is not Entered or request.in_short != step.asked or request in self._entered:
+        step = self._step
+        if type(step) is not Entered or request.in_short != step.asked:
             return self.off().enter(request)
-        self._next += 1
-        self._entered[request] = None
+        self._step = step.next
+        self._entered.append(request)
+        request.in_short = None  # entered again, an instance stays what it came to mean here: that is for the rules
         handle, shown = self._new_handle(step.state), None
         if step.shown and self._show is not None:
             shown = self._show(step.shown)
@@ -249,10 +262,11 @@ class Reading(_Front):
         return handle
 
     def leave(self, request: ScopeRequest) -> None:
-        if self._steps[self._next] is not LEFT or self._open[-1][0] is not request:
+        step = self._step
+        if type(step) is not Left or self._open[-1][0] is not request:
             self.off().leave(request)
             return
-        self._next += 1
+        self._step = step.next
         shown = self._open.pop()[2]
         if shown is not None:
             shown.__exit__(None, None, None)
@@ -271,7 +285,7 @@ class Reading(_Front):
         constraint: Any,
         without_effect: Any,
     ) -> Any:
-        step = self._steps[self._next]
+        step = self._step
         if (
             type(step) is not Got
             or type(name) is not str
@@ -288,15 +302,15 @@ class Reading(_Front):
         ):
             more = partitioner, custom_getter, constraint, without_effect
             return self.off().get_variable(name, shape, dtype, initializer, regularizer, trainable, collections, *more)
-        self._next += 1
+        self._step = step.next
         self._gets.append((initializer, regularizer, constraint))
         return self._leaves[step.leaf]
 
     def lift(self, lifted: Lifted, place: tuple[str, int] | None = None) -> tuple[Any, ...]:
-        step = self._steps[self._next]
+        step = self._step
         if type(step) is not LiftedThere or step.lifted is not lifted:
             return self.off().lift(lifted, place)
-        self._next += 1
+        self._step = step.next
         return tuple([self._leaves[leaf] for leaf in step.leaves])
 
     def next_key(self, name: str) -> Any:
@@ -340,7 +354,7 @@ class Declaring(Reading):
         without_effect: Any,
     ) -> Any:
         more = initializer, regularizer, trainable, collections, partitioner, custom_getter, constraint, without_effect
-        step: Any = self._steps[self._next]
+        step: Any = self._step
         value = super().get_variable(name, shape, dtype, *more)
         if self.is_aside:
             return value
@@ -349,7 +363,7 @@ class Declaring(Reading):
             try:
                 _rng.check_draw(initializer, step.shape, self._types[step.leaf].dtype, self._key)
             except Exception:
-                self._next -= 1  # not one of the calls made so far: the rules say what is wrong with it
+                self._step = step  # not one of the calls made so far: the rules say what is wrong with it
                 return self.off().get_variable(name, shape, dtype, *more)
         return value
 
@@ -366,7 +380,7 @@ class Declaring(Reading):
         reads: dict[int, list[str]] = {}
         made: list[tuple[VariableSpec, tuple[Any, Any, Any], str, list[str]]] = []
         alike, gets, places = iter(self._alike), iter(self._gets), iter(self._places)
-        for step in self._steps[: self._next]:
+        for step in steps_from(self._first, self._step):
             if type(step) is Got:
                 functions, place = next(gets), format_location(next(places))
                 if step.is_new:

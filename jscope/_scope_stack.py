@@ -60,7 +60,7 @@ class ScopeRequest(Protocol):
     Attributes:
       overrides: the defaults given, by field of `ScopeState`.
       in_short: the name, whether it is a default name, `reuse` and `auxiliary_name_scope`, where that is all there is;
-        else None.
+        else None. Set to None as well by what answers the request from it, so that it does so once.
     """
 
     name_or_scope: Any

@@ -7,6 +7,7 @@ scripts are made and followed is in `_replay`.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from operator import index as as_index
 from typing import Any, Protocol
 
@@ -32,11 +33,24 @@ class Lifted(Protocol):
         ...
 
 
-# What a reading compares is in slots, the fastest attributes there are: JAX runs a program for each trace of it.
+# JAX runs a program for each trace of it, so what a reading looks at is quick to get: it is in slots, and each step
+# knows the next one.
+
+
+class Step:
+    """A call that a program made, and what it was answered.
+
+    Attributes:
+      next: the call after it.
+    """
+
+    __slots__ = ("next",)
+
+    next: Step
 
 
 @dataclasses.dataclass(slots=True, eq=False)
-class Entered:
+class Entered(Step):
     """A scope was entered.
 
     Attributes:
@@ -50,8 +64,14 @@ class Entered:
     state: ScopeState
 
 
+class Left(Step):
+    """The innermost scope was left."""
+
+    __slots__ = ()
+
+
 @dataclasses.dataclass(slots=True, eq=False)
-class Got:
+class Got(Step):
     """`get_variable` was called.
 
     Attributes:
@@ -74,7 +94,7 @@ class Got:
 
 
 @dataclasses.dataclass(slots=True, eq=False)
-class LiftedThere:
+class LiftedThere(Step):
     """`lift` was called.
 
     Attributes:
@@ -88,8 +108,14 @@ class LiftedThere:
     place: tuple[str, int] | None
 
 
-LEFT = "the innermost scope was left"
-END = "the run ended"
+END = Step()  # of the run
+
+
+def steps_from(first: Step, until: Step = END) -> Iterator[Any]:
+    """The steps from `first` on, without the last."""
+    while first is not until:
+        yield first
+        first = first.next
 
 
 class Script:
@@ -98,18 +124,23 @@ class Script:
     Args:
       steps: the calls in order.
       tree: what the run read; only the types are kept.
+
+    Attributes:
+      first: the first step; after the last comes `END`.
     """
 
-    __slots__ = ("_dtypes", "_shapes", "steps")
+    __slots__ = ("_dtypes", "_shapes", "first")
 
-    def __init__(self, steps: list[Any], tree: Leaves) -> None:
-        self.steps = (*steps, END)
+    def __init__(self, steps: list[Step], tree: Leaves) -> None:
+        self.first = END
+        for step in reversed(steps):
+            step.next, self.first = self.first, step
         self._shapes = [type_.shape for type_ in tree.types]
         self._dtypes = [type_.dtype for type_ in tree.types]
 
     def alike(self, specs: list[VariableSpec]) -> list[VariableSpec]:
         """Of a run's declarations what each run that follows it declares alike; functions it may give are its own."""
-        kinds = [step.kind for step in self.steps if type(step) is Got and step.is_new]
+        kinds = [step.kind for step in steps_from(self.first) if type(step) is Got and step.is_new]
         defaults = [spec.initializer if kind is type(None) else None for kind, spec in zip(kinds, specs, strict=True)]
         return [
             dataclasses.replace(spec, initializer=initializer, regularizer=None, constraint=None)

@@ -433,6 +433,23 @@ def test_an_instance_that_is_entered_again():
     assert net.apply(tree) == [0, 0] == js.transform(program).apply(tree)
 
 
+def test_an_instance_that_is_kept_between_runs():
+    """It is new to each of them, as to the first."""
+    kept = js.variable_scope(None, "layer")
+
+    def program():
+        with js.variable_scope("outer"), kept, js.variable_scope("", reuse=js.AUTO_REUSE):
+            first = js.get_variable("v", [])
+        with js.variable_scope(None, "layer"):
+            return first, js.get_variable("v", [])
+
+    net = js.transform(program)
+    tree = js.Params({"outer/layer//v": jnp.float32(0), "layer/v": jnp.float32(1)})
+    for _ in range(4):
+        assert set(net.specs()) == set(tree.names)
+        assert net.apply(tree) == (0, 1)
+
+
 def test_nothing_of_a_run_is_kept():
     alive = []
 
