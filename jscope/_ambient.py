@@ -24,8 +24,8 @@ it.
    that token, JAX's own among them, and that is right because they do not depend on ambient state.
 
 So that JAX's own cached traces are found again inside the blocks, what runs in them runs under one token of the
-frame's own (`_inner_token`) until that one is spent; the entry trace leaves it at its next ambient call, for a fresh
-one, so that the next block spends the fresh one instead.
+frame's own (`_inner_token`) until that one is spent; the entry trace leaves it at its next look, for a fresh one, so
+that the next block spends the fresh one instead.
 
 A program that has spent a token starts with a token of its own from then on (`Hint`), so that it does not use up the
 pooled one, with which JAX's own cached traces are found again.
@@ -149,12 +149,17 @@ class Frame:
         return self.store
 
     def __exit__(self, *exception: Any) -> None:
-        in_order = _current.get() is self
         self._open = False
         self._entry_trace = self._quiet_trace = None  # nothing is to keep a trace alive
-        if self.front is not self.store:
-            self.front.settle()
+        try:
+            if self.front is not self.store:
+                self.front.settle()
+        finally:
             self.front = self.store
+            self._end()
+
+    def _end(self) -> None:
+        in_order = _current.get() is self
         self.store.observe = _after_the_end
         self.store.scopes.close()
         if not in_order:
@@ -296,6 +301,17 @@ def is_running() -> bool:
     """Whether a program runs here."""
     frame = _current.get()
     return frame is not None and frame._open
+
+
+def is_open_here(scope: Any) -> bool:
+    """Whether the program running here has entered `scope` and not left it. Asking is no ambient call.
+
+    Python may close a suspended generator, with the scopes it is in, at any moment, also within one of our own calls.
+    """
+    frame = _current.get()
+    if frame is None or not frame._open:
+        return False
+    return frame.store.scopes.is_open(scope) or (frame.front is not frame.store and frame.front.is_open(scope))
 
 
 def arg_scopes(call: str) -> tuple[Any, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Hashable
 from typing import Any
 
@@ -17,8 +18,6 @@ class Arguments:
 
     Args:
       args, kwargs: as the program is called with them. Dicts come back in JAX's order (sorted by key), in every mode.
-
-    Attributes:
     """
 
     __slots__ = ("_leaves", "_structure")
@@ -43,7 +42,8 @@ class Arguments:
         """Equal for arguments with which JAX, set as it is now, traces a program alike; None where that can't be told.
 
         Args:
-          plain: whether only values that can never change count as equal, so that the answer may be kept for long.
+          plain: whether the answer may be kept for long: only values that can never change count as equal, and what
+            it holds lives on in any case.
         """
         config: Any = jax.config
         # Without jit no loop is traced, and what is assigned in its body is assigned outside all transforms.
@@ -65,11 +65,21 @@ class Arguments:
             hash(kind)
         except TypeError:
             return None
-        return kind
+        return kind if not plain or _is_lasting(self._structure) else None
 
 
 def _is_array(leaf: Any) -> bool:
     return isinstance(leaf, jax.Array | np.ndarray | jax.ShapeDtypeStruct)
+
+
+def is_importable(thing: Any) -> bool:
+    """Whether a class or function is what its module has under its name, and so lives on, whoever keeps it."""
+    if getattr(thing, "__module__", None) == "builtins":  # the types of None and of functions have no name there
+        return True
+    found: Any = sys.modules.get(getattr(thing, "__module__", None) or "")
+    for name in getattr(thing, "__qualname__", "").split("."):
+        found = getattr(found, name, None)
+    return found is not None and found is thing
 
 
 class ByKind(dict[Hashable, Any]):
@@ -77,10 +87,37 @@ class ByKind(dict[Hashable, Any]):
 
     _MOST = 64
 
+    @property
+    def is_full(self) -> bool:
+        """Whether what is kept for one kind more drives out the rest."""
+        return len(self) >= self._MOST
+
     def keep(self, kind: Hashable | None, known: Any) -> Any:
         """Notes `known`, unless the kind can't be told, and returns it."""
         if kind is not None:
-            if len(self) >= self._MOST:
+            if self.is_full and kind not in self:
                 self.clear()
             self[kind] = known
         return known
+
+
+_lasting = ByKind()  # the structures found to be so
+
+
+def _is_lasting(structure: Any) -> bool:
+    """Whether the static parts of a pytree are plain: some types have functions there, which may hold tracers."""
+    return structure in _lasting or (_lasts(structure) and _lasting.keep(structure, True))
+
+
+def _lasts(structure: Any) -> bool:
+    node = structure.node_data()
+    if node is None:  # a leaf
+        return True
+    made, static = node
+    return is_importable(made) and _is_plain(static) and all(map(_lasts, structure.children()))
+
+
+def _is_plain(static: Any) -> bool:
+    if type(static) is tuple or type(static) is list:  # a dict's keys are in a list
+        return all(map(_is_plain, static))
+    return type(static) in _PLAIN or isinstance(static, float) or is_importable(static)

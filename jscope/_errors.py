@@ -17,6 +17,7 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Callable, Iterable
+from types import CodeType, FrameType
 from typing import Any
 
 
@@ -185,12 +186,29 @@ _NOT_THE_USER = frozenset({"jscope", "jax", "jaxlib", "contextlib", "functools"}
 
 def user_location() -> tuple[str, int] | None:
     """(file, line) of the innermost frame that belongs to neither jscope nor JAX, None if there is none."""
-    frame = sys._getframe(1)
-    while frame is not None:
-        if _is_the_users[frame.f_globals.get("__name__", "")]:
-            return frame.f_code.co_filename, frame.f_lineno
+    frame = _user_frame(sys._getframe(1))
+    return (frame.f_code.co_filename, frame.f_lineno) if frame is not None else None
+
+
+def user_instruction() -> tuple[CodeType, int] | None:
+    """The same as (code, offset), for `location_of`: finding the line takes longest, and few of them are asked for."""
+    frame = _user_frame(sys._getframe(2))  # from the caller's caller on: the caller is of jscope
+    return (frame.f_code, frame.f_lasti) if frame is not None else None
+
+
+def location_of(instruction: tuple[CodeType, int] | None) -> tuple[str, int] | None:
+    """The (file, line) of what `user_instruction` gave."""
+    if instruction is None:
+        return None
+    code, offset = instruction
+    lines = (line for start, end, line in code.co_lines() if start <= offset < end)
+    return code.co_filename, next(lines, None) or code.co_firstlineno
+
+
+def _user_frame(frame: FrameType | None) -> FrameType | None:
+    while frame is not None and not _is_the_users[frame.f_globals.get("__name__", "")]:
         frame = frame.f_back
-    return None
+    return frame
 
 
 class _IsTheUsers(dict[str, bool]):

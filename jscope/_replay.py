@@ -13,6 +13,7 @@ the recording of a script, since later answers might depend on it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from types import CodeType
 from typing import Any
 
 import jax
@@ -20,7 +21,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from . import _rng
-from ._errors import format_location, user_location
+from ._arguments import is_importable
+from ._errors import format_location, location_of, user_instruction
 from ._scope_stack import ScopeHandle, ScopeRequest, shown_name
 from ._script import (
     END,
@@ -33,14 +35,13 @@ from ._script import (
     Script,
     Step,
     is_plain,
-    names_of,
-    size_of,
+    plain_collections,
+    plain_shape,
     steps_from,
 )
 from ._sources import Leaves
 from ._specs import VariableSpec
 from ._store import Store
-from ._variable import Variable
 
 
 class _Front:
@@ -73,6 +74,10 @@ class _Front:
     def settle(self) -> None:
         """Called at the end of the run."""
 
+    def is_open(self, request: Any) -> bool:
+        """Whether a scope is open of which the store does not know."""
+        return False
+
     def __getattr__(self, name: str) -> Any:
         return getattr(self.off(), name)
 
@@ -99,7 +104,7 @@ class Recording(_Front):
         return None if self.is_aside else Script(self._steps, self._tree)
 
     def enter(self, request: ScopeRequest) -> ScopeHandle:
-        asked = request.in_short
+        asked = request._in_short
         if self.is_aside or asked is None:
             return self.off().enter(request)
         scopes = self._store.scopes
@@ -132,18 +137,19 @@ class Recording(_Front):
         more = initializer, regularizer, trainable, collections, partitioner, custom_getter, constraint, without_effect
         known, key = self._store.registry.by_key, self._store.scopes.state.prefix + name if type(name) is str else None
         is_known = key is not None and key in known
-        size = size_of(shape)
+        size = plain_shape(shape)
         if (
             self.is_aside
             or key is None
             or size is ODD
             or (size is None and not is_known)
             or not isinstance(dtype, type(None) | type | np.dtype)
-            or names_of(collections) is ODD
+            or plain_collections(collections) is ODD
             or partitioner is not None
             or custom_getter is not None
             or not is_plain(initializer, regularizer, constraint)
-            or "<locals>" in type(initializer).__qualname__  # made by the program, perhaps, and holds what it computes
+            or not is_importable(type(initializer))  # made by the program, perhaps, and holds what it computes
+            or not (trainable is None or trainable is True or trainable is False)
         ):
             return self.off().get_variable(name, shape, dtype, *more)
         value = self._done(self._store.get_variable, name, shape, dtype, *more)
@@ -152,23 +158,21 @@ class Recording(_Front):
         if leaf is None or (dtype is not None and jnp.dtype(dtype) != variable.dtype):
             self.off()  # a dtype that JAX narrows is warned of each time
         else:
-            asked = name, size, dtype, trainable, names_of(collections)
-            place = None if is_known else variable.created_at
-            self._steps.append(Got(*asked, type(initializer), leaf, not is_known, place))
+            asked = name, size, dtype, trainable, plain_collections(collections)
+            self._steps.append(Got(*asked, type(initializer), leaf, not is_known))
         return value
 
-    def lift(self, lifted: Lifted, place: tuple[str, int] | None = None) -> tuple[Any, ...]:
+    def lift(self, lifted: Lifted) -> tuple[Any, ...]:
         if self.is_aside or not self._lifts or not lifted.lasts:
-            return self.off().lift(lifted, place)
-        place = user_location()
+            return self.off().lift(lifted)
         prefix = self._store.scopes.state.prefix
-        values = self._done(self._store.lift, lifted, place)
+        values = self._done(self._store.lift, lifted)
         found = [self._leaf(prefix + name, value) for name, value in zip(lifted.names, values, strict=True)]
         leaves = tuple(leaf for leaf in found if leaf is not None)
         if len(leaves) < len(found):
             self.off()
         else:
-            self._steps.append(LiftedThere(lifted, leaves, place))
+            self._steps.append(LiftedThere(lifted, leaves))
         return values
 
     def next_key(self, name: str) -> Any:
@@ -188,6 +192,11 @@ class Recording(_Front):
         return leaf if leaf is not None and self._tree.leaves[leaf] is value else None
 
 
+# What a call brings along that is in no step: the initializer, regularizer and constraint, if it is `get_variable`, and
+# where it is in the user's code, but None where the rules don't note that.
+_Call = tuple[Any, Any, Any, tuple[CodeType, int] | None]
+
+
 class Reading(_Front):
     """A run that follows a script.
 
@@ -197,7 +206,7 @@ class Reading(_Front):
       tree: the values; they fit the script.
     """
 
-    __slots__ = ("_entered", "_first", "_gets", "_leaves", "_new_handle", "_open", "_show", "_step")
+    __slots__ = ("_brought", "_entered", "_first", "_leaves", "_new_handle", "_open", "_show", "_step")
 
     def __init__(self, store: Store, script: Script, tree: Leaves) -> None:
         super().__init__(store)
@@ -208,7 +217,7 @@ class Reading(_Front):
         # The scope object that was given out, and what shows the scope in JAX's names. Both go when the scope is left,
         # since what is kept for each call makes JAX's own work slower, too.
         self._open: list[tuple[ScopeRequest, ScopeHandle, Any]] = []
-        self._gets: list[tuple[Any, Any, Any]] = []  # initializer, regularizer and constraint
+        self._brought: list[_Call] = []
 
     def off(self) -> Store:
         if not self.is_aside:
@@ -223,7 +232,7 @@ class Reading(_Front):
 
     def _make_again(self, steps: Iterable[Any]) -> None:
         store, scopes = self._store, self._store.scopes
-        entered, gets = iter(self._entered), enumerate(self._gets)
+        entered, brought = iter(self._entered), iter(self._brought)
         given_out = {request: (handle, shown) for request, handle, shown in self._open}
         inside: list[ScopeRequest] = []
         for step in steps:
@@ -234,26 +243,25 @@ class Reading(_Front):
                 inside.append(request)
                 scopes.enter_again(request, *(given_out.get(request) or (scopes.new_handle(step.state), None)))
             elif type(step) is Got:
-                number, (initializer, regularizer, constraint) = next(gets)
+                initializer, regularizer, constraint, place = next(brought)
                 # The step's shape and collections: the program may have changed its own lists since.
                 asked = step.name, step.shape, step.dtype, initializer, regularizer, step.trainable, step.collections
                 store.get_variable(*asked, constraint=constraint)
-                self._set_place(store.registry.by_key[scopes.state.prefix + step.name], step, number)
+                variable = store.registry.by_key[scopes.state.prefix + step.name]
+                if step.is_new:
+                    variable.created_at = location_of(place)
+                elif variable.used_at:
+                    variable.used_at[-1] = location_of(place)
             else:
-                store.lift(step.lifted, step.place)
-
-    def _set_place(self, variable: Variable, step: Got, number: int) -> None:
-        """Says where the `number`-th call of `get_variable` came from, not where it is made again."""
-        if step.is_new:
-            variable.created_at = step.place
+                store.lift(step.lifted, location_of(next(brought)[-1]))
 
     def enter(self, request: ScopeRequest) -> ScopeHandle:
         step = self._step
-        if type(step) is not Entered or request.in_short != step.asked:
+        if type(step) is not Entered or request._in_short != step.asked:
             return self.off().enter(request)
         self._step = step.next
         self._entered.append(request)
-        request.in_short = None  # entered again, an instance stays what it came to mean here: that is for the rules
+        request._in_short = None  # entered again, an instance stays what it came to mean here: that is for the rules
         handle, shown = self._new_handle(step.state), None
         if step.shown and self._show is not None:
             shown = self._show(step.shown)
@@ -290,12 +298,12 @@ class Reading(_Front):
             type(step) is not Got
             or type(name) is not str
             or name != step.name
-            or type(initializer) is not step.kind
+            or type(initializer) is not step.initializer_type
             or dtype is not step.dtype
             or trainable is not step.trainable
-            or size_of(shape) != step.shape
+            or plain_shape(shape) != step.shape
             or (regularizer is not None and not callable(regularizer))
-            or (collections is not step.collections and names_of(collections) != step.collections)
+            or (collections is not step.collections and plain_collections(collections) != step.collections)
             or partitioner is not None
             or custom_getter is not None
             or (constraint is not None and not callable(constraint))
@@ -303,20 +311,24 @@ class Reading(_Front):
             more = partitioner, custom_getter, constraint, without_effect
             return self.off().get_variable(name, shape, dtype, initializer, regularizer, trainable, collections, *more)
         self._step = step.next
-        self._gets.append((initializer, regularizer, constraint))
+        self._brought.append((initializer, regularizer, constraint, user_instruction() if step.is_new else None))
         return self._leaves[step.leaf]
 
-    def lift(self, lifted: Lifted, place: tuple[str, int] | None = None) -> tuple[Any, ...]:
+    def lift(self, lifted: Lifted) -> tuple[Any, ...]:
         step = self._step
         if type(step) is not LiftedThere or step.lifted is not lifted:
-            return self.off().lift(lifted, place)
+            return self.off().lift(lifted)
         self._step = step.next
+        self._brought.append((None, None, None, user_instruction()))
         return tuple([self._leaves[leaf] for leaf in step.leaves])
 
     def next_key(self, name: str) -> Any:
         if self.is_aside:
             return self.off().next_key(name)
         return self._store.keys.next(self._open[-1][1]._made_with.name if self._open else "", name)
+
+    def is_open(self, request: Any) -> bool:
+        return any(opened is request for opened, _, _ in self._open)
 
 
 class Declaring(Reading):
@@ -328,7 +340,7 @@ class Declaring(Reading):
       key: a key of the kind that initializers are called with.
     """
 
-    __slots__ = ("_alike", "_key", "_places", "_types")
+    __slots__ = ("_alike", "_key", "_types")
 
     def __init__(
         self, store: Store, script: Script, tree: Leaves, alike: Sequence[VariableSpec], key: jax.Array
@@ -337,7 +349,6 @@ class Declaring(Reading):
         self._alike = alike
         self._types = tree.types
         self._key = key
-        self._places: list[tuple[str, int] | None] = []
 
     def get_variable(
         self,
@@ -358,40 +369,42 @@ class Declaring(Reading):
         value = super().get_variable(name, shape, dtype, *more)
         if self.is_aside:
             return value
-        self._places.append(user_location())
-        if step.is_new and initializer is not None:
-            try:
-                _rng.check_draw(initializer, step.shape, self._types[step.leaf].dtype, self._key)
-            except Exception:
-                self._step = step  # not one of the calls made so far: the rules say what is wrong with it
-                return self.off().get_variable(name, shape, dtype, *more)
+        if not step.is_new:
+            self._brought[-1] = initializer, regularizer, constraint, user_instruction()
+        elif initializer is not None and not self._is_good(initializer, step.leaf):
+            # Not one of the calls made so far: the rules say what is wrong with it.
+            self._step = step
+            self._brought.pop()
+            return self.off().get_variable(name, shape, dtype, *more)
         return value
 
-    def _set_place(self, variable: Variable, step: Got, number: int) -> None:
-        if step.is_new:
-            variable.created_at = self._places[number]
-        else:
-            variable.used_at[-1] = self._places[number]
+    def _is_good(self, initializer: Any, leaf: int) -> bool:
+        """Whether the initializer is known to give what is asked. One that may be asked once only is for the rules."""
+        type_ = self._types[leaf]
+        try:
+            return _rng.check_by_value(initializer, type_.shape, type_.dtype, self._key)
+        except Exception:
+            return False
 
     def specs(self) -> list[VariableSpec]:
         """All declarations in order, at the end of the run."""
         if self.is_aside:
             return self._store.specs()
         reads: dict[int, list[str]] = {}
-        made: list[tuple[VariableSpec, tuple[Any, Any, Any], str, list[str]]] = []
-        alike, gets, places = iter(self._alike), iter(self._gets), iter(self._places)
+        made: list[tuple[VariableSpec, _Call, list[str]]] = []
+        alike, brought = iter(self._alike), iter(self._brought)
         for step in steps_from(self._first, self._step):
             if type(step) is Got:
-                functions, place = next(gets), format_location(next(places))
+                call = next(brought)
                 if step.is_new:
-                    made.append((next(alike), functions, place, reads.setdefault(step.leaf, [])))
+                    made.append((next(alike), call, reads.setdefault(step.leaf, [])))
                 else:
-                    reads[step.leaf].append(place)
-        return [_declared_again(spec, *functions, place, used) for spec, functions, place, used in made]
+                    reads[step.leaf].append(format_location(location_of(call[-1])))
+        return [_declared_again(spec, *call, used) for spec, call, used in made]
 
 
 def _declared_again(
-    spec: VariableSpec, initializer: Any, regularizer: Any, constraint: Any, created_at: str, used_at: list[str]
+    spec: VariableSpec, initializer: Any, regularizer: Any, constraint: Any, place: Any, used_at: list[str]
 ) -> VariableSpec:
     # Not dataclasses.replace, which takes as long as all that a reading does besides.
     return VariableSpec(
@@ -405,6 +418,6 @@ def _declared_again(
         regularizer,
         constraint,
         None,
-        created_at,
+        format_location(location_of(place)),
         tuple(used_at),
     )

@@ -106,16 +106,28 @@ def check_draw(initializer: Callable[..., Any], shape: tuple[int, ...], dtype: A
     Raises:
       InitializerError: for a wrong result, and for an initializer that closes over values of a trace.
     """
+    if not check_by_value(initializer, shape, dtype, key):
+        _check_abstractly(initializer, shape, dtype, _abstract(key))
+
+
+def check_by_value(initializer: Callable[..., Any], shape: tuple[int, ...], dtype: Any, key: jax.Array) -> bool:
+    """`check_draw` for an initializer that is known to do the same each time it is called; False, unasked, for others.
+
+    Raises:
+      InitializerError: as `check_draw`.
+    """
     check = getattr(initializer, "check", None)
     if check is not None and type(initializer).__module__ == "jscope.initializers":
         check(shape, dtype)
-        return
-    abstract = jax.ShapeDtypeStruct(key.shape, key.dtype)
+        return True
     by_value = _ByValue.of(initializer)
-    if by_value is None:
-        _check_abstractly(initializer, shape, dtype, abstract)
-    else:
-        _check_once(by_value, shape, dtype, abstract, jax.config.read("jax_enable_x64"))
+    if by_value is not None:
+        _check_once(by_value, shape, dtype, _abstract(key), jax.config.read("jax_enable_x64"))
+    return by_value is not None
+
+
+def _abstract(key: jax.Array) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(key.shape, key.dtype)
 
 
 @functools.lru_cache(maxsize=1 << 12)

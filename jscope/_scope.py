@@ -12,7 +12,7 @@ from typing import Any
 
 import jax
 
-from ._ambient import current, current_again, is_running
+from ._ambient import current, current_again, is_open_here, is_running
 from ._declare import GLOBAL_VARIABLES, LOCAL_VARIABLES, TRAINABLE_VARIABLES
 from ._errors import BadArgumentError, BadTypeError, user_line
 from ._listings import collection
@@ -180,13 +180,13 @@ class variable_scope:  # noqa: N801 (TF1's name)
     """
 
     __slots__ = (
+        "_auxiliary_name_scope",
+        "_default_name",
         "_entered_in",
-        "auxiliary_name_scope",
-        "default_name",
-        "in_short",
-        "name_or_scope",
-        "overrides",
-        "reuse",
+        "_in_short",
+        "_name_or_scope",
+        "_overrides",
+        "_reuse",
     )
 
     def __init__(
@@ -228,10 +228,10 @@ class variable_scope:  # noqa: N801 (TF1's name)
                 where=user_line(),
                 fix="give True or False",
             )
-        self.name_or_scope = name_or_scope
-        self.default_name = default_name
-        self.reuse = reuse
-        self.auxiliary_name_scope = auxiliary_name_scope
+        self._name_or_scope = name_or_scope
+        self._default_name = default_name
+        self._reuse = reuse
+        self._auxiliary_name_scope = auxiliary_name_scope
         self._entered_in: FrameType | None = None
         if (
             initializer is None
@@ -241,29 +241,30 @@ class variable_scope:  # noqa: N801 (TF1's name)
             and partitioner is None
             and constraint is None
         ):
-            self.overrides = _NONE
+            self._overrides = _NONE
             name = default_name if name_or_scope is None else name_or_scope
             if type(name) is str:
-                self.in_short = name, name_or_scope is None, reuse, auxiliary_name_scope
+                self._in_short = name, name_or_scope is None, reuse, auxiliary_name_scope
                 return
         else:
             given = {"initializer": initializer, "regularizer": regularizer, "dtype": dtype}
             given |= {"custom_getter": custom_getter, "partitioner": partitioner, "constraint": constraint}
-            self.overrides = {field: value for field, value in given.items() if value is not None}
-        self.in_short = None
+            self._overrides = {field: value for field, value in given.items() if value is not None}
+        self._in_short = None
 
     def __enter__(self) -> VariableScope:
         # JAX makes a trace by calling a function, and so does Python with a context. What is entered and left in one
         # call of a function is left where it was entered, then, unless that call can be suspended and go on elsewhere.
         caller = sys._getframe(1)
+        scope = current("variable_scope").enter(self)
         self._entered_in = None if caller.f_code.co_flags & _SUSPENDS else caller
-        return current("variable_scope").enter(self)  # type: ignore[return-value]  # the stack makes VariableScopes
+        return scope  # type: ignore[return-value]  # the stack makes VariableScopes
 
     def __exit__(self, exception: type[BaseException] | None, value: Any = None, traceback: Any = None) -> None:
         is_left_there, self._entered_in = self._entered_in is sys._getframe(1), None
         if is_left_there:
             current_again("leaving a variable_scope").leave(self)
-        elif exception is not GeneratorExit or (is_running() and current("a scope").scopes.is_open(self)):
+        elif exception is not GeneratorExit or is_open_here(self):
             current("leaving a variable_scope").leave(self)
         # Else a generator is closed after its program has ended: there is nothing to put back.
 
@@ -302,7 +303,7 @@ class name_scope:  # noqa: N801
         return current("name_scope").scopes.enter_op_scope(self, self._name)
 
     def __exit__(self, exception: type[BaseException] | None, *_: Any) -> None:
-        if exception is GeneratorExit and not (is_running() and current("a scope").scopes.is_open(self)):
+        if exception is GeneratorExit and not is_open_here(self):
             return
         current("leaving a name_scope").scopes.leave_op_scope(self)
 

@@ -58,17 +58,17 @@ class ScopeRequest(Protocol):
     """What `variable_scope(...)` was called with. Its identity stands for "the same instance entered again".
 
     Attributes:
-      overrides: the defaults given, by field of `ScopeState`.
-      in_short: the name, whether it is a default name, `reuse` and `auxiliary_name_scope`, where that is all there is;
+      _overrides: the defaults given, by field of `ScopeState`.
+      _in_short: the name, whether it is a default name, `reuse` and `auxiliary_name_scope`, where that is all there is;
         else None. Set to None as well by what answers the request from it, so that it does so once.
     """
 
-    name_or_scope: Any
-    default_name: Any
-    reuse: Reuse | None
-    overrides: dict[str, Any]
-    auxiliary_name_scope: bool
-    in_short: tuple[str, bool, Reuse | None, bool] | None
+    _name_or_scope: Any
+    _default_name: Any
+    _reuse: Reuse | None
+    _overrides: dict[str, Any]
+    _auxiliary_name_scope: bool
+    _in_short: tuple[str, bool, Reuse | None, bool] | None
 
 
 class _OpEntry:
@@ -301,7 +301,7 @@ class ScopeStack:
 
     def _prepare(self, request: ScopeRequest, before: str) -> _Entry:
         """What a request means that is entered for the first time; opens its op scope."""
-        target, reuse = request.name_or_scope, request.reuse or False
+        target, reuse = request._name_or_scope, request._reuse or False
         if target is not None and not isinstance(target, str | ScopeHandle):
             raise BadTypeError(
                 f"variable_scope takes a string or a scope object, not {target!r}.",
@@ -312,7 +312,7 @@ class ScopeStack:
             )
         if target is None and reuse:
             raise BadArgumentError(
-                f"reuse={reuse} can't be used with a default name ({request.default_name!r}): which scope is meant?",
+                f"reuse={reuse} can't be used with a default name ({request._default_name!r}): which scope is meant?",
                 kind="reuse_default_name",
                 scope=self.state.name,
                 where=user_line(),
@@ -321,12 +321,12 @@ class ScopeStack:
         if isinstance(target, ScopeHandle):
             state = self.state_of(target)
             last = state.name.rpartition("/")[2]
-            op_scope_name = (last or None) if request.auxiliary_name_scope else self._op_scope_in_force()
+            op_scope_name = (last or None) if request._auxiliary_name_scope else self._op_scope_in_force()
             if op_scope_name is not None:
                 self._open_op_scope(op_scope_name)
             return _Entry(before, op_scope_name, self._copy(state, request), state.original_name_scope, reuse)
-        name = request.default_name if target is None else target
-        if request.auxiliary_name_scope:
+        name = request._default_name if target is None else target
+        if request._auxiliary_name_scope:
             op_scope_name = name if target is None or target else None
         else:
             op_scope_name = self._op_scope_in_force()
@@ -359,16 +359,16 @@ class ScopeStack:
             None,
             original_name_scope,
         )
-        return self._overridden(state, request) if request.overrides else state
+        return self._overridden(state, request) if request._overrides else state
 
     def _copy(self, state: ScopeState, request: ScopeRequest) -> ScopeHandle:
         """A new scope object after a captured one, with what the request overrides."""
-        state = state._replace(reuse=request.reuse or state.reuse, constraint=None)
+        state = state._replace(reuse=request._reuse or state.reuse, constraint=None)
         return self.new_handle(self._overridden(state, request))
 
     @staticmethod
     def _overridden(state: ScopeState, request: ScopeRequest) -> ScopeState:
-        overrides = request.overrides
+        overrides = request._overrides
         if "custom_getter" in overrides:
             getter = compose_getters(overrides["custom_getter"], state.custom_getter)
             overrides = {**overrides, "custom_getter": getter}

@@ -1,7 +1,7 @@
 """A script: the calls of one run of a program, and the answers that scope rules gave to them. Floor 2.
 
-It holds names, shapes, dtypes and places in the tree, and what `lift` keeps anyway; nothing that a run computes. How
-scripts are made and followed is in `_replay`.
+It holds names, shapes, dtypes and places in the tree, and what `lift` keeps anyway; nothing that a run computes, and no
+lines of the program. How scripts are made and followed is in `_replay`.
 """
 
 from __future__ import annotations
@@ -76,10 +76,9 @@ class Got(Step):
 
     Attributes:
       name, shape, dtype, trainable, collections: what was asked.
-      kind: the type of the initializer.
+      initializer_type: the type of the initializer.
       leaf: the place of the value in the tree.
       is_new: whether this made the variable.
-      place: (file, line) of the call, if this made the variable.
     """
 
     name: str
@@ -87,10 +86,9 @@ class Got(Step):
     dtype: Any
     trainable: bool | None
     collections: tuple[str, ...] | None
-    kind: type
+    initializer_type: type
     leaf: int
     is_new: bool
-    place: tuple[str, int] | None
 
 
 @dataclasses.dataclass(slots=True, eq=False)
@@ -100,12 +98,10 @@ class LiftedThere(Step):
     Attributes:
       lifted: what was lifted.
       leaves: the places of the values in the tree.
-      place: (file, line) of the call.
     """
 
     lifted: Lifted
     leaves: tuple[int, ...]
-    place: tuple[str, int] | None
 
 
 END = Step()  # of the run
@@ -139,9 +135,9 @@ class Script:
         self._dtypes = [type_.dtype for type_ in tree.types]
 
     def alike(self, specs: list[VariableSpec]) -> list[VariableSpec]:
-        """Of a run's declarations what each run that follows it declares alike; functions it may give are its own."""
-        kinds = [step.kind for step in steps_from(self.first) if type(step) is Got and step.is_new]
-        defaults = [spec.initializer if kind is type(None) else None for kind, spec in zip(kinds, specs, strict=True)]
+        """The specs of the run, without the functions that each run brings along; default initializers stay."""
+        given = [step.initializer_type for step in steps_from(self.first) if type(step) is Got and step.is_new]
+        defaults = [spec.initializer if type_ is type(None) else None for type_, spec in zip(given, specs, strict=True)]
         return [
             dataclasses.replace(spec, initializer=initializer, regularizer=None, constraint=None)
             for spec, initializer in zip(specs, defaults, strict=True)
@@ -175,7 +171,7 @@ class _Odd:
 ODD: Any = _Odd()
 
 
-def size_of(shape: Any) -> tuple[int, ...] | None:
+def plain_shape(shape: Any) -> tuple[int, ...] | None:
     """A shape that says all its dimensions, as the rules read it, or None; `ODD` for any other."""
     if type(shape) is not list and type(shape) is not tuple:
         return None if shape is None else ODD
@@ -185,7 +181,7 @@ def size_of(shape: Any) -> tuple[int, ...] | None:
         return ODD
 
 
-def names_of(collections: Any) -> tuple[str, ...] | None:
+def plain_collections(collections: Any) -> tuple[str, ...] | None:
     """Collections, where they are a list of names, or None; `ODD` for any others."""
     if type(collections) is not list and type(collections) is not tuple:
         return None if collections is None else ODD

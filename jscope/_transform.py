@@ -43,12 +43,14 @@ class _Known(NamedTuple):
 
     def after(self, front: Recording | Declaring | None, declared: list[VariableSpec]) -> _Known:
         """What is known after one more run; nothing of the run itself, since no trace may be kept."""
-        script = front.script() if isinstance(front, Recording) else None
-        if script is not None:
-            return _Known(self.types, script, script.alike(declared))
-        if front is not None and not front.is_aside:
+        if isinstance(front, Declaring) and not front.is_aside:
             return self
+        if isinstance(front, Recording):
+            script = front.script()
+            if script is not None:
+                return _Known(self.types, script, script.alike(declared))
         types = {spec.name: jax.ShapeDtypeStruct(spec.shape, spec.dtype) for spec in declared}
+        # The first run leaves types alone: placeholders for a script are made of them.
         return _Known(types, None if self is _NOTHING_KNOWN else NEVER)
 
 
@@ -233,22 +235,26 @@ class Transformed:
         carried = Carried(_ENTRY, self._assigned_inside(source, rng, arguments) if can_assign else frozenset())
         carried.start_all(source.start)
         store = Store(source, new_scopes(shown=True), rng=rng, can_assign=can_assign, carried=carried)
+
+        def result(out: Any) -> tuple[Any, dict[str, Any]]:
+            return out, store.assigned()
+
         kind = arguments.kind(plain=True)
         if kind is None or carried.names or not source.is_of_arrays:
-            return self._call(store, arguments, lambda out: (out, store.assigned()))
-        kind = kind, tree._layout
+            return self._call(store, arguments, result)
+        kind = kind, tree._layout  # with the names of the tree, so that leaves of a script are looked up by their place
         script = self._scripts.get(kind)
         front: Reading | Recording | None = None
-        if script is None:
+        if script is None and not self._scripts.is_full:
             front = Recording(store, source)
-        elif script.fits(source):
+        elif script is not None and script.fits(source):
             front = Reading(store, script, source)
-        result = self._call(store, arguments, lambda out: (out, store.assigned()), front=front)
+        returned = self._call(store, arguments, result, front=front)
         if isinstance(front, Recording):
             self._scripts.keep(kind, front.script() or NEVER)
         elif front is not None and front.is_aside:
             self._scripts.keep(kind, NEVER)
-        return result
+        return returned
 
     def _call(
         self,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import collections
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -76,3 +78,25 @@ def test_what_is_known_by_kind_does_not_grow_without_bounds():
     assert len(known) < 100
     assert known.keep(None, "not kept") == "not kept"
     assert None not in known
+
+
+def test_what_is_known_already_drives_nothing_out():
+    known = ByKind()
+    while not known.is_full:
+        known.keep(kind(len(known)), len(known))
+    full = dict(known)
+    assert known.keep(kind(0), "again") == "again"
+    assert dict(known) == full | {kind(0): "again"}
+
+
+def test_static_parts_of_arguments_count_where_they_last():
+    """What stands in the structure of arguments is kept with it."""
+    pair = collections.namedtuple("pair", ["a", "b"])
+    assert kind({"a": 1}, pair(1, 2)) is None  # a class that was made here
+    assert kind(collections.OrderedDict(a=1), {"b": 2}, [None, (3,)]) is not None
+    partial = jax.tree_util.Partial
+    assert kind(partial(jnp.tanh, 1)) is not None
+    assert kind(partial(jnp.tanh, 1)) != kind(partial(jnp.cos, 1))
+    assert kind(partial(lambda x: x)) is None
+    assert kind({"in": [partial(lambda x: x)]}) is None
+    assert kind(partial(lambda x: x), plain=False) is not None

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
+import inspect
 import threading
 import weakref
 
@@ -15,7 +17,10 @@ from hypothesis import strategies as st
 from replay_programs import ZEROS, BoomError, Runs, X, inner, inserted, names_shown, programs, shared, tree_for, written
 
 import jscope as js
+from jscope._ambient import Frame, Hint
 from jscope._script import NEVER, Script
+from jscope._sources import Given
+from jscope._store import Store
 
 few = settings(max_examples=25, deadline=None)
 
@@ -448,6 +453,136 @@ def test_an_instance_that_is_kept_between_runs():
     for _ in range(4):
         assert set(net.specs()) == set(tree.names)
         assert net.apply(tree) == (0, 1)
+
+
+def test_lines_are_those_of_the_run():
+    """Which line a call comes from is in no script."""
+
+    def program(above, lists):
+        if above():
+            js.get_variable("a", [2])
+            js.lift(inner)
+        else:
+            js.get_variable("a", [2])
+            js.lift(inner)
+        return [spec.created_at for spec in js.global_variables()] if lists() else None
+
+    inner = js.transform(lambda: js.get_variable("w", [2]))
+    above, lists = True, False
+    net = js.transform(lambda: program(lambda: above, lambda: lists))
+    tree, first_line = {"a": X, "w": X}, inspect.getsourcelines(program)[1]
+    net.apply(tree)
+    assert follows(net)
+    above, lists = False, True
+    lines = [int(place.rpartition(":")[2]) - first_line for place in net.apply(tree)]
+    assert lines == [5, 6]
+
+
+def test_an_instance_whose_entry_fails_keeps_nothing():
+    class Kept:
+        pass
+
+    scope = js.variable_scope("a")
+
+    def enter():
+        kept = Kept()
+        with contextlib.suppress(js.OutsideProgramError):
+            scope.__enter__()
+        return weakref.ref(kept)
+
+    alive = enter()
+    gc.collect()
+    assert alive() is None
+
+
+def test_generators_of_an_earlier_run_end_no_reading():
+    """Python closes what nobody holds any more at any moment, also in the middle of another run."""
+
+    def suspended():
+        with js.variable_scope("open"), js.name_scope("shown"):
+            yield
+
+    def abandons():
+        cycle = [suspended()]
+        next(cycle[0])
+        cycle.append(cycle)
+
+    def program():
+        gc.collect()
+        return js.get_variable("a", [2])
+
+    net, tree = js.transform(program), {"a": X}
+    net.apply(tree)
+    gc.collect()
+    gc.disable()
+    try:
+        js.transform(abandons).apply({})
+        net.apply(tree)
+    finally:
+        gc.enable()
+    assert follows(net)
+
+
+def test_arguments_that_hold_functions_are_in_no_script():
+    """What a `Partial` holds is part of the structure of arguments, and may be a tracer."""
+    net = js.transform(lambda function: function(js.get_variable("a", [2])).sum())
+
+    def run(x):
+        return net.apply({"a": X}, jax.tree_util.Partial(lambda y: y * x))
+
+    with jax.checking_leaks():
+        assert float(jax.jit(run)(2.0)) == 4
+        assert float(jax.grad(run)(2.0)) == 2
+    assert not scripts(net)
+
+
+def test_classes_made_by_the_program_are_in_no_script():
+    def program(x):
+        scale = x.sum()
+        made = type("Scaled", (), {"__call__": lambda self, key, shape, dtype: jnp.full(shape, scale, dtype)})
+        return x * js.get_variable("a", [2], initializer=made())
+
+    net = js.transform(program)
+    with jax.checking_leaks():
+        for _ in range(3):
+            jax.make_jaxpr(net.apply)({"a": X}, X)
+    assert scripts(net) == [NEVER]
+
+
+def test_flags_that_may_change_are_in_no_script():
+    flags = [1]
+    net = js.transform(lambda: (js.get_variable("a", [2], trainable=flags), len(js.trainable_variables()))[1])
+    plain = js.transform(lambda: js.get_variable("a", [2], trainable=flags))
+    plain.apply({"a": X})
+    assert scripts(plain) == [NEVER]
+    assert net.apply({"a": X}) == 1
+    flags.clear()
+    assert net.apply({"a": X}) == 0
+
+
+def test_ever_new_arguments_are_recorded_so_many_times_only():
+    """Recording takes longer than the rules alone, and pays where a run comes again."""
+    net = js.transform(lambda number: js.get_variable("a", [2]))
+    for number in range(200):
+        net.apply({"a": X}, number)
+    kept = dict(net._scripts)
+    assert len(kept) < 100
+    net.apply({"a": X}, 0)
+    assert net._scripts == kept
+
+
+def test_a_frame_is_closed_although_its_end_raises():
+    class Boom:
+        def settle(self):
+            raise BoomError
+
+    net = js.transform(lambda: js.get_variable("a", [2]))
+    frame = Frame(Store(Given(js.Params({"a": X}))), Hint(), compile("", "", "exec"))
+    with pytest.raises(BoomError), frame:
+        frame.front = Boom()
+    with pytest.raises(js.OutsideProgramError, match="outside any program"):
+        js.get_variable("a", [2])
+    assert net.apply({"a": X}) is X
 
 
 def test_nothing_of_a_run_is_kept():

@@ -167,6 +167,49 @@ def test_an_initializer_that_fails_in_a_later_run(first, then, catches):
     assert caught[:1] == caught[1:]
 
 
+def test_an_initializer_that_calls_jscope_in_a_later_run():
+    """Its variable is there before the one that it is for."""
+
+    def plain(key, shape, dtype):
+        return jnp.zeros(shape, dtype)
+
+    def calling(key, shape, dtype):
+        js.get_variable("other", [2])
+        return jnp.zeros(shape, dtype)
+
+    def program():
+        with js.variable_scope("", reuse=js.AUTO_REUSE):
+            js.get_variable("outer", [2], initializer=initializer)
+            if initializer is plain:
+                js.get_variable("other", [2])
+
+    net, initializer = js.transform(program), plain
+    for _ in range(3):
+        assert list(net.specs()) == ["outer", "other"]
+    initializer = calling
+    assert list(net.specs()) == ["other", "outer"]
+
+
+class Flaky:
+    calls, fails = 0, False
+
+    def __call__(self, key, shape, dtype):
+        self.calls += 1
+        if self.fails and self.calls == 1:
+            raise ValueError("the first time")
+        return jnp.zeros(shape, dtype)
+
+
+def test_an_initializer_that_fails_once(monkeypatch):
+    """A failure counts, whether or not the same call would go well a second time."""
+    net = js.transform(lambda: js.get_variable("a", [2], initializer=Flaky()))
+    for _ in range(3):
+        net.specs()
+    monkeypatch.setattr(Flaky, "fails", True)
+    with pytest.raises(ValueError, match="the first time"):
+        net.specs()
+
+
 @pytest.mark.parametrize("holds", [False, True])
 def test_declarations_keep_nothing_of_a_run(holds):
     """Scripts hold neither tracers nor the functions that a run gives, nor classes, which may hold tracers too."""
@@ -176,14 +219,14 @@ def test_declarations_keep_nothing_of_a_run(holds):
         held = kept.pop()
 
         def zeros(key, shape, dtype):
-            return jnp.zeros(shape, dtype) if held is not None else None
+            return jnp.zeros(shape, dtype)
 
         class Holding:
             def __call__(self, key, shape, dtype):
-                return zeros(key, shape, dtype)
+                return jnp.zeros(shape, dtype) if held is not None else None
 
         functions = [zeros, lambda v: jnp.sum(v * held), Holding()]
-        alive.extend(map(weakref.ref, (*functions, held)))
+        alive.extend(map(weakref.ref, (*functions[1:], held)))
         js.get_variable("a", [2], initializer=functions[2 if holds else 0], regularizer=functions[1])
 
     def declared(x):

@@ -21,8 +21,8 @@ class Request:
     """What `variable_scope` is to the stack."""
 
     def __init__(self, name=None, default=None, reuse=None, aux=True, **overrides):
-        self.name_or_scope, self.default_name, self.reuse = name, default, reuse
-        self.auxiliary_name_scope, self.overrides = aux, overrides
+        self._name_or_scope, self._default_name, self._reuse = name, default, reuse
+        self._auxiliary_name_scope, self._overrides = aux, overrides
 
 
 def test_a_stack_enters_and_leaves():
