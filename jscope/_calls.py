@@ -204,8 +204,8 @@ def variable(
     return current("variable").variable(initial_value, name, trainable, dtype, collections)
 
 
-def _variables(collection: str, scope: str | None) -> list[VariableSpec]:
-    return _listings.collection(current(collection), collection, scope)
+def _variables(call: str, collection: str, scope: str | None) -> list[VariableSpec]:
+    return _listings.collection(current(call), collection, scope)
 
 
 def global_variables(scope: str | None = None) -> list[VariableSpec]:
@@ -221,7 +221,7 @@ def global_variables(scope: str | None = None) -> list[VariableSpec]:
       >>> _ = js.transform(program).specs()
       ['b', 'a'] ['b']
     """
-    return _variables(GLOBAL_VARIABLES, scope)
+    return _variables("global_variables", GLOBAL_VARIABLES, scope)
 
 
 def trainable_variables(scope: str | None = None) -> list[VariableSpec]:
@@ -237,7 +237,7 @@ def trainable_variables(scope: str | None = None) -> list[VariableSpec]:
       >>> _ = js.transform(program).specs()
       ['a/w']
     """
-    return _variables(TRAINABLE_VARIABLES, scope)
+    return _variables("trainable_variables", TRAINABLE_VARIABLES, scope)
 
 
 def local_variables(scope: str | None = None) -> list[VariableSpec]:
@@ -253,7 +253,7 @@ def local_variables(scope: str | None = None) -> list[VariableSpec]:
       >>> _ = js.transform(program).specs()
       ['seen']
     """
-    return _variables(LOCAL_VARIABLES, scope)
+    return _variables("local_variables", LOCAL_VARIABLES, scope)
 
 
 def get_collection(key: str, scope: str | None = None) -> list[Any]:

@@ -13,11 +13,13 @@ import numpy as np
 from ._compat import is_differentiated
 from ._errors import (
     BadArgumentError,
+    BadInitialValueTypeError,
     BadTypeError,
     DtypeMismatchError,
     InitializerError,
     ShapeMismatchError,
     TransformError,
+    parameters_for,
     user_line,
 )
 from ._names import OpNames
@@ -149,7 +151,17 @@ def partition_of(partitioner: Any, key: Any, shape: PartialShape | None, dtype: 
         raise BadArgumentError(
             f"The partitioner of '{key}' is not callable: {partitioner!r}.", **asked("bad_partition"), fix=fix
         )
-    partition = partitioner(shape=shape, dtype=dtype)
+    try:
+        partition = partitioner(shape=shape, dtype=dtype)
+    except TypeError as error:
+        parameters, takes_them = parameters_for(partitioner, shape=shape, dtype=dtype)
+        if takes_them:
+            raise
+        raise BadArgumentError(
+            f"The partitioner of '{key}' takes ({', '.join(parameters)}), not (shape, dtype); it is called by keyword.",
+            **asked("bad_partition"),
+            fix=fix,
+        ) from error
     if partition is not None and not isinstance(partition, jax.sharding.PartitionSpec):
         raise BadArgumentError(
             f"The partitioner of '{key}' gave {partition!r}. jscope does not cut variables into TF1's counted parts.",
@@ -157,6 +169,26 @@ def partition_of(partitioner: Any, key: Any, shape: PartialShape | None, dtype: 
             fix=fix,
         )
     return partition
+
+
+def checked_name(name: Any, scope: str) -> str:
+    """The name of a `variable`, by default TF1's.
+
+    Raises:
+      BadTypeError: for what is no string.
+    """
+    if name is None:
+        return "Variable"
+    if isinstance(name, str):
+        return name
+    raise BadTypeError(
+        f"A variable's name is a string, not {name!r}.",
+        kind="bad_name_type",
+        scope=scope,
+        where=user_line(),
+        # In TF1 that is the second argument.
+        fix=f"give it by keyword: trainable={name!r}" if isinstance(name, bool) else "give a string",
+    )
 
 
 def odd_key(name: Any, scope: str) -> Any:
@@ -237,10 +269,24 @@ def assignable(variable: Variable, value: Any, asked: dict[str, Any]) -> jax.Arr
 
     Raises:
       ShapeMismatchError, DtypeMismatchError: for one that does not fit.
+      BadTypeError: for what is no array.
     """
     if isinstance(value, bool | int | float):
         value = converted(np.asarray(value), variable.dtype, value)
-    value = jnp.asarray(value, getattr(value, "dtype", None))  # a variable is never weakly typed
+    elif not isinstance(value, jax.Array):
+        try:
+            value = as_initial_value(value)
+        except BadInitialValueTypeError:
+            if isinstance(value, np.ndarray | np.generic | list | tuple):
+                raise
+            raise BadTypeError(
+                f"'{variable.name}' is assigned {value!r:.80}, which is no array.",
+                kind="not_an_array",
+                **asked,
+                exists=variable.origin(),
+                fix="assign an array of the variable's shape and dtype, or a number",
+            ) from None
+    value = jnp.asarray(value, value.dtype)  # a variable is never weakly typed
     if value.shape != variable.shape:
         raise ShapeMismatchError(
             f"'{variable.name}' of shape {variable.shape} is assigned a value of shape {value.shape}.",

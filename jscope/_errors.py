@@ -14,6 +14,7 @@ working.
 
 from __future__ import annotations
 
+import inspect
 import sys
 import warnings
 from collections.abc import Callable, Iterable
@@ -220,6 +221,19 @@ class _IsTheUsers(dict[str, bool]):
 
 
 _is_the_users = _IsTheUsers()
+
+
+def parameters_for(function: Callable[..., Any], *args: Any, **kwargs: Any) -> tuple[list[str], bool]:
+    """(names of the parameters, whether they take such a call); `([], True)` where that can't be told."""
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        return [], True
+    try:
+        signature.bind(*args, **kwargs)
+    except TypeError:
+        return list(signature.parameters), False
+    return list(signature.parameters), True
 
 
 def user_line() -> str:

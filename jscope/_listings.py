@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import Any
 
 import jax
 
 from ._declare import REGULARIZATION_LOSSES
-from ._errors import TransformError, user_line
+from ._errors import BadTypeError, TransformError, user_line
 from ._names import matcher
 from ._specs import VariableSpec
 from ._store import Store
@@ -20,7 +21,16 @@ def add_to_collection(store: Store, key: str, value: Any) -> None:
 
     Raises:
       TransformError: for another value of an inner trace.
+      BadTypeError: for a collection that can't be looked up.
     """
+    if not isinstance(key, Hashable):
+        raise BadTypeError(
+            f"A collection's name is a string, not {key!r}.",
+            kind="bad_name_type",
+            scope=store.scopes.state.name,
+            where=user_line(),
+            fix="give a string; for several collections call it for each",
+        )
     if isinstance(value, VariableSpec) or store.registry.knows(value):
         value = store.find(value, "add_to_collection")
     elif store.level and any(map(is_traced, jax.tree.leaves(value))):

@@ -24,12 +24,18 @@ def split(name: str) -> list[str]:
 
 
 def near(name: str, names: Iterable[str], count: int = 3) -> list[str]:
-    """Up to `count` of `names` that look like `name`, best first; letter case does not count."""
+    """Up to `count` of `names` that look like `name`, best first; letter case does not count.
+
+    First those that have a scope more or less at their beginning.
+    """
     by_folded: dict[str, str] = {}
     for candidate in names:
         by_folded.setdefault(candidate.casefold(), candidate)
-    matches = difflib.get_close_matches(name.casefold(), by_folded, n=count, cutoff=0.6)
-    return [by_folded[match] for match in matches]
+    folded = name.casefold()
+    moved = [other for other in by_folded if other.endswith("/" + folded) or folded.endswith("/" + other)]
+    moved.sort(key=lambda other: abs(len(other) - len(folded)))
+    alike = difflib.get_close_matches(folded, by_folded, n=count, cutoff=0.6)
+    return [by_folded[other] for other in dict.fromkeys((*moved[:count], *alike))][:count]
 
 
 def matcher(pattern: str) -> re.Pattern[str]:

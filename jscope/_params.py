@@ -181,6 +181,8 @@ class Params(Mapping[str, Any]):
         if unknown:
             what = f"replace: the tree has no variable {', '.join(map(repr, unknown))}."
             fix = "give full names out of `params.names`; use `params | {...}` to add variables"
+            if unknown[0] in self:
+                fix = f"{unknown[0]!r} is a scope: give its variables by their full names, or use params | {{...}}"
             raise self._unknown(what, str(unknown[0]), fix)
         for name, leaf in changes.items():
             leaves[index[name]] = leaf

@@ -109,7 +109,9 @@ class Registry:
                 scope=scope,
                 where=user_line(),
                 near=near(name, self.by_name),
-                fix="give the full name of a variable that get_variable has returned before",
+                fix="give the variable's name without ':0', which TF1 adds to name its value"
+                if name.endswith(":0")
+                else "give the full name of a variable that get_variable has returned before",
             )
         known = self._known(reference)
         if known is None:

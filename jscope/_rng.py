@@ -13,7 +13,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ._errors import InitializerError, MissingRngError, user_line
+from ._errors import (
+    BadInitialValueTypeError,
+    BadTypeError,
+    InitializerError,
+    MissingRngError,
+    parameters_for,
+    user_line,
+)
 from ._values import is_traced
 
 
@@ -37,6 +44,23 @@ def call_key(key: jax.Array, scope: str, name: str, count: int) -> jax.Array:
     return fold_name(key, f"{scope}\0{name}\0{count}")
 
 
+def check_key(key: Any, what: str) -> None:
+    """Raises BadTypeError for what is no random key of JAX, or several of them; `what` says who takes it."""
+    fix = "pass jax.random.key(0)"
+    if not isinstance(key, jax.Array):
+        fault = f"takes a JAX random key, not a {type(key).__name__}"
+    elif not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
+        if key.dtype == jnp.uint32 and key.ndim == 1:  # of the old kind, made by jax.random.PRNGKey
+            return
+        fault = f"takes a JAX random key, not {key.dtype}{list(key.shape)}"
+    elif key.shape:
+        fault = f"takes one JAX random key, not {key.size}"
+        fix = "pass one of them, keys[0]; for all of them use jax.vmap over the keys"
+    else:
+        return
+    raise BadTypeError(f"{what} {fault}.", kind="bad_key", where=user_line(), fix=fix)
+
+
 class CallKeys:
     """The keys of `next_key` in one run.
 
@@ -55,7 +79,16 @@ class CallKeys:
 
         Raises:
           MissingRngError: without a root.
+          BadTypeError: for a name that is no string.
         """
+        if not isinstance(name, str):
+            raise BadTypeError(
+                f"next_key takes the name of a stream, a string, not {name!r}.",
+                kind="bad_name_type",
+                scope=scope,
+                where=user_line(),
+                fix="leave it out or give a string; the key that all keys come from goes to the call: rng=key",
+            )
         if self._root is None:
             raise MissingRngError(
                 "next_key is called, but this call was given no rng.",
@@ -86,7 +119,8 @@ def draw(initializer: Callable[..., Any], shape: tuple[int, ...], dtype: Any, ke
     it was at the first call of that very function.
 
     Raises:
-      InitializerError: if the initializer gives another shape or dtype than asked.
+      InitializerError: if the initializer gives nothing, or another shape or dtype than asked.
+      BadInitialValueTypeError: if it gives what is no array.
     """
     return drawer(initializer, shape, dtype)(key, name_words(name))
 
@@ -137,7 +171,7 @@ def _check_once(initializer: _ByValue, shape: tuple[int, ...], dtype: Any, key: 
 
 
 def _check_abstractly(initializer: Callable[..., Any], shape: tuple[int, ...], dtype: Any, key: Any) -> None:
-    traced = jax.make_jaxpr(lambda key: _checked(initializer, initializer(key, shape, dtype), shape, dtype))(key)
+    traced = jax.make_jaxpr(lambda key: _called(initializer, key, shape, dtype))(key)
     if any(map(is_traced, traced.consts)):
         raise InitializerError(
             f"The initializer {describe(initializer)} closes over values that the program computes.",
@@ -163,8 +197,7 @@ def _jitted(initializer: Callable[..., Any]) -> Callable[..., Any]:
         alive = None
 
     def init(key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
-        function = initializer_now()
-        return _checked(function, function(key, shape, dtype), shape, dtype)
+        return _called(initializer_now(), key, shape, dtype)
 
     initializer_now = alive or (lambda kept=initializer: kept)
     made = jax.jit(init, static_argnums=(1, 2))
@@ -185,13 +218,40 @@ def _drawer_by_value(initializer: _ByValue, shape: tuple[int, ...], dtype: Any) 
     # One function for each shape and dtype: static arguments would be compared at each call, which takes longer.
     @jax.jit
     def draw(key: jax.Array, words: jax.Array) -> jax.Array:
-        return _checked(function, function(_fold(key, words), shape, dtype), shape, dtype)
+        return _called(function, _fold(key, words), shape, dtype)
 
     return draw
 
 
-def _checked(initializer: Callable[..., Any], value: Any, shape: tuple[int, ...], dtype: Any) -> jax.Array:
-    value = jnp.asarray(value)
+def _called(initializer: Callable[..., Any], key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
+    """What an initializer gives: an array of that shape and dtype."""
+    try:
+        result = initializer(key, shape, dtype)
+    except Exception as error:
+        parameters, takes_them = parameters_for(initializer, key, shape, dtype)
+        if not takes_them or parameters[:1] == ["shape"]:  # TensorFlow's begin with the shape
+            taken = f"an initializer is called with (key, shape, dtype); this one takes ({', '.join(parameters)})"
+            error.add_note(f"{taken}. Fix: wrap it, initializer=lambda key, shape, dtype: ...")
+        raise
+    if result is None:
+        raise InitializerError(
+            f"The initializer {describe(initializer)} gave None.",
+            kind="init_value",
+            where=user_line(),
+            fix="return an array of the shape and dtype that it is called with",
+        )
+    try:
+        value = jnp.asarray(result)
+    except TypeError:
+        name = describe(initializer)
+        raise BadInitialValueTypeError(
+            f"The initializer {name} gave a {type(result).__name__}, no array.",
+            kind="init_value",
+            where=user_line(),
+            fix=f"call it, since it makes initializers: initializer={name}()"
+            if callable(result)
+            else "return an array",
+        ) from None
     if value.shape != shape or value.dtype != dtype:
         raise InitializerError(
             f"The initializer {describe(initializer)} gave {value.dtype}{list(value.shape)}, "

@@ -24,6 +24,8 @@ class ReuseMode(enum.Enum):
     def __repr__(self) -> str:
         return "AUTO_REUSE"
 
+    __str__ = __repr__
+
 
 AUTO_REUSE = ReuseMode.AUTO_REUSE
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -13,7 +14,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from . import _rng
-from ._errors import BadTypeError, InitializerError, ParamsMismatchError, UnknownNameError, user_line
+from ._errors import (
+    BadArgumentError,
+    BadInitialValueTypeError,
+    BadTypeError,
+    InitializerError,
+    ParamsMismatchError,
+    UnknownNameError,
+    user_line,
+)
 from ._names import near
 from ._params import Params
 from ._show import format_bytes, short_type, table
@@ -81,7 +90,9 @@ class VariableSpec:
 
         Raises:
           InitializerError: if the program itself computes it, or the initializer gives the wrong shape or dtype.
+          BadTypeError: for what is no JAX random key.
         """
+        _rng.check_key(key, "initial_value")
         if isinstance(self.initializer, InitialValue):
             return jnp.array(self.initializer.array, self.dtype, copy=True)
         if isinstance(self.initializer, FromProgram):
@@ -206,19 +217,21 @@ class Specs(Mapping[str, VariableSpec]):
         Raises:
           ParamsMismatchError: if something in `warm_start` is not declared, or has another shape or dtype.
           InitializerError: if the program computes an initial value; `net.init` can.
+          BadTypeError: for what is no JAX random key, and for a `warm_start` that is no tree.
 
         Example:
           >>> specs = js.transform(lambda: js.get_variable("v", [2])).specs()
           >>> specs.init(jax.random.key(0), warm_start={"v": jnp.ones(2)})["v"]
           Array([1., 1.], dtype=float32)
         """
+        _rng.check_key(key, "specs.init")
         return self.init_with(key, {}, warm_start)
 
     def init_with(
         self, key: jax.Array, computed: Mapping[str, jax.Array], warm_start: Mapping[str, Any] | None = None
     ) -> Params:
         """As `init`, with the values that the program computed."""
-        given = Params({} if warm_start is None else warm_start)
+        given = Params() if warm_start is None else params_of(warm_start, "warm_start")
         if warm_start is not None:
             report = self.compare(given)
             faults = report.faults(allow_missing=True)
@@ -257,7 +270,7 @@ class Specs(Mapping[str, VariableSpec]):
           missing     kernel  near: 'kernl'
           unexpected  kernl   near: 'kernel'
         """
-        given = Params(params).flat()
+        given = params_of(params, "compare").flat()
         kept, missing, mismatched = [], [], {}
         for name, spec in self.items():
             if name not in given:
@@ -310,12 +323,26 @@ class Specs(Mapping[str, VariableSpec]):
           >>> program = lambda: js.get_variable("w", [2], regularizer=lambda w: jnp.sum(w**2))
           >>> float(js.transform(program).specs().regularization_loss({"w": jnp.ones(2)}))
           2.0
+
+        Raises:
+          ParamsMismatchError: for names that are not declared.
+          BadArgumentError: for a regularizer that gives no scalar.
         """
         given = self._declared(params).flat()
         total = jnp.float32(0.0)
         for name, spec in self.items():
             loss = spec.regularizer(given[name]) if spec.regularizer is not None and name in given else None
-            total = total if loss is None else total + loss
+            if loss is None:
+                continue
+            if not _is_number(loss):
+                raise BadArgumentError(
+                    f"The regularizer of '{name}' gave {short_type(loss)}, no scalar.",
+                    kind="bad_regularizer",
+                    exists=f"made at {spec.created_at}",
+                    where=user_line(),
+                    fix="let it return one number, as in lambda w: jnp.sum(w**2), or None for no loss",
+                )
+            total += loss
         return total
 
     def constrain(self, params: Mapping[str, Any]) -> Params:
@@ -325,11 +352,26 @@ class Specs(Mapping[str, VariableSpec]):
           >>> program = lambda: js.get_variable("w", [2], constraint=lambda w: jnp.clip(w, 0, 1))
           >>> js.transform(program).specs().constrain({"w": jnp.array([-1.0, 2.0])})["w"]
           Array([0., 1.], dtype=float32)
+
+        Raises:
+          ParamsMismatchError: for names that are not declared.
+          BadArgumentError: for a constraint that gives another shape or dtype than it gets.
         """
 
         def constrained(name: str, value: Any) -> Any:
-            constraint = self._by_name[name].constraint
-            return value if constraint is None else constraint(value)
+            spec = self._by_name[name]
+            if spec.constraint is None:
+                return value
+            result = spec.constraint(value)
+            if mismatch(result, np.shape(value), getattr(value, "dtype", spec.dtype)):
+                raise BadArgumentError(
+                    f"The constraint of '{name}' gave {short_type(result)} for {short_type(value)}.",
+                    kind="bad_constraint",
+                    exists=f"made at {spec.created_at}",
+                    where=user_line(),
+                    fix="let it return an array of the shape and dtype that it is called with",
+                )
+            return result
 
         return self._declared(params).map_with_name(constrained)
 
@@ -364,6 +406,11 @@ def mismatch(leaf: Any, shape: tuple[int, ...], dtype: Any) -> str:
     found_shape, found_dtype = getattr(leaf, "shape", None), getattr(leaf, "dtype", None)
     if isinstance(leaf, np.ndarray | np.generic):
         found_dtype = jax.dtypes.canonicalize_dtype(leaf.dtype)
+        if leaf.dtype.kind in "iu" and found_dtype != leaf.dtype:
+            try:
+                as_initial_value(leaf)
+            except BadInitialValueTypeError as error:
+                return error.what.rstrip(".")
     if found_shape is None or found_dtype is None:
         try:
             leaf = as_initial_value(leaf)
@@ -388,6 +435,10 @@ def mismatch_error(faults: list[str], where: str = "") -> ParamsMismatchError:
     )
 
 
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) or getattr(value, "shape", None) == ()
+
+
 def _count(faults: list[str]) -> str:
     return f"{len(faults)} fault{'s' if len(faults) > 1 else ''}"
 
@@ -396,15 +447,20 @@ def params_of(tree: Any, what: str) -> Params:
     """The `Params` that a user's argument stands for.
 
     Raises:
-      BadTypeError: if it is no mapping.
+      BadTypeError: if it is no mapping, or `Specs`.
     """
-    if isinstance(tree, Mapping):
+    if isinstance(tree, Params):
+        return tree
+    if isinstance(tree, Mapping) and not isinstance(tree, Specs):
         return Params(tree)
+    is_path = isinstance(tree, str | os.PathLike)
     raise BadTypeError(
-        f"{what} takes a tree of parameters first, a Params or a mapping, not a {type(tree).__name__}.",
+        f"{what} takes a tree of parameters: these Specs say what is declared, not its values."
+        if isinstance(tree, Specs)
+        else f"{what} takes a tree of parameters, a Params or a mapping, not a {type(tree).__name__}.",
         kind="not_a_mapping",
         where=user_line(),
-        fix="pass what net.init gave",
+        fix="read it first: jscope.checkpoint.load(path)" if is_path else "pass what net.init or specs.init gave",
     )
 
 

@@ -23,6 +23,7 @@ from ._declare import (
     check_not_differentiated,
     check_shared,
     checked_initializer,
+    checked_name,
     collections_of,
     default_initializer,
     odd_key,
@@ -231,7 +232,9 @@ class Store:
             raise InitializerError(
                 "If the initializer is a constant, the shape is its own and can't be given too.",
                 **self._asked(key, shape, dtype, "const_shape"),
-                fix="leave shape out, or use constant_initializer(value)",
+                fix="there are no initializers by name: give js.zeros_initializer() or another callable"
+                if isinstance(initializer, str)
+                else "leave shape out, or use constant_initializer(value)",
             )
         dtype = as_dtype(dtype)
         wanted = as_shape(shape)
@@ -433,9 +436,9 @@ class Store:
                 where=user_line(),
                 fix="give a number or array",
             )
-        trainable = bool(trainable)
+        trainable, name = bool(trainable), checked_name(name, self.scopes.state.name)
         collections = collections_of(collections, trainable, name, functools.partial(self._asked, name, None, dtype))
-        name = self._fresh(self.scopes.op_names.open(self.scopes.op_scope, "Variable" if name is None else name))
+        name = self._fresh(self.scopes.op_names.open(self.scopes.op_scope, name))
         initializer, shape, found, computed = self._initial(name, initial_value)
         if dtype is not None:
             dtype = as_dtype(dtype)

@@ -17,6 +17,7 @@ from ._compat import needed_only
 from ._errors import BadNameError, BadTypeError, InitializerError, user_line
 from ._params import Params
 from ._replay import Declaring, Reading, Recording
+from ._rng import check_key
 from ._scope import new_scopes
 from ._script import NEVER, Never, Script
 from ._show import some
@@ -25,7 +26,11 @@ from ._specs import Specs, VariableSpec, params_of
 from ._store import Store
 from ._values import FromProgram
 
-_RESERVED = ("rng", "warm_start")
+# Parameters that a program can't have, and what they are for.
+_RESERVED = {
+    "rng": "random keys come from js.next_key() and apply(..., rng=key)",
+    "warm_start": "values to keep are given as init(key, ..., warm_start=tree)",
+}
 
 
 class _Known(NamedTuple):
@@ -155,10 +160,10 @@ class Transformed:
           >>> net.init(jax.random.key(0), jnp.ones((1, 2)), warm_start={"w": jnp.ones((2, 3))})["w"].sum()
           Array(6., dtype=float32)
         """
-        _check_key(key, "init")
+        check_key(key, "init")
         arguments = Arguments(args, kwargs)
         specs, inside = self._declared(key, arguments)
-        kept = Params(warm_start or {}).names
+        kept = frozenset(params_of(warm_start, "warm_start").names if warm_start is not None else ())
         by_program = [
             name for name, spec in specs.items() if isinstance(spec.initializer, FromProgram) and name not in kept
         ]
@@ -229,7 +234,7 @@ class Transformed:
                 return []
 
         if rng is not None:
-            _check_key(rng, "rng=")
+            check_key(rng, "rng=")
         arguments = Arguments(args, kwargs)
         source = Given(tree, all_faults)
         carried = Carried(_ENTRY, self._assigned_inside(source, rng, arguments) if can_assign else frozenset())
@@ -393,13 +398,13 @@ def transform(fn: Callable[..., Any]) -> Transformed:
         parameters = inspect.signature(fn).parameters
     except (TypeError, ValueError):
         parameters = {}
-    for name in _RESERVED:
+    for name, use in _RESERVED.items():
         if name in parameters:
             raise BadNameError(
                 f"Program {getattr(fn, '__name__', fn)} has a parameter called {name!r}, which jscope keeps.",
                 kind="reserved",
                 where=user_line(),
-                fix="rename it; random keys come from js.next_key() and apply(..., rng=key)",
+                fix=f"rename it; {use}",
             )
     return Transformed(fn)
 
@@ -445,7 +450,7 @@ class build(_OpenedByHand):  # noqa: N801 (reads as a statement: `with js.build(
     """
 
     def __init__(self, key: jax.Array) -> None:
-        _check_key(key, "build")
+        check_key(key, "build")
         super().__init__(Store(Drawn(key), new_scopes(shown=True), rng=key), "js.build")
 
     def __enter__(self) -> build:
@@ -480,13 +485,3 @@ class bind(_OpenedByHand):  # noqa: N801
     def __enter__(self) -> bind:
         self._frame.__enter__()
         return self
-
-
-def _check_key(key: Any, what: str) -> None:
-    if not isinstance(key, jax.Array):
-        raise BadTypeError(
-            f"{what} takes a JAX random key, not a {type(key).__name__}.",
-            kind="bad_key",
-            where=user_line(),
-            fix="pass jax.random.key(0)",
-        )

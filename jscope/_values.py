@@ -52,7 +52,7 @@ def as_dtype(dtype: Any) -> Any:
 def _parse_dtype(dtype: Any) -> Any:
     try:
         parsed = jnp.dtype(dtype)
-    except TypeError:
+    except (TypeError, ValueError):
         parsed = None
     # jnp.dtype(None) is float64; strings and objects have no arrays in JAX.
     if dtype is None or parsed is None or (isinstance(parsed, np.dtype) and parsed.kind in "OSUMmT"):
@@ -60,7 +60,8 @@ def _parse_dtype(dtype: Any) -> Any:
             f"{dtype!r} is not a dtype of JAX.",
             kind="bad_dtype",
             where=user_line(),
-            fix='give a dtype such as jnp.float32, np.int32 or "bfloat16"',
+            fix='give a dtype such as jnp.float32, np.int32 or "bfloat16"'
+            + ("; an initializer is given by name: initializer=..." if callable(dtype) else ""),
         )
     _PARSED[dtype] = parsed
     return parsed
@@ -131,7 +132,10 @@ def as_initial_value(value: Any) -> jax.Array | np.ndarray:
         )
     if not isinstance(value, np.ndarray | np.generic):
         return converted(array, _NARROW.get(kind, array.dtype), value)
-    return array.astype(jax.dtypes.canonicalize_dtype(array.dtype), copy=False)
+    narrow = jax.dtypes.canonicalize_dtype(array.dtype)
+    if kind in "iu" and narrow != array.dtype:
+        return converted(array, narrow, value)
+    return array.astype(narrow, copy=False)
 
 
 def converted(array: Any, dtype: Any, value: Any) -> Any:

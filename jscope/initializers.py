@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ._errors import BadArgumentError, BadInitialValueTypeError, InitializerError, user_line
+from ._errors import BadArgumentError, BadInitialValueTypeError, BadTypeError, InitializerError, user_line
 
 __all__ = [
     "constant_initializer",
@@ -62,6 +62,15 @@ class _Random(Initializer):
     """Draws, so only for floating (and complex) dtypes; `seed` is folded into the key."""
 
     seed: int | None
+
+    def __post_init__(self) -> None:
+        if self.seed is not None and not isinstance(self.seed, int | np.integer):
+            raise BadTypeError(
+                f"{type(self).__name__}: a seed is an integer, not {self.seed!r}.",
+                kind="bad_seed",
+                where=user_line(),
+                fix="give such as seed=0, or leave it out",
+            )
 
     def check(self, shape: tuple[int, ...], dtype: Any) -> None:
         if not jnp.issubdtype(dtype, jnp.inexact):
@@ -323,6 +332,7 @@ class variance_scaling_initializer(_Random):  # noqa: N801
     dtype: Any = jnp.float32
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for fine, what, allowed in (
             (self.scale > 0, f"scale={self.scale}", "a positive number"),
             (self.mode in ("fan_in", "fan_out", "fan_avg"), f"mode={self.mode!r}", "'fan_in', 'fan_out' or 'fan_avg'"),

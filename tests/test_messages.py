@@ -8,10 +8,12 @@ import sys
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 import jscope as js
 from jscope import _errors, checkpoint
+from jscope._names import near
 
 KEY = jax.random.key(0)
 HERE = __file__
@@ -113,6 +115,34 @@ CASES = {
     "negative": (build(lambda: js.get_variable("v", [-1])), js.BadArgumentError, ValueError, "bad_shape", "negative", ">= 0"),
     "bad_shape": (build(lambda: js.get_variable("v", [2.5])), js.BadTypeError, TypeError, "bad_shape", "[2.5] is not a shape", "list or tuple"),
     "bad_dtype": (build(lambda: js.get_variable("v", [], "floaty")), js.BadTypeError, TypeError, "bad_dtype", "'floaty' is not a dtype", "bfloat16"),
+    "dtype_of_initializer": (build(lambda: js.get_variable("v", [3], js.zeros_initializer())), js.BadTypeError, TypeError, "bad_dtype", "is not a dtype", "by name: initializer="),
+    "too_wide": (build(lambda: js.get_variable("v", initializer=np.int64(2**40))), js.BadInitialValueTypeError, TypeError, "init_value", "can't be held by dtype int32", "fits"),
+    "init_by_name": (build(lambda: js.get_variable("v", [2], initializer="zeros")), js.InitializerError, ValueError, "const_shape", "a constant", "js.zeros_initializer()"),
+    "init_factory": (build(lambda: js.get_variable("v", [2, 2], initializer=jax.nn.initializers.lecun_normal)), js.BadInitialValueTypeError, TypeError, "init_value", "gave a function, no array", "call it"),
+    "init_nothing": (build(lambda: js.get_variable("v", [2], initializer=lambda key, shape, dtype: None)), js.InitializerError, ValueError, "init_value", "gave None", "return an array"),
+    "seed": (lambda: js.random_normal_initializer(seed="a"), js.BadTypeError, TypeError, "bad_seed", "an integer, not 'a'", "seed=0"),
+    "variable_name": (build(lambda: js.variable(1.0, False)), js.BadTypeError, TypeError, "bad_name_type", "is a string, not False", "trainable=False"),
+    "partitioner_form": (build(lambda: js.get_variable("v", [4], partitioner=lambda s, d: jax.P("a"))), js.BadArgumentError, ValueError, "bad_partition", "(s, d), not (shape, dtype)", "lambda shape, dtype"),
+    "assign_nothing": (build(lambda: js.assign(js.get_variable("v", []), None)), js.BadTypeError, TypeError, "not_an_array", "'v' is assigned None, which is no array", "an array"),
+    "assign_text": (build(lambda: js.assign(js.get_variable("v", []), "one")), js.BadTypeError, TypeError, "not_an_array", "'v' is assigned 'one'", "an array"),
+    "assign_too_wide": (build(lambda: js.assign(js.get_variable("v", [], jnp.int32), np.int64(2**40))), js.BadInitialValueTypeError, TypeError, "init_value", "can't be held by dtype int32", "fits"),
+    "no_key": (lambda: net.init(3), js.BadTypeError, TypeError, "bad_key", "init takes a JAX random key, not a int", "jax.random.key(0)"),
+    "array_as_key": (lambda: net.init(jnp.ones(3)), js.BadTypeError, TypeError, "bad_key", "not float32[3]", "jax.random.key(0)"),
+    "many_keys": (lambda: net.init(jax.random.split(KEY, 2)), js.BadTypeError, TypeError, "bad_key", "one JAX random key, not 2", "jax.vmap"),
+    "key_of_specs": (lambda: net.specs().init(3), js.BadTypeError, TypeError, "bad_key", "specs.init takes a JAX random key, not a int", "jax.random.key(0)"),
+    "key_of_spec": (lambda: net.specs()["kernel"].initial_value(3), js.BadTypeError, TypeError, "bad_key", "initial_value takes a JAX random key, not a int", "jax.random.key(0)"),
+    "key_of_apply": (lambda: net.apply({"kernel": jnp.ones(2)}, rng=jnp.ones(2)), js.BadTypeError, TypeError, "bad_key", "rng= takes a JAX random key, not float32[2]", "jax.random.key(0)"),
+    "stream": (lambda: js.transform(lambda: js.next_key(KEY)).apply({}, rng=KEY), js.BadTypeError, TypeError, "bad_name_type", "next_key takes the name of a stream", "rng="),
+    "specs_as_tree": (lambda: net.apply(net.specs()), js.BadTypeError, TypeError, "not_a_mapping", "declared, not its values", "net.init"),
+    "specs_as_start": (lambda: net.init(KEY, warm_start=net.specs()), js.BadTypeError, TypeError, "not_a_mapping", "declared, not its values", "net.init"),
+    "file_as_start": (lambda: net.init(KEY, warm_start="model.safetensors"), js.BadTypeError, TypeError, "not_a_mapping", "warm_start takes a tree of parameters, a Params or a mapping, not a str", "load"),
+    "loss_no_scalar": (lambda: js.transform(lambda: js.get_variable("v", [2], regularizer=lambda w: w)).specs().regularization_loss({"v": jnp.ones(2)}), js.BadArgumentError, ValueError, "bad_regularizer", "regularizer of 'v' gave f32[2], no scalar", "jnp.sum"),
+    "constrained": (lambda: js.transform(lambda: js.get_variable("v", [2], constraint=lambda w: jnp.ones(5))).specs().constrain({"v": jnp.ones(2)}), js.BadArgumentError, ValueError, "bad_constraint", "constraint of 'v' gave f32[5] for f32[2]", "shape and dtype"),
+    "constrained_away": (lambda: js.transform(lambda: js.get_variable("v", [2], constraint=lambda w: None)).specs().constrain({"v": jnp.ones(2)}), js.BadArgumentError, ValueError, "bad_constraint", "constraint of 'v' gave None for f32[2]", "shape and dtype"),
+    "collection_name": (build(lambda: js.add_to_collection(["mine"], 1)), js.BadTypeError, TypeError, "bad_name_type", "collection's name is a string, not ['mine']", "string"),
+    "reserved_start": (lambda: js.transform(lambda warm_start: warm_start), js.BadNameError, ValueError, "reserved", "'warm_start'", "init(key, ..., warm_start=tree)"),
+    "replace_scope": (lambda: js.Params({"a": {"b": 1}}).replace({"a": {"b": 2}}), js.UnknownNameError, KeyError, "unknown_name", "has no variable 'a'", "'a' is a scope"),
+    "tensor_name": (build(lambda: (js.get_variable("v", []), js.value("v:0"))), js.UnknownNameError, KeyError, "unknown_name", "no variable 'v:0'", "without ':0'"),
     "no_value": (build(lambda: js.variable(None)), js.InitializerError, ValueError, "no_value", "needs an initial value", "number"),
     "nesting": (build(out_of_order), js.ScopeExitError, RuntimeError, "nesting", "Improper nesting", "reverse order"),
     "template": (build(template_trainable), js.TemplateError, ValueError, "template_trainable", "after its first", "get_variable"),
@@ -252,3 +282,73 @@ def test_narrowed_dtypes_warn():
             js.get_variable("v", [], jnp.float64)
     assert (warned[0].filename, warned[0].lineno) == (HERE, asked)
     assert built.specs["v"].dtype == jnp.float32
+
+
+def test_reuse_reads_as_it_is_written():
+    with js.build(KEY), js.variable_scope("a", reuse=js.AUTO_REUSE), pytest.raises(js.InitializerError) as info:
+        js.get_variable("v")
+    assert "with reuse=AUTO_REUSE in scope 'a'" in str(info.value)
+    assert f"{js.AUTO_REUSE}" == "AUTO_REUSE"
+
+
+def test_calls_outside_are_named_as_they_are_written():
+    for call in ("global_variables", "trainable_variables", "local_variables"):
+        with pytest.raises(js.OutsideProgramError, match=f"^{call} is called outside any program"):
+            getattr(js, call)()
+
+
+@pytest.mark.parametrize("value", [np.int64(2**40), np.array([2**40]), np.uint64(2**33)])
+def test_integers_that_do_not_fit_are_never_cut_off(value):
+    """Where JAX's 64-bit mode is off, they are refused wherever they come in, as Python's are."""
+    shape = list(np.shape(value))
+    program = js.transform(lambda: js.get_variable("n", shape, jnp.int32, trainable=False))
+    for call in (
+        lambda: program.specs().check({"n": value}),
+        lambda: program.apply({"n": value}),
+        lambda: program.init(KEY, warm_start={"n": value}),
+    ):
+        with pytest.raises(js.ParamsMismatchError, match=r"'n': .* can't be held by dtype u?int32"):
+            call()
+    fits = np.asarray(value).astype(np.int64) % 100
+    assert program.apply({"n": fits}).dtype == jnp.int32
+    assert program.init(KEY, warm_start={"n": fits})["n"].tolist() == fits.tolist()
+    with pytest.raises(js.BadInitialValueTypeError, match="can't be held"):
+        js.transform(lambda: js.variable(value)).specs()
+
+
+def test_assigning_takes_what_get_variable_takes(recwarn):
+    def program(value):
+        js.assign(js.get_variable("v", [2]), value)
+
+    for value in (np.ones(2), [1.0, 1.0], (1, 1.0), np.ones(2, np.float32), jnp.ones(2)):
+        _, tree = js.transform(program).update({"v": jnp.zeros(2)}, value)
+        assert tree["v"].tolist() == [1, 1]
+        assert tree["v"].dtype == jnp.float32
+    assert not recwarn.list
+
+
+def test_trees_that_begin_too_high_or_too_low():
+    """The same names with a scope more or less are close names."""
+    tree = {"model": {"kernel": jnp.ones(2)}}
+    with pytest.raises(js.ParamsMismatchError, match=r"'kernel' is missing \(near: 'model/kernel'\)"):
+        net.apply(tree)
+    assert near("tower/w", ["other/w", "model/tower/w"])[0] == "model/tower/w"
+    assert near("model/tower/w", ["tower/w", "b"]) == ["tower/w"]
+
+
+@pytest.mark.parametrize(
+    ("initializer", "parameters"),
+    [
+        (lambda shape, dtype: jnp.ones(shape, dtype), "(shape, dtype)"),
+        (lambda shape, dtype=None, partition_info=None: jnp.ones(shape), "(shape, dtype, partition_info)"),
+        (lambda: 1.0, "()"),
+    ],
+)
+def test_initializers_of_another_form_are_told_how_they_are_called(initializer, parameters):
+    """The error stays the function's own, as in TF1."""
+    program = js.transform(lambda: js.get_variable("v", [2], initializer=initializer))
+    for call in (program.specs, lambda: program.init(KEY), lambda: program.apply({})):
+        with pytest.raises(TypeError) as info:
+            call()
+        (note,) = [note for note in info.value.__notes__ if note.startswith("an initializer is called with")]
+        assert f"this one takes {parameters}. Fix: wrap it" in note

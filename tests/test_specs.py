@@ -470,7 +470,7 @@ def test_check_lists_every_fault_at_once():
     assert pickle.loads(pickle.dumps(error.value)).faults == error.value.faults
     with pytest.raises(js.ParamsMismatchError, match=r"1 fault\."):
         SPECS.check(PARAMS | {"x": 1})
-    with pytest.raises(js.BadTypeError, match="made from a mapping"):
+    with pytest.raises(js.BadTypeError, match="compare takes a tree of parameters"):
         SPECS.check([PARAMS])
 
 

@@ -307,7 +307,7 @@ class TestApply:
 
     @pytest.mark.parametrize("bad", [None, 3, [1], jnp.ones(2)])
     def test_no_mapping(self, bad):
-        with pytest.raises(js.BadTypeError, match="takes a tree of parameters first"):
+        with pytest.raises(js.BadTypeError, match="takes a tree of parameters, a Params"):
             net.apply(bad, X)
 
     def test_returns_plain_arrays_and_the_same_object(self):
