@@ -126,6 +126,7 @@ def test_arrays_are_aligned(tmp_path):
         ({"__metadata__": 1}, None, "bad_key"),
         ({"\ud800": 1}, None, "bad_key"),
         ({}, {"step": 3}, "bad_metadata"),
+        ({}, "step 3", "bad_metadata"),
         ({}, {"step": "\ud800"}, "bad_metadata"),
         ({}, {"jscope.version": "9"}, "bad_metadata"),
     ],
@@ -136,6 +137,33 @@ def test_what_can_not_be_saved(tmp_path, params, metadata, kind):
     assert not list(tmp_path.iterdir())
     if "key" in str(getattr(params.get("k"), "dtype", "")):
         assert "jax.random.key_data" in error.fix
+
+
+@pytest.mark.parametrize("save", [checkpoint.save, checkpoint.save_tf])
+def test_what_is_traced_can_not_be_saved(tmp_path, save):
+    def traced(x):
+        error = error_of(save, tmp_path / "m", {"x": x})
+        assert error.kind == "traced"
+        assert "outside" in error.fix
+        return x
+
+    jax.jit(traced)(jnp.ones(2))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_name_that_promises_another_format(tmp_path):
+    """`np.load` would find pickled data in it, or what it takes for such."""
+    error = error_of(checkpoint.save, tmp_path / "m.npz", {"a": 1})
+    assert error.kind == "other_format"
+    assert "np.savez" in error.fix
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_is_there_is_said(tmp_path):
+    checkpoint.save(tmp_path / "there.safetensors", {"a": 1})
+    error = error_of(checkpoint.load, tmp_path / "ther.safetensors")
+    assert error.kind == "not_found"
+    assert error.exists == "'there.safetensors'"
 
 
 def test_where_nothing_can_be_saved(tmp_path):

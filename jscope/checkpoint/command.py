@@ -229,7 +229,10 @@ def _convert(options: argparse.Namespace) -> int:
     if checkpoint.skipped and not options.skip:
         name, why = min(checkpoint.skipped.items())
         raise _bad(f"'{name}' {why}, and can't be converted.", "Give --skip to leave such entries out.")
-    names = _renamed(_matching(checkpoint, options.match), options)
+    matching = _matching(checkpoint, options.match)
+    if not matching and len(checkpoint):
+        raise _bad(f"no name in {options.source} matches --match {options.match!r}.", "`ls` lists the names.")
+    names = _renamed(matching, options)
     arrays = {names[old]: array for old, array in read_named(checkpoint, names).items()}
     if to == "safetensors":
         save(target, arrays, metadata=checkpoint.metadata)

@@ -5,13 +5,23 @@ from __future__ import annotations
 from typing import Any
 
 import jax
+import jax.core
 import numpy as np
+
+from .faults import fault
 
 ADVICE = "of a key of jax.random, save jax.random.key_data(key)"
 
 
 def kind_of(leaf: Any) -> str:
-    """The name of an array's dtype; of anything else that of its type."""
+    """The name of an array's dtype; of anything else that of its type.
+
+    Raises:
+      CheckpointError: for a value that JAX traces.
+    """
+    if isinstance(leaf, jax.core.Tracer):
+        what = "A value can't be saved while JAX traces the function that computes it."
+        raise fault(what, kind="traced", fix="save outside of jax.jit and JAX's other transforms")
     if isinstance(leaf, jax.Array | np.ndarray | np.generic):
         return leaf.dtype.name
     return np.asarray(leaf).dtype.name if isinstance(leaf, bool | int | float | complex) else type(leaf).__name__

@@ -11,6 +11,7 @@ STATE = "checkpoint"
 _MOST_STATE = 1 << 20
 _LATEST = re.compile(rb'^\s*model_checkpoint_path\s*:\s*"((?:[^"\\\n]|\\.)*)"', re.MULTILINE)
 _ESCAPE = re.compile(rb"\\([0-7]{1,3}|.)", re.DOTALL)
+_FILES = (".safetensors", ".npz")
 _SIMPLE = {b"n": b"\n", b"t": b"\t", b"r": b"\r"}
 
 
@@ -29,7 +30,8 @@ def locate(path: Path) -> tuple[str, bool]:
     if found is None:
         directory = os.path.dirname(given) or "."
         what = f"There is no checkpoint {given}."
-        raise fault(what, kind="not_found", exists=_listed(directory), fix="give the prefix of one that exists")
+        fix = "give the prefix or the file of one that exists"
+        raise fault(what, kind="not_found", exists=_listed(directory, files=True), fix=fix)
     return found
 
 
@@ -83,13 +85,19 @@ def _unescaped(match: re.Match[bytes]) -> bytes:
 
 
 def _prefixes(directory: str) -> list[str]:
+    return sorted(name.removesuffix(".index") for name in _names(directory, (".index",)))
+
+
+def _names(directory: str, endings: tuple[str, ...]) -> list[str]:
     try:
-        return sorted(name.removesuffix(".index") for name in os.listdir(directory) if name.endswith(".index"))
+        return [name for name in os.listdir(directory) if name.endswith(endings)]
     except OSError:
         return []
 
 
-def _listed(directory: str, most: int = 8) -> str:
-    prefixes = _prefixes(directory or ".")
-    more = f" and {len(prefixes) - most} more" if len(prefixes) > most else ""
-    return ", ".join(f"'{prefix}'" for prefix in prefixes[:most]) + more
+def _listed(directory: str, most: int = 8, *, files: bool = False) -> str:
+    """The prefixes in a directory; with `files` also those of the formats that are one file."""
+    found = _names(directory or ".", _FILES) if files else []
+    found = sorted(found + _prefixes(directory or "."))
+    more = f" and {len(found) - most} more" if len(found) > most else ""
+    return ", ".join(f"'{name}'" for name in found[:most]) + more

@@ -220,7 +220,8 @@ def save(path: Path, params: Mapping[str, Any], *, metadata: Mapping[str, str] |
         that start with `jscope.` are taken.
 
     Raises:
-      CheckpointError: if a value is no such array, a name or the metadata can't be kept, or the file can't be written.
+      CheckpointError: if a value is no such array, a name or the metadata can't be kept, the path ends in `.npz`, or
+        the file can't be written.
       BadTypeError, BadNameError: if `params` is no mapping of strings.
 
     Example:
@@ -233,6 +234,10 @@ def save(path: Path, params: Mapping[str, Any], *, metadata: Mapping[str, str] |
       >>> checkpoint.open(file).metadata
       {'step': '7'}
     """
+    if os.fsdecode(path).endswith(".npz"):
+        what = f"{os.fsdecode(path)} would not be a .npz file: this saves in the format of safetensors."
+        fix = "name it .safetensors; for numpy use np.savez(path, **js.Params(params).flat())"
+        raise fault(what, kind="other_format", fix=fix)
     arrays = _checked(params)
     kept = _checked_metadata({} if metadata is None else metadata)
 
@@ -283,6 +288,9 @@ def _checked(params: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _checked_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
+    if not isinstance(metadata, Mapping):
+        what = f"Metadata are texts by name, not {metadata!r:.40}."
+        raise fault(what, kind="bad_metadata", fix='give a dict, such as {"step": "7"}')
     for name, text in metadata.items():
         if not (isinstance(name, str) and isinstance(text, str) and _is_text(name) and _is_text(text)):
             what = f"Metadata are texts by name, not {name!r:.40}: {text!r:.40}."

@@ -58,7 +58,7 @@ def conv_layer(
         if transposed:
             outputs = convolve_transposed(x, variables["kernel"], steps, pads, channels_first)
         else:
-            outputs = convolve(x, variables["kernel"], steps, pads, dilation, channels_first)
+            outputs = convolve(x, variables["kernel"], steps, pads, dilation, channels_first, asked)
         if use_bias:
             outputs = add_bias(outputs, variables["bias"], channels_first)
         return outputs if activation is None else activation(outputs), variables

@@ -11,7 +11,7 @@ import numpy as np
 
 from .faults import check_rank
 from .scopes import layer_scope
-from .windows import is_channels_first, padding_name, sizes
+from .windows import check_fits, is_channels_first, padding_name, sizes
 
 
 def pooled(
@@ -20,8 +20,10 @@ def pooled(
     """The maximum or the average of each window; what is padded counts in neither."""
     check_rank(x, (n + 2,), asked)
     channels_first = is_channels_first(data_format, asked)
-    pads = padding_name(padding, asked).upper()
+    pads = padding_name(padding, asked)
     window, steps = sizes(pool_size, n, "pool_size", asked), sizes(strides, n, "strides", asked)
+    check_fits(x, window, (1,) * n, pads, channels_first, asked)
+    pads = pads.upper()
     spread = (lambda t: (1, 1, *t)) if channels_first else (lambda t: (1, *t, 1))
     if not average:
         least = -np.inf if jnp.issubdtype(x.dtype, jnp.floating) else np.iinfo(x.dtype).min

@@ -23,11 +23,12 @@ def depthwise(
     padding: str,
     dilation: tuple[int, ...],
     channels_first: bool,
+    asked: str,
 ) -> jax.Array:
     """A convolution of each channel by itself; the kernel is [*window, channels, multiplier]."""
     *window, channels, multiplier = kernel.shape
     kernel = kernel.reshape(*window, 1, channels * multiplier)
-    return convolve(x, kernel, strides, padding, dilation, channels_first, groups=channels)
+    return convolve(x, kernel, strides, padding, dilation, channels_first, asked, groups=channels)
 
 
 def separable_layer(
@@ -76,8 +77,8 @@ def separable_layer(
         }
         if use_bias:
             variables["bias"] = add_weight("bias", [filters], x.dtype, trainable=trainable, **bias)
-        outputs = depthwise(x, variables["depthwise_kernel"], steps, pads, dilation, channels_first)
-        outputs = convolve(outputs, variables["pointwise_kernel"], point, "valid", point, channels_first)
+        outputs = depthwise(x, variables["depthwise_kernel"], steps, pads, dilation, channels_first, asked)
+        outputs = convolve(outputs, variables["pointwise_kernel"], point, "valid", point, channels_first, asked)
         if use_bias:
             outputs = add_bias(outputs, variables["bias"], channels_first)
         return outputs if activation is None else activation(outputs), variables

@@ -54,6 +54,28 @@ def is_channels_first(data_format: Any, asked: str) -> bool:
     return data_format == "channels_first"
 
 
+def check_fits(
+    x: jax.Array,
+    window: tuple[int, ...],
+    dilation: tuple[int, ...],
+    padding: str,
+    channels_first: bool,
+    asked: str,
+) -> None:
+    """Raises BadArgumentError for a window that is larger than what is not padded. TensorFlow: a negative dimension."""
+    if padding != "valid":
+        return
+    first = 2 if channels_first else 1
+    for dimension, (size, step) in enumerate(zip(window, dilation, strict=True), first):
+        wide = (size - 1) * step + 1
+        if wide > x.shape[dimension]:
+            raise bad_argument(
+                f"A window of size {wide} does not fit into size {x.shape[dimension]} along dimension {dimension}.",
+                asked=asked,
+                fix="use padding='same', a smaller window, or a larger input",
+            )
+
+
 def same_padding(size: int, window: int, stride: int, dilation: int = 1) -> tuple[int, int]:
     """What TensorFlow's SAME adds on both sides of a dimension: as even as can be, the odd one behind."""
     total = max((-(-size // stride) - 1) * stride + (window - 1) * dilation + 1 - size, 0)
@@ -73,10 +95,16 @@ def convolve(
     padding: str,
     dilation: tuple[int, ...],
     channels_first: bool,
+    asked: str,
     groups: int = 1,
 ) -> jax.Array:
-    """TensorFlow's convolution; the kernel is [*window, in / groups, out]."""
+    """TensorFlow's convolution; the kernel is [*window, in / groups, out].
+
+    Raises:
+      BadArgumentError: if the window does not fit.
+    """
     n = len(strides)
+    check_fits(x, kernel.shape[:n], dilation, padding, channels_first, asked)
     pads: Any = padding.upper()
     if padding == "causal":
         pads = [((window - 1) * step, 0) for window, step in zip(kernel.shape[:n], dilation, strict=True)]

@@ -120,7 +120,7 @@ def separable_conv2d(
             trainable=trainable,
         )
         strides, dilation = sizes(stride, 2, "stride", asked), sizes(rate, 2, "rate", asked)
-        outputs = depthwise(x, weights, strides, padding_name(padding, asked), dilation, channels_first)
+        outputs = depthwise(x, weights, strides, padding_name(padding, asked), dilation, channels_first, asked)
         if use_bias:
             biases = model_variable(
                 "biases",
