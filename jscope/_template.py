@@ -7,7 +7,7 @@ from typing import Any
 
 from ._ambient import current
 from ._declare import GLOBAL_VARIABLES, LOCAL_VARIABLES, TRAINABLE_VARIABLES
-from ._errors import BadArgumentError, TemplateError, user_line
+from ._errors import BadArgumentError, BadTypeError, TemplateError, user_line
 from ._scope import VariableScope, variable_scope
 from ._specs import VariableSpec
 from ._store import Store
@@ -147,6 +147,7 @@ def make_template(
 
     Raises:
       BadArgumentError: if `name_` is None.
+      BadTypeError: if `func_` is not callable.
       OutsideProgramError: for `create_scope_now_=True` where no program runs.
       TemplateError: at a later call that makes a trainable variable.
 
@@ -157,6 +158,13 @@ def make_template(
     """
     if name_ is None:
         raise BadArgumentError("A template needs a name.", kind="template_name", where=user_line(), fix="give name_=")
+    if not callable(func_):
+        raise BadTypeError(
+            f"Template {name_!r} takes a function, not {func_!r}.",
+            kind="not_a_function",
+            where=user_line(),
+            fix="give the function that calls get_variable",
+        )
     scope = None
     if create_scope_now_:
         scopes = current("make_template with create_scope_now_=True").scopes

@@ -480,6 +480,8 @@ class bind(_OpenedByHand):  # noqa: N801
 
     def __init__(self, params: Mapping[str, Any], rng: jax.Array | None = None) -> None:
         tree = params_of(params, "bind")
+        if rng is not None:
+            check_key(rng, "rng=")
         super().__init__(Store(Given(tree), new_scopes(shown=True), rng=rng, can_assign=False), "js.bind")
 
     def __enter__(self) -> bind:

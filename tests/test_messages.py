@@ -147,6 +147,8 @@ CASES = {
     "nesting": (build(out_of_order), js.ScopeExitError, RuntimeError, "nesting", "Improper nesting", "reverse order"),
     "template": (build(template_trainable), js.TemplateError, ValueError, "template_trainable", "after its first", "get_variable"),
     "template_name": (lambda: js.make_template(None, print), js.BadArgumentError, ValueError, "template_name", "needs a name", "name_="),
+    "template_function": (lambda: js.make_template("t", 3), js.BadTypeError, TypeError, "not_a_function", "'t' takes a function, not 3", "get_variable"),
+    "key_of_bind": (lambda: js.bind({}, rng=3), js.BadTypeError, TypeError, "bad_key", "rng= takes a JAX random key, not a int", "jax.random.key(0)"),
     "outside": (lambda: js.get_variable("v", []), js.OutsideProgramError, RuntimeError, "outside", "outside any program", "js.transform"),
     "reserved": (lambda: js.transform(lambda rng: rng), js.BadNameError, ValueError, "reserved", "'rng'", "rename"),
     "params": (lambda: net.apply({}), js.ParamsMismatchError, ValueError, "params_mismatch", "do not fit", "compare"),
