@@ -192,8 +192,13 @@ def user_location() -> tuple[str, int] | None:
 
 
 def user_instruction() -> tuple[CodeType, int] | None:
-    """The same as (code, offset), for `location_of`: finding the line takes longest, and few of them are asked for."""
-    frame = _user_frame(sys._getframe(2))  # from the caller's caller on: the caller is of jscope
+    """The same as (code, offset), for `location_of`: finding the line takes longest, and few of them are asked for.
+
+    For code that is called by what the user calls.
+    """
+    frame: FrameType | None = sys._getframe(3)
+    if not _is_the_users[frame.f_globals.get("__name__", "")]:
+        frame = _user_frame(frame)
     return (frame.f_code, frame.f_lasti) if frame is not None else None
 
 
