@@ -363,7 +363,9 @@ class Specs(Mapping[str, VariableSpec]):
             if spec.constraint is None:
                 return value
             result = spec.constraint(value)
-            if mismatch(result, np.shape(value), getattr(value, "dtype", spec.dtype)):
+            # What is no JAX array yet is of the declared dtype as soon as JAX computes with it.
+            dtype = value.dtype if isinstance(value, jax.Array) else spec.dtype
+            if mismatch(result, np.shape(value), dtype):
                 raise BadArgumentError(
                     f"The constraint of '{name}' gave {short_type(result)} for {short_type(value)}.",
                     kind="bad_constraint",

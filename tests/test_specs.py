@@ -636,3 +636,14 @@ def test_placeholders_in_inner_traces():
         first = list(net.specs(x))
         assert [list(net.specs(x)) for _ in range(3)] == [first] * 3
     assert len(first) == 5 + 20 + 3
+
+
+@pytest.mark.parametrize("value", [np.ones(2), np.ones(2, np.float32), jnp.ones(2), jnp.ones(2, jnp.bfloat16)])
+def test_constraints_of_other_arrays(value):
+    """Values that JAX has not converted yet, and trees in another precision."""
+    specs = js.transform(lambda: js.get_variable("w", [2], constraint=lambda w: jnp.clip(w, 0, 0.5))).specs()
+    for constrain in (specs.constrain, jax.jit(specs.constrain)):
+        assert constrain({"w": value})["w"].tolist() == [0.5, 0.5]
+    by_row = jax.vmap(specs.constrain)(js.Params({"w": jnp.ones((3, 2))}))
+    assert by_row["w"].shape == (3, 2)
+    assert specs.constrain(by_row) == by_row
