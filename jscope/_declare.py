@@ -181,14 +181,14 @@ def checked_name(name: Any, scope: str) -> str:
         return "Variable"
     if isinstance(name, str):
         return name
-    raise BadTypeError(
-        f"A variable's name is a string, not {name!r}.",
-        kind="bad_name_type",
-        scope=scope,
-        where=user_line(),
-        # In TF1 that is the second argument.
-        fix=f"give it by keyword: trainable={name!r}" if isinstance(name, bool) else "give a string",
-    )
+    # In TF1 `trainable` is the second argument.
+    fix = f"give it by keyword: trainable={name!r}" if isinstance(name, bool) else "give a string"
+    raise _no_name(name, scope, fix)
+
+
+def _no_name(name: Any, scope: str, fix: str) -> BadTypeError:
+    what = f"A variable's name is a string, not {name!r}."
+    return BadTypeError(what, kind="bad_name_type", scope=scope, where=user_line(), fix=fix)
 
 
 def odd_key(name: Any, scope: str) -> Any:
@@ -199,13 +199,7 @@ def odd_key(name: Any, scope: str) -> Any:
     """
     if not scope and (name is None or isinstance(name, bytes)):
         return name
-    raise BadTypeError(
-        f"A variable's name is a string, not {name!r}.",
-        kind="bad_name_type",
-        scope=scope,
-        where=user_line(),
-        fix="give a string",
-    )
+    raise _no_name(name, scope, "give a string")
 
 
 def op_name(key: Any, names: OpNames) -> str:
