@@ -143,6 +143,7 @@ def partition_of(partitioner: Any, key: Any, shape: PartialShape | None, dtype: 
 
     Raises:
       BadArgumentError: for a partitioner that is not callable, or gives TF1's list of counts.
+      BadTypeError: for one that does not take `shape` and `dtype`.
     """
     if partitioner is None or not shape:
         return None
@@ -157,7 +158,7 @@ def partition_of(partitioner: Any, key: Any, shape: PartialShape | None, dtype: 
         parameters, takes_them = parameters_for(partitioner, shape=shape, dtype=dtype)
         if takes_them:
             raise
-        raise BadArgumentError(
+        raise BadTypeError(  # as in TF1, where Python raises it
             f"The partitioner of '{key}' takes ({', '.join(parameters)}), not (shape, dtype); it is called by keyword.",
             **asked("bad_partition"),
             fix=fix,

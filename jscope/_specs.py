@@ -319,14 +319,14 @@ class Specs(Mapping[str, VariableSpec]):
 
         TF1: `tf.losses.get_regularization_loss()`.
 
+        Raises:
+          ParamsMismatchError: for names that are not declared.
+          BadArgumentError: for a regularizer that gives no scalar.
+
         Example:
           >>> program = lambda: js.get_variable("w", [2], regularizer=lambda w: jnp.sum(w**2))
           >>> float(js.transform(program).specs().regularization_loss({"w": jnp.ones(2)}))
           2.0
-
-        Raises:
-          ParamsMismatchError: for names that are not declared.
-          BadArgumentError: for a regularizer that gives no scalar.
         """
         given = self._declared(params).flat()
         total = jnp.float32(0.0)
@@ -348,14 +348,14 @@ class Specs(Mapping[str, VariableSpec]):
     def constrain(self, params: Mapping[str, Any]) -> Params:
         """The tree with every constraint applied, as TF1's optimizers do after a step.
 
+        Raises:
+          ParamsMismatchError: for names that are not declared.
+          BadArgumentError: for a constraint that gives another shape or dtype than it gets.
+
         Example:
           >>> program = lambda: js.get_variable("w", [2], constraint=lambda w: jnp.clip(w, 0, 1))
           >>> js.transform(program).specs().constrain({"w": jnp.array([-1.0, 2.0])})["w"]
           Array([0., 1.], dtype=float32)
-
-        Raises:
-          ParamsMismatchError: for names that are not declared.
-          BadArgumentError: for a constraint that gives another shape or dtype than it gets.
         """
 
         def constrained(name: str, value: Any) -> Any:

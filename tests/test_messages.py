@@ -122,7 +122,7 @@ CASES = {
     "init_nothing": (build(lambda: js.get_variable("v", [2], initializer=lambda key, shape, dtype: None)), js.InitializerError, ValueError, "init_value", "gave None", "return an array"),
     "seed": (lambda: js.random_normal_initializer(seed="a"), js.BadTypeError, TypeError, "bad_seed", "an integer, not 'a'", "seed=0"),
     "variable_name": (build(lambda: js.variable(1.0, False)), js.BadTypeError, TypeError, "bad_name_type", "is a string, not False", "trainable=False"),
-    "partitioner_form": (build(lambda: js.get_variable("v", [4], partitioner=lambda s, d: jax.P("a"))), js.BadArgumentError, ValueError, "bad_partition", "(s, d), not (shape, dtype)", "lambda shape, dtype"),
+    "partitioner_form": (build(lambda: js.get_variable("v", [4], partitioner=lambda s, d: jax.P("a"))), js.BadTypeError, TypeError, "bad_partition", "(s, d), not (shape, dtype)", "lambda shape, dtype"),
     "assign_nothing": (build(lambda: js.assign(js.get_variable("v", []), None)), js.BadTypeError, TypeError, "not_an_array", "'v' is assigned None, which is no array", "an array"),
     "assign_text": (build(lambda: js.assign(js.get_variable("v", []), "one")), js.BadTypeError, TypeError, "not_an_array", "'v' is assigned 'one'", "an array"),
     "assign_too_wide": (build(lambda: js.assign(js.get_variable("v", [], jnp.int32), np.int64(2**40))), js.BadInitialValueTypeError, TypeError, "init_value", "can't be held by dtype int32", "fits"),

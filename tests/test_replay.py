@@ -478,6 +478,14 @@ def test_lines_are_those_of_the_run():
     assert lines == [5, 6]
 
 
+def test_an_instance_is_what_it_was_made_as():
+    """Scripts compare what was asked for in short, so nothing about it may be changed afterwards."""
+    scope = js.variable_scope("a")
+    for name in ("reuse", "name_or_scope", "default_name", "auxiliary_name_scope"):
+        with pytest.raises(AttributeError):
+            setattr(scope, name, True)
+
+
 def test_an_instance_whose_entry_fails_keeps_nothing():
     class Kept:
         pass
