@@ -36,6 +36,7 @@ from __future__ import annotations
 import contextvars
 import itertools
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from types import CodeType
 from typing import Any
 
@@ -332,6 +333,13 @@ def _looked_at(call: str) -> Frame:
     current(call)
     frame: Any = _current.get()
     return frame
+
+
+def caches_around() -> AbstractContextManager[Any]:
+    """A context in which JAX finds the traces that the code around the program running here has made, not its own."""
+    frame = _current.get()
+    outer = frame and frame._outer
+    return _in_force(outer._token if outer else None)
 
 
 def arg_scopes_around() -> Iterator[tuple[Any, ...]]:

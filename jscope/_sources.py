@@ -17,6 +17,7 @@ import numpy as np
 
 from . import _rng
 from ._compat import trace_finder
+from ._drawers import Drawers
 from ._errors import ParamsMismatchError
 from ._names import near
 from ._params import Params
@@ -73,13 +74,20 @@ class Abstract:
     Args:
       key: a key of the kind that initializers are called with.
       expected: name -> type, of variables that may come.
+      drawers: told what will be drawn, if it will be.
     """
 
     makes_values = True
     is_of_arrays = True
 
-    def __init__(self, key: jax.Array, expected: dict[str, jax.ShapeDtypeStruct] | None = None) -> None:
+    def __init__(
+        self,
+        key: jax.Array,
+        expected: dict[str, jax.ShapeDtypeStruct] | None = None,
+        drawers: Drawers | None = None,
+    ) -> None:
         self._key = key
+        self._drawers = drawers
         expected = expected or {}
         self._placeholders = _Placeholders(expected.values())
         self.index = {name: index for index, name in enumerate(expected)}
@@ -89,6 +97,8 @@ class Abstract:
     def make(self, variable: Variable) -> Any:
         if not isinstance(variable.initializer, InitialValue | FromProgram):
             _rng.check_draw(variable.initializer, variable.shape, variable.dtype, self._key)
+            if self._drawers is not None:
+                self._drawers.expect(variable.initializer, variable.shape, variable.dtype)
         index = self.index.get(variable.name)
         if index is not None:
             type_ = self.types[index]

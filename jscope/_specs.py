@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from . import _rng
+from ._drawers import Drawers
 from ._errors import (
     BadArgumentError,
     BadInitialValueTypeError,
@@ -225,12 +226,13 @@ class Specs(Mapping[str, VariableSpec]):
           Array([1., 1.], dtype=float32)
         """
         _rng.check_key(key, "specs.init")
-        return self.init_with(key, {}, warm_start)
+        with Drawers(key) as drawers:
+            return self.init_with(drawers, {}, warm_start)
 
     def init_with(
-        self, key: jax.Array, computed: Mapping[str, jax.Array], warm_start: Mapping[str, Any] | None = None
+        self, drawers: Drawers, computed: Mapping[str, jax.Array], warm_start: Mapping[str, Any] | None = None
     ) -> Params:
-        """As `init`, with the values that the program computed."""
+        """As `init`, with what draws the values and those that the program computed."""
         given = Params() if warm_start is None else params_of(warm_start, "warm_start")
         if warm_start is not None:
             report = self.compare(given)
@@ -245,20 +247,19 @@ class Specs(Mapping[str, VariableSpec]):
                 )
             _log.info("warm start: %d kept, %d made\n%s", len(report.kept), len(report.missing), report)
         kept = given.flat()
-        drawers: dict[Any, Callable[..., jax.Array]] = {}  # most variables differ in nothing but their names
-        values = {}
+        values: dict[str, Any] = {}
         for name, spec in self.items():
-            source, initializer = kept.get(name, computed.get(name)), spec.initializer
+            source = kept.get(name, computed.get(name))
             if source is not None:
                 # A copy: every leaf is a buffer of its own, so that donating the tree donates nobody else's array.
                 values[name] = jnp.array(source, spec.dtype, copy=True)
-            elif isinstance(initializer, InitialValue | FromProgram):
-                values[name] = spec.initial_value(key)
+            elif isinstance(spec.initializer, InitialValue | FromProgram):
+                values[name] = spec.initial_value(drawers.key)
             else:
-                kind = id(initializer), spec.shape, spec.dtype
-                if kind not in drawers:
-                    drawers[kind] = _rng.drawer(initializer, spec.shape, spec.dtype)
-                values[name] = drawers[kind](key, _rng.name_words(name))
+                drawers.expect(spec.initializer, spec.shape, spec.dtype)
+        for name, spec in self.items():  # in order of creation, as what an initializer raises comes
+            if name not in values:
+                values[name] = drawers.draw(spec.initializer, spec.shape, spec.dtype, name)
         return Params(values)
 
     def compare(self, params: Mapping[str, Any]) -> Comparison:

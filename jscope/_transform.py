@@ -10,10 +10,11 @@ from typing import Any, NamedTuple
 
 import jax
 
-from ._ambient import Frame, Hint
+from ._ambient import Frame, Hint, caches_around
 from ._arguments import Arguments, ByKind
 from ._carried import Carried, Rehearsal
 from ._compat import needed_only
+from ._drawers import Drawers
 from ._errors import BadNameError, BadTypeError, InitializerError, user_line
 from ._params import Params
 from ._replay import Declaring, Reading, Recording
@@ -136,7 +137,7 @@ class Transformed:
           >>> net.specs(jax.ShapeDtypeStruct((1, 2), jnp.float32))["w"].shape
           (2, 3)
         """
-        return self._declared(abstract_key(), Arguments(args, kwargs))[0]
+        return self._declared(abstract_key(), Arguments(args, kwargs), None)[0]
 
     def init(self, key: jax.Array, /, *args: Any, warm_start: Mapping[str, Any] | None = None, **kwargs: Any) -> Params:
         """All initial values; nothing else of the program is computed. Can be jitted, vmapped over keys, `eval_shape`d.
@@ -162,13 +163,14 @@ class Transformed:
         """
         check_key(key, "init")
         arguments = Arguments(args, kwargs)
-        specs, inside = self._declared(key, arguments)
         kept = frozenset(params_of(warm_start, "warm_start").names if warm_start is not None else ())
-        by_program = [
-            name for name, spec in specs.items() if isinstance(spec.initializer, FromProgram) and name not in kept
-        ]
-        computed = self._computed(key, specs, inside, by_program, arguments) if by_program else {}
-        return specs.init_with(key, computed, warm_start)
+        with Drawers(key, caches_around) as drawers:
+            specs, inside = self._declared(key, arguments, None if kept else drawers)
+            by_program = [
+                name for name, spec in specs.items() if isinstance(spec.initializer, FromProgram) and name not in kept
+            ]
+            computed = self._computed(key, specs, inside, by_program, arguments) if by_program else {}
+            return specs.init_with(drawers, computed, warm_start)
 
     def apply(self, params: Mapping[str, Any], /, *args: Any, rng: jax.Array | None = None, **kwargs: Any) -> Any:
         """Runs the program on the variables in `params`. Pure; makes no variables.
@@ -298,8 +300,11 @@ class Transformed:
             return frozenset(rehearsal.names)
         return self._rehearsed.keep(kind, frozenset(rehearsal.names))
 
-    def _declared(self, key: Any, arguments: Arguments) -> tuple[Specs, frozenset[str]]:
-        """What the program declares, and which variables it assigns inside transforms, from an abstract run."""
+    def _declared(self, key: Any, arguments: Arguments, drawers: Drawers | None) -> tuple[Specs, frozenset[str]]:
+        """What the program declares, and which variables it assigns inside transforms, from an abstract run.
+
+        What will draw the variables may be told of them at once.
+        """
         rehearsal = Rehearsal()
         declared: list[VariableSpec] = []
         kind = arguments.kind(plain=True)
@@ -309,7 +314,7 @@ class Transformed:
         # A new function each time: JAX caches traces by function, and on a hit the program would not run.
         def traced(key: jax.Array, arrays: list[Any]) -> None:
             nonlocal known
-            source = Abstract(key, before.types)
+            source = Abstract(key, before.types, drawers)
             store = Store(source, new_scopes(shown=False), rng=key, carried=rehearsal)
             front: Recording | Declaring | None = None
             specs = store.specs

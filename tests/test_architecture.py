@@ -22,6 +22,7 @@ FLOORS = {
     "_layout": 1,
     "_params": 1,
     "_rng": 1,
+    "_drawers": 1,
     "initializers": 1,
     "_specs": 1,
     "_variable": 2,

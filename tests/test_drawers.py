@@ -1,0 +1,203 @@
+"""What draws initial values is compiled ahead, once for each kind, in threads that do not outlive the call."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import threading
+
+import jax
+import jax.monitoring
+import jax.numpy as jnp
+import pytest
+
+import jscope as js
+from jscope._drawers import Drawers
+
+KEY = jax.random.key(0)
+_sizes = itertools.count(1001)  # each test draws kinds that no other test has compiled
+_compiled_in: list[str] = []  # the threads in which something was compiled
+
+
+def note(event, seconds, **kwargs):
+    if event == "/jax/core/compile/backend_compile_duration":
+        _compiled_in.append(threading.current_thread().name)
+
+
+jax.monitoring.register_event_duration_secs_listener(note)
+
+
+@contextlib.contextmanager
+def compilations():
+    """The names of the threads in which something is compiled, one for each compilation."""
+    jax.block_until_ready(KEY)
+    _compiled_in.clear()
+    found: list[str] = []
+    yield found
+    found += _compiled_in
+
+
+def ours():
+    return [thread for thread in threading.enumerate() if thread.name.startswith("jscope")]
+
+
+def of_kinds(count, *, ends=lambda x: None):
+    """A program with two variables of each of so many kinds that nobody has drawn, and what it is called with."""
+    sizes = list(itertools.islice(_sizes, count))
+
+    def program(x):
+        for size in sizes:
+            js.get_variable(f"a{size}", [size], initializer=js.random_normal_initializer())
+            js.get_variable(f"b{size}", [size], initializer=js.random_normal_initializer())
+        ends(x)
+
+    return js.transform(program), jnp.ones(2)
+
+
+def test_each_kind_is_compiled_once_in_a_thread_of_its_own():
+    net, x = of_kinds(3)
+    with compilations() as first:
+        params = net.init(KEY, x)
+    assert len(first) == 3
+    assert all(name.startswith("jscope") for name in first)
+    assert not ours()
+    with compilations() as later:
+        assert net.init(KEY, x) == params
+        assert net.specs(x).init(KEY) == params
+    assert later == []
+
+
+def test_specs_init_compiles_in_threads_too_and_specs_nothing():
+    net, x = of_kinds(3)
+    with compilations() as none:
+        specs = net.specs(x)
+    assert none == []
+    with compilations() as found:
+        specs.init(KEY)
+    assert len(found) == 3
+    assert all(name.startswith("jscope") for name in found)
+    assert not ours()
+
+
+def test_compiling_begins_while_the_program_runs():
+    began = threading.Event()
+    net, x = of_kinds(1, ends=lambda x: began.wait(60) or pytest.fail("nothing was compiled in a minute"))
+
+    def note_thread(event, seconds, **kwargs):
+        if threading.current_thread().name.startswith("jscope"):
+            began.set()
+
+    jax.monitoring.register_event_duration_secs_listener(note_thread)
+    net.init(KEY, x)
+
+
+def test_the_values_are_those_of_single_draws():
+    net, x = of_kinds(2)
+    params = net.init(KEY, x)
+    specs = net.specs(x)
+    assert params == {name: spec.initial_value(KEY) for name, spec in specs.items()}
+    assert params == jax.jit(net.init)(KEY, x)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        lambda: jax.enable_x64(True),
+        lambda: jax.default_matmul_precision("highest"),
+        lambda: jax.default_device(jax.devices("cpu")[0]),
+        jax.checking_leaks,
+    ],
+    ids=["x64", "precision", "device", "leaks"],
+)
+def test_what_is_compiled_ahead_is_what_is_drawn_under_any_settings(settings):
+    net, x = of_kinds(2)
+    with settings():
+        with compilations() as found:
+            params = net.init(KEY, x)
+        assert len(found) == 2
+        assert params == {name: spec.initial_value(KEY) for name, spec in net.specs(x).items()}
+
+
+def test_other_settings_later():
+    net, x = of_kinds(1)
+    params = net.init(KEY, x)
+    with jax.enable_x64(True):
+        assert net.init(KEY, x) == params
+
+
+@pytest.mark.parametrize("transform", ["jit", "scan", "checkpoint", "cond"])
+def test_variables_made_in_inner_traces(transform):
+    size = next(_sizes)
+
+    def body(x):
+        return x + js.get_variable("w", [size], initializer=js.random_normal_initializer())
+
+    def program(x):
+        return {
+            "jit": lambda: jax.jit(body)(x),
+            "scan": lambda: jax.lax.scan(lambda x, _: (body(x), None), x, None, length=2)[0],
+            "checkpoint": lambda: jax.checkpoint(body)(x),
+            "cond": lambda: jax.lax.cond(True, body, lambda x: x, x),
+        }[transform]()
+
+    net = js.transform(program)
+    x = jnp.zeros(size)
+    with compilations() as found:
+        net.init(KEY, x)
+    assert len(found) == 1
+
+
+def test_a_program_inside_a_program():
+    size = next(_sizes)
+    inner = js.transform(lambda: js.get_variable("w", [size], initializer=js.random_normal_initializer()))
+    with compilations() as found, js.bind({}):
+        inner.init(KEY)
+    assert len(found) == 1
+
+
+def test_traced_keys_start_no_thread(monkeypatch):
+    net, x = of_kinds(2)
+    monkeypatch.setattr("jscope._drawers.ThreadPoolExecutor", None)
+    jax.eval_shape(net.init, KEY, x)
+    jax.jit(net.init)(KEY, x)
+    jax.vmap(net.init, in_axes=(0, None))(jax.random.split(KEY, 2), x)
+    with jax.disable_jit():
+        net.init(KEY, x)
+
+
+def test_what_is_kept_is_not_compiled():
+    net, x = of_kinds(2)
+    kept = {name: jnp.zeros(spec.shape) for name, spec in net.specs(x).items()}
+    missing = kept.popitem()[0]
+    with compilations() as found:
+        params = net.init(KEY, x, warm_start=kept)
+    assert sum(name.startswith("jscope") for name in found) == 1
+    assert params[missing].any()
+
+
+def test_a_program_that_fails_leaves_no_thread():
+    net, x = of_kinds(3, ends=lambda x: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        net.init(KEY, x)
+    assert not ours()
+
+
+def test_an_initializer_that_fails_when_it_is_compiled_fails_in_the_draw():
+    def fails(key, shape, dtype):
+        raise ValueError("no values today")
+
+    with Drawers(KEY) as drawers:
+        drawers.expect(fails, (2,), jnp.dtype("float32"))
+        with pytest.raises(ValueError, match="no values today"):
+            drawers.draw(fails, (2,), jnp.dtype("float32"), "w")
+
+
+def test_initializers_that_may_do_something_else_each_time_are_left_to_the_draw():
+    calls = []
+
+    def initializer(key, shape, dtype):
+        calls.append(threading.current_thread().name)
+        return jnp.ones(shape, dtype)
+
+    js.transform(lambda: js.get_variable("w", [next(_sizes)], initializer=initializer)).init(KEY)
+    assert set(calls) == {threading.current_thread().name}
