@@ -34,11 +34,13 @@ pooled one, with which JAX's own cached traces are found again.
 from __future__ import annotations
 
 import contextvars
+import inspect
 import itertools
+import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from types import CodeType
-from typing import Any
+from types import CodeType, FrameType
+from typing import Any, cast
 
 import jax
 
@@ -54,6 +56,8 @@ _arg_scopes: contextvars.ContextVar[tuple[Any, ...]] = contextvars.ContextVar("j
 _in_force = jax.make_user_context(None)
 _fresh = itertools.count(1)
 _unspent: list[int] = []
+
+_SUSPENDS = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
 
 
 class Hint:
@@ -83,6 +87,9 @@ class Frame:
 
     Attributes:
       arg_scopes: the blocks of `arg_scope` that are open.
+      front: what calls go to: the store, or what stands before it.
+      reading: the front, while it is one that needs no level; else None.
+      near: the call of a function whose own calls then need no look, see `current_near`.
     """
 
     __slots__ = (
@@ -106,6 +113,8 @@ class Frame:
         "_token_context",
         "arg_scopes",
         "front",
+        "near",
+        "reading",
         "store",
     )
 
@@ -120,9 +129,12 @@ class Frame:
         self.store = store
         self.arg_scopes: tuple[Any, ...] = ()
         self.front: Any = store
+        self.reading = front if isinstance(front, Reading) else None
+        self.near: FrameType | None = None
         if front is not None:
             self.front = front
             front.step_aside = self._step_aside
+            front.look = lambda: current("a jscope call").level
         self._hint = hint
         self._entry = entry
         self._inner_calls = refuses_inner_calls
@@ -151,12 +163,12 @@ class Frame:
 
     def __exit__(self, *exception: Any) -> None:
         self._open = False
-        self._entry_trace = self._quiet_trace = None  # nothing is to keep a trace alive
+        self._entry_trace = self._quiet_trace = self.near = None  # nothing is to keep a trace alive
         try:
             if self.front is not self.store:
                 self.front.settle()
         finally:
-            self.front = self.store
+            self._step_aside()
             self._end()
 
     def _end(self) -> None:
@@ -183,7 +195,7 @@ class Frame:
             frame._context = context
 
     def _step_aside(self) -> None:
-        self.front = self.store
+        self.front, self.reading = self.store, None
 
     def _set_token(self, token: int) -> None:
         if self._token_context is not None:
@@ -282,16 +294,57 @@ def current(call: str) -> Store:
     return store
 
 
-def current_again(call: str) -> Store:
-    """The same, where an ambient call before this one is known to have been in the same context and trace.
+def current_near(call: str, caller: FrameType) -> Store:
+    """The same, with no look at where the call comes from if it is near: made by `caller`, a call of a function.
 
-    The look at them, which costs most, is left out, and the level is not set. A token that an inner trace has left in
-    force stays until the next look: it is not spent, and the next block may spend it as well as a fresh one.
+    JAX makes a trace by calling a function, and so does Python with a context. So what one call of a function does, it
+    does where it entered a scope, unless it can be suspended and go on elsewhere: generators are never near. The look
+    is what costs most. Without it the level is not known, which only a store needs, and a reading finds out when it
+    hands over to its store. (`with jax.ensure_compile_time_eval()` is another trace in the same call; what is called
+    directly in it is not traced, so no cache can bring it back.)
+
+    A token that an inner trace has left in force stays until the next look: it is not spent, and the next block may
+    spend it as well as a fresh one.
     """
     frame = _current.get()
-    if frame is None or not frame._open:
-        raise _outside(call, frame)
-    return frame.front
+    if frame is not None and frame.near is caller and frame.reading is not None:
+        return frame.reading  # type: ignore[return-value]  # it has what the store has
+    return current(call)
+
+
+class Scoped:
+    """The context manager of a variable scope: while it is open, calls by the call that entered it are near."""
+
+    # The subclass is in floor 3 as well, and has all else that `Store.enter` takes. What follows is written out rather
+    # than made of calls: nothing else is done so often while JAX traces.
+    __slots__ = ("_near_outside",)
+
+    _near_outside: FrameType | None
+
+    def __enter__(self) -> Any:
+        caller = sys._getframe(1)
+        frame = _current.get()
+        if frame is not None and frame.near is caller and frame.reading is not None:
+            self._near_outside = caller
+            return frame.reading.enter(self)  # type: ignore[arg-type]
+        scope = current("variable_scope").enter(self)  # type: ignore[arg-type]
+        frame = cast(Frame, frame)
+        self._near_outside, frame.near = frame.near, None if caller.f_code.co_flags & _SUSPENDS else caller
+        if self._near_outside is None and caller.f_back is not None and caller.f_back.f_code is frame._entry:
+            self._near_outside = frame.near  # the program's own call, which lasts as long as the run
+        return scope
+
+    def __exit__(self, exception: type[BaseException] | None, value: Any = None, traceback: Any = None) -> None:
+        frame = _current.get()
+        outside, self._near_outside = self._near_outside, None
+        if frame is not None and frame.near is sys._getframe(1):
+            frame.near = outside
+            frame.front.leave(self)
+        elif exception is not GeneratorExit or is_open_here(self):
+            if frame is not None:
+                frame.near = None  # it may be a call that has ended, and nothing is to keep what that held
+            current("leaving a variable_scope").leave(self)  # type: ignore[arg-type]
+        # Else a generator is closed after its program has ended: there is nothing to put back.
 
 
 def _after_the_end() -> int:

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import functools
 import operator
+import sys
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from . import _listings
-from ._ambient import current
+from ._ambient import current, current_near
 from ._declare import GLOBAL_VARIABLES, LOCAL_VARIABLES, REGULARIZATION_LOSSES, TRAINABLE_VARIABLES
 from ._params import Params
 from ._specs import VariableSpec, mismatch_error, params_of
@@ -106,7 +107,7 @@ def get_variable(
       >>> net.init(jax.random.key(0), jnp.ones((1, 2)))
       Params({w: f32[2,3]})
     """
-    return current("get_variable").get_variable(
+    return current_near("get_variable", sys._getframe(1)).get_variable(
         name,
         shape,
         dtype,

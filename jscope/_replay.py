@@ -23,7 +23,7 @@ import numpy as np
 from . import _rng
 from ._arguments import is_importable
 from ._errors import format_location, location_of, user_instruction
-from ._scope_stack import ScopeHandle, ScopeRequest, shown_name
+from ._scope_stack import Reuse, ScopeHandle, ScopeRequest, shown_name
 from ._script import (
     END,
     ODD,
@@ -34,6 +34,7 @@ from ._script import (
     LiftedThere,
     Script,
     Step,
+    is_given_again,
     is_plain,
     plain_collections,
     plain_shape,
@@ -42,6 +43,8 @@ from ._script import (
 from ._sources import Leaves
 from ._specs import VariableSpec
 from ._store import Store
+
+_blank = object.__new__  # quicker than a call of a class that has an __init__
 
 
 class _Front:
@@ -52,24 +55,29 @@ class _Front:
 
     Attributes:
       level: as of the store.
-      step_aside: lets the program's calls go to the store from now on; whoever puts this in front sets it.
+      step_aside: lets the program's calls go to the store from now on; whoever puts this in front sets it, and
+      look: gives the level of the call in progress.
       is_aside: whether it has stepped aside.
     """
 
-    __slots__ = ("_store", "is_aside", "level", "step_aside")
+    __slots__ = ("_store", "is_aside", "level", "look", "step_aside")
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self.level = 0
         self.is_aside = False
         self.step_aside: Callable[[], None] = lambda: None
+        self.look = lambda: self.level
 
     def off(self) -> Store:
-        """Steps aside; returns the store, which knows all calls made so far."""
-        self.is_aside = True
-        self.step_aside()
+        """Steps aside, in the middle of a call; returns the store, which knows all calls made so far."""
+        self._give_way()
         self._store.level = self.level
         return self._store
+
+    def _give_way(self) -> None:
+        self.is_aside = True
+        self.step_aside()
 
     def settle(self) -> None:
         """Called at the end of the run."""
@@ -110,7 +118,8 @@ class Recording(_Front):
         scopes = self._store.scopes
         before = scopes.op_scope
         handle = self._done(self._store.enter, request)
-        self._steps.append(Entered(asked, shown_name(before, scopes.op_scope), scopes.state))
+        shown = shown_name(before, scopes.op_scope)
+        self._steps.append(Entered(asked, shown, scopes.state, scopes.meaning_of(request)))
         return handle
 
     def leave(self, request: ScopeRequest) -> None:
@@ -158,7 +167,8 @@ class Recording(_Front):
         if leaf is None or (dtype is not None and jnp.dtype(dtype) != variable.dtype):
             self.off()  # a dtype that JAX narrows is warned of each time
         else:
-            asked = name, size, dtype, trainable, plain_collections(collections)
+            given = size if size is None else type(shape)(size)
+            asked = name, size, given, dtype, trainable, plain_collections(collections)
             self._steps.append(Got(*asked, type(initializer), leaf, not is_known))
         return value
 
@@ -192,9 +202,11 @@ class Recording(_Front):
         return leaf if leaf is not None and self._tree.leaves[leaf] is value else None
 
 
-# What a call brings along that is in no step: the initializer, regularizer and constraint, if it is `get_variable`, and
-# where it is in the user's code, but None where the rules don't note that.
-_Call = tuple[Any, Any, Any, tuple[CodeType, int] | None]
+_Place = tuple[CodeType, int] | None  # in the user's code
+
+# What a call brings along that is in no step: the initializer, regularizer and constraint, if it makes a variable, and
+# where it is. A call that finds one brings nothing that the rules ask for.
+_Call = tuple[Any, Any, Any, _Place]
 
 
 class Reading(_Front):
@@ -206,44 +218,49 @@ class Reading(_Front):
       tree: the values; they fit the script.
     """
 
-    __slots__ = ("_brought", "_entered", "_first", "_leaves", "_new_handle", "_open", "_show", "_step")
+    __slots__ = ("_brought", "_first", "_handle_class", "_leaves", "_open", "_read_at", "_run", "_show", "_step")
 
     def __init__(self, store: Store, script: Script, tree: Leaves) -> None:
         super().__init__(store)
         self._first = self._step = script.first
         self._leaves = tree.leaves
-        self._new_handle, self._show = store.scopes.new_handle, store.scopes.show
-        self._entered: list[ScopeRequest] = []
-        # The scope object that was given out, and what shows the scope in JAX's names. Both go when the scope is left,
+        self._handle_class, self._show = store.scopes.handle_class, store.scopes.show
+        self._run = store.scopes.run
+        # The scope object that was given out, and what shows the scope in JAX's names. All go when the scope is left,
         # since what is kept for each call makes JAX's own work slower, too.
         self._open: list[tuple[ScopeRequest, ScopeHandle, Any]] = []
         self._brought: list[_Call] = []
+        self._read_at: list[_Place] = []  # of the calls that find a variable, where the rules would note it
 
     def off(self) -> Store:
-        if not self.is_aside:
-            done, self._step = steps_from(self._first, self._step), END
-            self._make_again(done)
+        self.level = self.look()  # before anything is changed: it may find that the call is not the program's
         return super().off()
+
+    def _give_way(self) -> None:
+        if not self.is_aside:
+            done, self._step = list(steps_from(self._first, self._step)), END
+            self._make_again(done)
+        super()._give_way()
 
     def settle(self) -> None:
         """Ends the reading where scopes are open: the store is to know them."""
         if self._open:
-            self.off()
+            self._give_way()
 
-    def _make_again(self, steps: Iterable[Any]) -> None:
+    def _make_again(self, steps: Sequence[Any]) -> None:
         store, scopes = self._store, self._store.scopes
-        entered, brought = iter(self._entered), iter(self._brought)
-        given_out = {request: (handle, shown) for request, handle, shown in self._open}
-        inside: list[ScopeRequest] = []
+        brought, read_at = iter(self._brought), iter(self._read_at)
+        is_open = dict(zip(_open_after(steps), self._open, strict=True))
+        inside: list[Any] = []
         for step in steps:
             if type(step) is Left:
                 scopes.leave(inside.pop())
             elif type(step) is Entered:
-                request = next(entered)
-                inside.append(request)
-                scopes.enter_again(request, *(given_out.get(request) or (scopes.new_handle(step.state), None)))
+                entry = is_open.get(step) or (_AskedAgain(*step.asked), scopes.handle_class(step.state), None)
+                inside.append(entry[0])
+                scopes.enter_again(*entry)
             elif type(step) is Got:
-                initializer, regularizer, constraint, place = next(brought)
+                initializer, regularizer, constraint, place = next(brought) if step.is_new else (None, None, None, None)
                 # The step's shape and collections: the program may have changed its own lists since.
                 asked = step.name, step.shape, step.dtype, initializer, regularizer, step.trainable, step.collections
                 store.get_variable(*asked, constraint=constraint)
@@ -251,7 +268,7 @@ class Reading(_Front):
                 if step.is_new:
                     variable.created_at = location_of(place)
                 elif variable.used_at:
-                    variable.used_at[-1] = location_of(place)
+                    variable.used_at[-1] = location_of(next(read_at))
             else:
                 store.lift(step.lifted, location_of(next(brought)[-1]))
 
@@ -260,9 +277,10 @@ class Reading(_Front):
         if type(step) is not Entered or request._in_short != step.asked:
             return self.off().enter(request)
         self._step = step.next
-        self._entered.append(request)
         request._in_short = None  # entered again, an instance stays what it came to mean here: that is for the rules
-        handle, shown = self._new_handle(step.state), None
+        request._run, request._meaning = self._run, step.meaning
+        handle, shown = _blank(self._handle_class), None
+        handle._made_with = step.state
         if step.shown and self._show is not None:
             shown = self._show(step.shown)
             shown.__enter__()
@@ -301,7 +319,7 @@ class Reading(_Front):
             or type(initializer) is not step.initializer_type
             or dtype is not step.dtype
             or trainable is not step.trainable
-            or plain_shape(shape) != step.shape
+            or (not is_given_again(shape, step.given) and plain_shape(shape) != step.shape)
             or (regularizer is not None and not callable(regularizer))
             or (collections is not step.collections and plain_collections(collections) != step.collections)
             or partitioner is not None
@@ -311,7 +329,8 @@ class Reading(_Front):
             more = partitioner, custom_getter, constraint, without_effect
             return self.off().get_variable(name, shape, dtype, initializer, regularizer, trainable, collections, *more)
         self._step = step.next
-        self._brought.append((initializer, regularizer, constraint, user_instruction() if step.is_new else None))
+        if step.is_new:
+            self._brought.append((initializer, regularizer, constraint, user_instruction()))
         return self._leaves[step.leaf]
 
     def lift(self, lifted: Lifted) -> tuple[Any, ...]:
@@ -370,7 +389,7 @@ class Declaring(Reading):
         if self.is_aside:
             return value
         if not step.is_new:
-            self._brought[-1] = initializer, regularizer, constraint, user_instruction()
+            self._read_at.append(user_instruction())
         elif initializer is not None and not self._is_good(initializer, step.leaf):
             # Not one of the calls made so far: the rules say what is wrong with it.
             self._step = step
@@ -392,15 +411,40 @@ class Declaring(Reading):
             return self._store.specs()
         reads: dict[int, list[str]] = {}
         made: list[tuple[VariableSpec, _Call, list[str]]] = []
-        alike, brought = iter(self._alike), iter(self._brought)
+        alike, brought, read_at = iter(self._alike), iter(self._brought), iter(self._read_at)
         for step in steps_from(self._first, self._step):
-            if type(step) is Got:
-                call = next(brought)
-                if step.is_new:
-                    made.append((next(alike), call, reads.setdefault(step.leaf, [])))
-                else:
-                    reads[step.leaf].append(format_location(location_of(call[-1])))
+            if type(step) is not Got:
+                continue
+            if step.is_new:
+                made.append((next(alike), next(brought), reads.setdefault(step.leaf, [])))
+            else:
+                reads[step.leaf].append(format_location(location_of(next(read_at))))
         return [_declared_again(spec, *call, used) for spec, call, used in made]
+
+
+def _open_after(steps: Iterable[Any]) -> list[Entered]:
+    """The entries among these steps after which no leaving comes, the outermost first."""
+    entered: list[Entered] = []
+    for step in steps:
+        if type(step) is Entered:
+            entered.append(step)
+        elif type(step) is Left:
+            entered.pop()
+    return entered
+
+
+class _AskedAgain:
+    """A request that was answered and is over, as far as a script holds it."""
+
+    def __init__(self, name: str, is_default: bool, reuse: Reuse | None, auxiliary_name_scope: bool) -> None:
+        self._name_or_scope = None if is_default else name
+        self._default_name = name if is_default else None
+        self._reuse = reuse
+        self._auxiliary_name_scope = auxiliary_name_scope
+        self._overrides: dict[str, Any] = {}
+        self._in_short: tuple[str, bool, Reuse | None, bool] | None = None
+        self._run: object = None
+        self._meaning: Any = None
 
 
 def _declared_again(

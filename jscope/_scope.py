@@ -5,14 +5,11 @@ Each call finds the running program and hands over to its `ScopeStack`; no rule 
 
 from __future__ import annotations
 
-import inspect
-import sys
-from types import FrameType
 from typing import Any
 
 import jax
 
-from ._ambient import current, current_again, is_open_here, is_running
+from ._ambient import Scoped, current, is_open_here, is_running
 from ._declare import GLOBAL_VARIABLES, LOCAL_VARIABLES, TRAINABLE_VARIABLES
 from ._errors import BadArgumentError, BadTypeError, user_line
 from ._listings import collection
@@ -137,11 +134,10 @@ def new_scopes(shown: bool) -> ScopeStack:
     return ScopeStack(VariableScope, jax.named_scope if shown else None)
 
 
-_SUSPENDS = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
 _NONE: dict[str, Any] = {}  # of what a scope may override
 
 
-class variable_scope:  # noqa: N801 (TF1's name)
+class variable_scope(Scoped):  # noqa: N801 (TF1's name)
     """Opens a scope of variables; a context manager that yields the `VariableScope`. TF1: `tf.variable_scope`.
 
     A string opens a scope inside the current one; a `VariableScope` jumps to that very scope; with None the default
@@ -182,11 +178,12 @@ class variable_scope:  # noqa: N801 (TF1's name)
     __slots__ = (
         "_auxiliary_name_scope",
         "_default_name",
-        "_entered_in",
         "_in_short",
+        "_meaning",
         "_name_or_scope",
         "_overrides",
         "_reuse",
+        "_run",
     )
 
     def __init__(
@@ -232,7 +229,7 @@ class variable_scope:  # noqa: N801 (TF1's name)
         self._default_name = default_name
         self._reuse = reuse
         self._auxiliary_name_scope = auxiliary_name_scope
-        self._entered_in: FrameType | None = None
+        self._run = self._near_outside = None
         if (
             initializer is None
             and regularizer is None
@@ -251,22 +248,6 @@ class variable_scope:  # noqa: N801 (TF1's name)
             given |= {"custom_getter": custom_getter, "partitioner": partitioner, "constraint": constraint}
             self._overrides = {field: value for field, value in given.items() if value is not None}
         self._in_short = None
-
-    def __enter__(self) -> VariableScope:
-        # JAX makes a trace by calling a function, and so does Python with a context. What is entered and left in one
-        # call of a function is left where it was entered, then, unless that call can be suspended and go on elsewhere.
-        caller = sys._getframe(1)
-        scope = current("variable_scope").enter(self)
-        self._entered_in = None if caller.f_code.co_flags & _SUSPENDS else caller
-        return scope  # type: ignore[return-value]  # the stack makes VariableScopes
-
-    def __exit__(self, exception: type[BaseException] | None, value: Any = None, traceback: Any = None) -> None:
-        is_left_there, self._entered_in = self._entered_in is sys._getframe(1), None
-        if is_left_there:
-            current_again("leaving a variable_scope").leave(self)
-        elif exception is not GeneratorExit or is_open_here(self):
-            current("leaving a variable_scope").leave(self)
-        # Else a generator is closed after its program has ended: there is nothing to put back.
 
 
 class name_scope:  # noqa: N801

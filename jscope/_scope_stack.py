@@ -62,7 +62,8 @@ class ScopeRequest(Protocol):
     Attributes:
       _overrides: the defaults given, by field of `ScopeState`.
       _in_short: the name, whether it is a default name, `reuse` and `auxiliary_name_scope`, where that is all there is;
-        else None. Set to None as well by what answers the request from it, so that it does so once.
+        else None. Set to None as well by what answers the request from it, so that it does so once. That sets also
+      _run, _meaning: the run that it did so in (`ScopeStack.run`), and what the request came to mean.
     """
 
     _name_or_scope: Any
@@ -71,6 +72,17 @@ class ScopeRequest(Protocol):
     _overrides: dict[str, Any]
     _auxiliary_name_scope: bool
     _in_short: tuple[str, bool, Reuse | None, bool] | None
+    _run: object
+    _meaning: Meaning
+
+
+class Meaning(NamedTuple):
+    """What a request came to mean at its first entry, and means at every later one (TF1 keeps this in the instance)."""
+
+    op_scope_name: str | None
+    target: str | ScopeHandle
+    original_name_scope: str
+    reuse: Reuse
 
 
 class _OpEntry:
@@ -88,8 +100,7 @@ class _Entry(_OpEntry):
     """One entry of a variable scope: what to put back, and what the request came to mean.
 
     Attributes:
-      op_scope_name, target, original_name_scope, reuse: what the request came to mean at its first entry, and means at
-        every later one (TF1 keeps this in the instance).
+      op_scope_name, target, original_name_scope, reuse: the request's `Meaning`.
       handle, name: the scope object entered and its name.
       below: the scope object that was current before.
       mark: where the counts are rolled back to; None where only those below the scope are forgotten.
@@ -126,16 +137,17 @@ class ScopeStack:
     """The scopes of one program.
 
     Args:
-      new_handle: makes a scope object from a state.
+      handle_class: the class of scope objects.
       show: opens a name in JAX's own names of operations (`jax.named_scope`), or None to show nothing.
 
     Attributes:
-      new_handle, show: as given.
+      handle_class, show: as given.
       handle: the current scope object.
       state: its state, changes included.
       op_scope: the current op scope without a final slash.
       op_names: the op-name table, shared with the variables.
       default_names: how many default names were given so far.
+      run: stands for this run where something from it may be met in another.
     """
 
     __slots__ = (
@@ -146,30 +158,32 @@ class ScopeStack:
         "_shown",
         "default_names",
         "handle",
-        "new_handle",
+        "handle_class",
         "op_names",
         "op_scope",
+        "run",
         "show",
         "state",
     )
 
     def __init__(
         self,
-        new_handle: Callable[[ScopeState], ScopeHandle] = ScopeHandle,
+        handle_class: type[ScopeHandle] = ScopeHandle,
         show: Callable[[str], AbstractContextManager[Any]] | None = None,
     ) -> None:
-        self.new_handle = new_handle
+        self.handle_class = handle_class
         self.show = show
         self._shown: list[AbstractContextManager[Any]] = []
         self._changed: dict[ScopeHandle, ScopeState] = {}
         self._counts = ScopeCounts()
         self.default_names = 0
+        self.run = object()
         self._entries: dict[ScopeRequest, _Entry] = {}  # the last open one of each, else the last one
         self._open_op_scopes: dict[object, list[_OpEntry]] = {}
         self.op_names = OpNames()
         self.op_scope = ""
         self.state = ScopeState()
-        self.handle = new_handle(self.state)
+        self.handle = handle_class(self.state)
 
     def state_of(self, handle: ScopeHandle) -> ScopeState:
         """What `handle` says in this program."""
@@ -257,10 +271,15 @@ class ScopeStack:
 
     # Variable scopes --------------------------------------------------------------------------------------------------
 
-    def enter(self, request: ScopeRequest) -> ScopeHandle:
-        """Enters a scope by name, by scope object or by default name; the semantics are those of TF1's `with`."""
+    def enter(self, request: ScopeRequest, handle: ScopeHandle | None = None) -> ScopeHandle:
+        """Enters a scope by name, by scope object or by default name; the semantics are those of TF1's `with`.
+
+        `handle` is the scope object that has been given out for a name, if it has.
+        """
         before = self.op_scope
-        last = self._entries.get(request)
+        last: _Entry | Meaning | None = self._entries.get(request)
+        if last is None and request._run is self.run:
+            last = request._meaning
         try:
             if last is None:
                 entry = self._prepare(request, before)
@@ -279,24 +298,28 @@ class ScopeStack:
         else:
             entry.reuse = entry.reuse or self.state.reuse
             state = self._inner(target, request, entry.reuse, entry.original_name_scope)
-            handle = self.new_handle(state)
+            handle = handle or self.handle_class(state)
             self._counts.open(state.name)
             entry.mark = None
         entry.shown = self._open_shown(before)
         entry.handle, entry.name, entry.below = handle, state.name, self.handle
-        entry.previous = last if last is not None and last.is_open else None
+        entry.previous = last if isinstance(last, _Entry) and last.is_open else None
         self._entries[request] = entry
         self.handle, self.state = handle, state
         return handle
 
+    def meaning_of(self, request: ScopeRequest) -> Meaning:
+        """What a request came to mean that has been entered."""
+        entry = self._entries[request]
+        return Meaning(entry.op_scope_name, entry.target, entry.original_name_scope, entry.reuse)
+
     def enter_again(self, request: ScopeRequest, handle: ScopeHandle, shown: Any) -> None:
         """Enters as `enter` does, where the scope object has been given out and the scope is shown already, or not."""
-        new_handle, show = self.new_handle, self.show
-        self.new_handle, self.show = lambda state: handle, None
+        show, self.show = self.show, None
         try:
-            self.enter(request)
+            self.enter(request, handle)
         finally:
-            self.new_handle, self.show = new_handle, show
+            self.show = show
         if shown is not None:
             self._entries[request].shown = shown
             self._shown.append(shown)
@@ -366,7 +389,7 @@ class ScopeStack:
     def _copy(self, state: ScopeState, request: ScopeRequest) -> ScopeHandle:
         """A new scope object after a captured one, with what the request overrides."""
         state = state._replace(reuse=request._reuse or state.reuse, constraint=None)
-        return self.new_handle(self._overridden(state, request))
+        return self.handle_class(self._overridden(state, request))
 
     @staticmethod
     def _overridden(state: ScopeState, request: ScopeRequest) -> ScopeState:
@@ -434,7 +457,7 @@ class ScopeStack:
             state = state._replace(custom_getter=compose_getters(custom_getter, outer.custom_getter))
         self._counts.open(full)
         self._counts.leave(full)
-        return self.new_handle(state)
+        return self.handle_class(state)
 
 
 def shown_name(before: str, opened: str) -> str:

@@ -23,6 +23,7 @@ class Request:
     def __init__(self, name=None, default=None, reuse=None, aux=True, **overrides):
         self._name_or_scope, self._default_name, self._reuse = name, default, reuse
         self._auxiliary_name_scope, self._overrides = aux, overrides
+        self._run = None
 
 
 def test_a_stack_enters_and_leaves():
