@@ -190,6 +190,7 @@ class Frame:
                 _unspent.append(frame._token)
             outer, frame._outer = frame._outer, None
             frame = outer
+        _current.set(None)  # what is set next keeps what was set before, which is to be no run that has ended
         context = _current.set(frame)
         if frame is not None:
             frame._context = context

@@ -118,6 +118,7 @@ class Recording(_Front):
         scopes = self._store.scopes
         before = scopes.op_scope
         handle = self._done(self._store.enter, request)
+        request._in_short = None  # entered again, it is not what a request alike would be
         shown = shown_name(before, scopes.op_scope)
         self._steps.append(Entered(asked, shown, scopes.state, scopes.meaning_of(request)))
         return handle

@@ -6,13 +6,14 @@ import functools
 import hashlib
 import types
 import weakref
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ._arguments import is_importable
 from ._errors import (
     BadInitialValueTypeError,
     BadTypeError,
@@ -316,14 +317,15 @@ def _value(value: Any, depth: int = 0) -> Hashable:
         return value
     inner = functools.partial(_value, depth=depth + 1)
     if isinstance(value, types.FunctionType):
+        read: tuple[Hashable, ...] = ()
         if value.__globals__.get("__name__", "").partition(".")[0] != "jax":
-            _check_code(value.__code__, value.__globals__)
+            read = tuple(_globals_read(value.__code__, value.__globals__))
         try:
             closed = tuple(inner(cell.cell_contents) for cell in value.__closure__ or ())
         except ValueError:  # a cell that is still empty
             raise _UnknownError from None
         keywords = tuple((k, inner(v)) for k, v in sorted((value.__kwdefaults__ or {}).items()))
-        return value.__code__, closed, tuple(map(inner, value.__defaults__ or ())), keywords
+        return value.__code__, read, closed, tuple(map(inner, value.__defaults__ or ())), keywords
     if isinstance(value, functools.partial):
         keywords = tuple((k, inner(v)) for k, v in sorted(value.keywords.items()))
         return functools.partial, inner(value.func), tuple(map(inner, value.args)), keywords
@@ -339,14 +341,19 @@ def _value(value: Any, depth: int = 0) -> Hashable:
     raise _UnknownError
 
 
-def _check_code(code: types.CodeType, names: dict[str, Any]) -> None:
-    """Raises `_UnknownError` for code that reads globals other than modules, classes and functions of JAX and NumPy."""
+def _globals_read(code: types.CodeType, names: dict[str, Any]) -> Iterator[Hashable]:
+    """The globals that code reads, with their names: equal code of two modules, or run twice, may find others.
+
+    Raises `_UnknownError` for other globals than modules, classes and functions of JAX and NumPy.
+    """
     for name in code.co_names:
         if name in names:
             value = names[name]
             module = value.__name__ if isinstance(value, types.ModuleType) else getattr(value, "__module__", None)
             if not isinstance(module, str) or module.partition(".")[0] not in _PURE:
                 raise _UnknownError
+            lasts = isinstance(value, types.ModuleType) or is_importable(value)
+            yield name, id(value) if lasts else _value(value)
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
-            _check_code(constant, names)
+            yield from _globals_read(constant, names)

@@ -57,6 +57,10 @@ SEEN_AS = {
     "map": (lambda f, x: jax.lax.map(f, x[None]), ("trace", "scan")),
     "map in batches": (lambda f, x: jax.lax.map(f, jnp.stack([x] * 4), batch_size=2), ("vmap", "trace", "scan")),
     "fori_loop": (lambda f, x: jax.lax.fori_loop(0, 2, lambda _, c: f(c), x), ("trace", "scan")),
+    "fori_loop until": (
+        lambda f, x: jax.jit(lambda n: jax.lax.fori_loop(0, n, lambda _, c: f(c), x))(2),
+        ("trace", "while_loop", "trace"),
+    ),
     "while_loop": (while_loop, ("trace", "while_loop")),
     "cond": (lambda f, x: jax.lax.cond(x > 0, f, jnp.negative, x), ("trace", "cond")),
     "switch": (lambda f, x: jax.lax.switch(1, [jnp.negative, f], x), ("trace", "cond")),

@@ -256,6 +256,34 @@ def test_initializers_that_read_other_things_are_not_taken_for_the_same():
     assert (params["a"][0], params["b"][0]) == (1, 2)
 
 
+@pytest.mark.parametrize("makes", [(jnp.zeros, jnp.ones), (np.zeros, np.ones)], ids=["jax", "numpy"])
+def test_initializers_of_one_text_that_find_other_functions_are_not_the_same(makes):
+    """As where a cell of a notebook runs again, or two modules have one text."""
+    text = "def initializer(key, shape, dtype): return [make(shape, dtype) for _ in range(1)][0]"
+    for make in makes:
+        names = {"make": make}
+        exec(text, names)
+        net = js.transform(lambda names=names: js.get_variable("w", [2], initializer=names["initializer"]))
+        np.testing.assert_array_equal(net.init(KEY)["w"], make(2))
+
+    names = {}
+    exec(text, names)
+    net = js.transform(lambda: js.get_variable("w", [2], initializer=names["initializer"]))
+    for make in makes:
+        names["make"] = make
+        np.testing.assert_array_equal(net.init(KEY)["w"], make(2))
+
+
+def test_a_named_function_of_jax_is_compiled_once():
+    names = {"draw": jax.random.normal, "of": jax.nn.initializers.normal(0.5)}
+    before = _drawer_by_value.cache_info().misses
+    for text in ("draw(key, shape, dtype)", "of(key, shape, dtype)"):
+        for _ in range(3):
+            initializer = eval(f"lambda key, shape, dtype: {text}", names)
+            js.transform(lambda i=initializer: js.get_variable("w", [3, 2], initializer=i)).init(KEY)
+    assert _drawer_by_value.cache_info().misses - before <= 2
+
+
 def test_an_initializer_may_call_itself():
     def init(key, shape, dtype):
         if len(shape) > 1:

@@ -270,3 +270,16 @@ def test_what_a_program_declares_is_known_between_runs():
         for _ in range(2):
             js.transform(lambda x, rest=rest: js.lift(net, x, *rest)).specs(X)
         assert len(ran) == runs
+
+
+def test_lifting_and_declaring_inside_leave_no_tracer():
+    layer = js.transform(lambda x: x * js.get_variable("w", []))
+
+    def program(x):
+        js.lift(layer, x)
+        layer.specs(x)
+        return layer.init(jax.random.key(0), x)["w"] * x
+
+    with jax.checking_leaks():
+        assert list(js.transform(program).specs(jnp.ones(3))) == ["w"]
+        jax.jit(js.transform(program).apply)({"w": jnp.float32(2)}, jnp.ones(3))

@@ -1,4 +1,4 @@
-"""Calls from the call that entered a scope are not looked at in later runs: they must do as in a first run all the same."""
+"""Calls from the call that entered a scope are not looked at in later runs: they must do as in a first run, though."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ def test_a_scope_that_was_left_keeps_no_call_alive(leaves):
         return instances[-1], kept
 
     def function():
-        scope, kept = new()
+        scope, _kept = new()
         with scope:
             return js.get_variable("w", [2])
 
@@ -171,7 +171,7 @@ def test_a_scope_that_was_left_keeps_no_call_alive(leaves):
             return js.get_variable("w", [2])
 
     def entered():
-        scope, kept = new()
+        scope, _kept = new()
         scope.__enter__()
         return scope
 
@@ -234,7 +234,7 @@ def test_a_generator_that_goes_on_in_another_trace():
 
 
 def test_instances_entered_again_after_a_reading():
-    """What an instance came to mean in a reading, it means when the rules go on; what it meant in another run does not."""
+    """What an instance came to mean in a reading, it means when the rules go on; not so from another run."""
     for first_departs, enters in itertools.product((1, 2, 3), (0, 1)):
         kept, count = [], []
 

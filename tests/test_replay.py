@@ -438,6 +438,29 @@ def test_an_instance_that_is_entered_again():
     assert net.apply(tree) == [0, 0] == js.transform(program).apply(tree)
 
 
+@pytest.mark.parametrize("runs", [1, 2, 3])
+@pytest.mark.parametrize("first", [True, False])
+def test_two_instances_in_the_place_of_one(first, runs):
+    """One that was entered twice is not what two that are alike would be, nor the other way round."""
+    same = first
+
+    def program():
+        one = js.variable_scope(None, "d")
+        with one:
+            a = js.get_variable("w", [])
+        with one if same else js.variable_scope(None, "d"):
+            return a, js.get_variable("u", [])
+
+    net = js.transform(program)
+    tree = js.Params({"d/w": jnp.float32(1), "d/u": jnp.float32(2), "d_1/u": jnp.float32(3)})
+    for _ in range(runs):
+        assert net.apply(tree) == js.transform(program).apply(tree) == (1, 2 if first else 3)
+        assert list(net.specs()) == ["d/w", "d/u" if first else "d_1/u"]
+    same = not first
+    assert net.apply(tree) == (1, 3 if first else 2)
+    assert list(net.specs()) == ["d/w", "d_1/u" if first else "d/u"]
+
+
 def test_an_instance_that_is_kept_between_runs():
     """It is new to each of them, as to the first."""
     kept = js.variable_scope(None, "layer")

@@ -118,6 +118,15 @@ def _fori_loop(f: Scalar) -> Scalar:
     return lambda x: jax.lax.fori_loop(0, 2, body, x)
 
 
+def _fori_until(f: Scalar) -> Scalar:
+    """To a bound that JAX may not know while it traces: it then makes a while_loop with a condition of its own."""
+
+    def body(_: Any, carry: Any) -> Any:
+        return f(carry)
+
+    return lambda x: jax.lax.fori_loop(0, 2 + jnp.int32(0 * x), body, x)
+
+
 def _while_loop(ask: Callable[[], None]) -> Callable[[Scalar], Scalar]:
     def wrap(f: Scalar) -> Scalar:
         def goes_on(state: Any) -> Any:
@@ -297,6 +306,7 @@ TRANSFORMS = (
     Transform("scan1", _scan(1), traits=_traits("loop")),
     Transform("scan3", _scan(3), run=_times(3), traits=_traits("loop")),
     Transform("fori", _fori_loop, run=_times(2), traits=_traits("loop")),
+    Transform("fori_until", _fori_until, run=_times(2), traits=_traits("loop", "while")),
     Transform("while", _while_loop(lambda: None), run=_times(2), traits=_traits("loop", "while")),
     Transform("while_ambient", _while_loop(_ambient_call), run=_times(2), traits=_traits("loop", "while")),
     Transform("cond", _cond, traces=2, traits=_traits("branches")),
