@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any
 
 import jax
@@ -17,13 +17,24 @@ from ._errors import (
     BadTypeError,
     DtypeMismatchError,
     InitializerError,
+    JscopeError,
     ShapeMismatchError,
     TransformError,
     parameters_for,
     user_line,
 )
 from ._names import OpNames
-from ._values import PartialShape, as_dtype, as_initial_value, converted, is_compatible
+from ._values import (
+    FromProgram,
+    InitialValue,
+    PartialShape,
+    Shape,
+    as_dtype,
+    as_initial_value,
+    converted,
+    is_compatible,
+    is_traced,
+)
 from ._variable import Variable
 from .initializers import glorot_uniform_initializer, zeros_initializer
 
@@ -93,6 +104,55 @@ def _needs_no_arguments(initializer: Callable[..., Any]) -> bool:
     return all(p.default is not p.empty or p.kind in optional for p in parameters)
 
 
+def own_shape(found: Shape | None, shape: PartialShape | None, key: Any, asked: Asked) -> Shape | None:
+    """The shape of an initial value that brings its own, where that is known.
+
+    Raises:
+      InitializerError: if it is not the shape that is asked for, as far as that is known.
+    """
+    if found is not None and not is_compatible(shape, found):
+        raise InitializerError(
+            f"The initial value of '{key}' has shape {found}, but shape {shape} is asked for.",
+            **asked("init_value"),
+            fix="leave shape out, or ask for the shape of the value",
+        )
+    return found
+
+
+def own_value(
+    key: Any, value: Any, dtype: Any, asked: Asked, *, is_inside: bool, is_kept: bool
+) -> tuple[Any, Shape, Any, Any]:
+    """(what stands for it in the spec, shape, dtype, itself if the program computes it) of a value given as initial.
+
+    Args:
+      key, value, dtype: of the variable; without a dtype, it has that of the value.
+      asked: the fields of an error.
+      is_inside: whether it is given inside a JAX transform.
+      is_kept: whether the value is looked at later on, so that it must not change.
+
+    Raises:
+      BadInitialValueTypeError: for what is no number, list or array.
+      TransformError: for a value that is computed inside a transform.
+    """
+    try:
+        array = as_initial_value(value, dtype)
+        if dtype is not None:
+            array = array.astype(dtype) if is_traced(array) else converted(array, dtype, value)
+    except JscopeError as error:
+        error.complete(asked(error.kind))
+        raise
+    if not is_traced(array):
+        keeps = is_kept and isinstance(array, np.ndarray)
+        return InitialValue(array.copy() if keeps else array), array.shape, array.dtype, None
+    if is_inside:
+        raise TransformError(
+            f"The initial value of '{key}' is computed inside a JAX transform, from which it can't be carried out.",
+            **asked("initial_value_inside"),
+            fix="compute it outside the transformed function, or give an initializer callable",
+        )
+    return FromProgram(), array.shape, array.dtype, array
+
+
 _DEFAULT_COLLECTIONS = {True: (GLOBAL_VARIABLES, TRAINABLE_VARIABLES), False: (GLOBAL_VARIABLES,)}
 
 
@@ -104,7 +164,8 @@ def collections_of(collections: Any, trainable: bool, key: Any, asked: Asked) ->
     """
     if collections is None:
         return _DEFAULT_COLLECTIONS[trainable]
-    if not isinstance(collections, list | tuple | set | frozenset):
+    is_list = isinstance(collections, list | tuple | set | frozenset)
+    if not is_list or not all(isinstance(name, Hashable) for name in collections):
         raise BadArgumentError(
             f"The collections of '{key}' are {collections!r}, not a list of names.",
             **asked("bad_collections"),
@@ -203,8 +264,8 @@ def odd_key(name: Any, scope: str) -> Any:
     raise _no_name(name, scope, "give a string")
 
 
-def op_name(key: Any, names: OpNames) -> str:
-    """Takes the op name of a key: variables are named from the op root, whatever op scope is in force.
+def op_name(key: Any, names: OpNames, scope: str = "") -> str:
+    """Takes the op name of a key: from the op root, or from the op scope that a custom getter has opened.
 
     Raises:
       BadNameError: for a key that TF1 refuses.
@@ -214,7 +275,7 @@ def op_name(key: Any, names: OpNames) -> str:
     if not isinstance(key, str):
         key = key.decode()
     # Nothing is left of an empty key; TF1 then falls back to the name of the op's kind.
-    return names.open("", key) or names.unique("VariableV2")
+    return names.open(scope, key) or names.unique("VariableV2")
 
 
 def check_initial_dtype(initializer: Any, dtype: Any, name: Any, asked: Asked) -> None:
@@ -266,13 +327,15 @@ def assignable(variable: Variable, value: Any, asked: dict[str, Any]) -> jax.Arr
       ShapeMismatchError, DtypeMismatchError: for one that does not fit.
       BadTypeError: for what is no array.
     """
-    if isinstance(value, bool | int | float):
-        value = converted(np.asarray(value), variable.dtype, value)
-    elif not isinstance(value, jax.Array):
+    if not isinstance(value, jax.Array):
         try:
-            value = as_initial_value(value)
-        except BadInitialValueTypeError:
-            if isinstance(value, np.ndarray | np.generic | list | tuple):
+            if isinstance(value, bool | int | float):
+                value = converted(np.asarray(value), variable.dtype, value)
+            else:
+                value = as_initial_value(value, variable.dtype)
+        except BadInitialValueTypeError as error:
+            if isinstance(value, np.ndarray | np.generic | list | tuple | bool | int | float):
+                error.complete(asked)
                 raise
             raise BadTypeError(
                 f"'{variable.name}' is assigned {value!r:.80}, which is no array.",

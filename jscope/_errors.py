@@ -68,6 +68,11 @@ class JscopeError(Exception):
         self._near = tuple(self._near() if callable(self._near) else self._near)
         return self._near
 
+    def complete(self, asked: dict[str, Any]) -> None:
+        """Takes from `asked` what is missing here: what raises it may be too far below to know who asked."""
+        self.asked = self.asked or asked.get("asked", "")
+        self.scope = asked.get("scope") if self.scope is None else self.scope
+
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.what,), {**self.__dict__, "_near": self.near}
 

@@ -23,14 +23,7 @@ def add_to_collection(store: Store, key: str, value: Any) -> None:
       TransformError: for another value of an inner trace.
       BadTypeError: for a collection that can't be looked up.
     """
-    if not isinstance(key, Hashable):
-        raise BadTypeError(
-            f"A collection's name is a string, not {key!r}.",
-            kind="bad_name_type",
-            scope=store.scopes.state.name,
-            where=user_line(),
-            fix="give a string; for several collections call it for each",
-        )
+    _check_key(store, key)
     if isinstance(value, VariableSpec) or store.registry.knows(value):
         value = store.find(value, "add_to_collection")
     elif store.level and any(map(is_traced, jax.tree.leaves(value))):
@@ -45,8 +38,24 @@ def add_to_collection(store: Store, key: str, value: Any) -> None:
     store.registry.extras += 1
 
 
+def _check_key(store: Store, key: Any) -> None:
+    if not isinstance(key, Hashable):
+        raise BadTypeError(
+            f"A collection's name is a string, not {key!r}.",
+            kind="bad_name_type",
+            scope=store.scopes.state.name,
+            where=user_line(),
+            fix="give a string; for several collections call it for each",
+        )
+
+
 def collection(store: Store, key: str, scope: str | None = None) -> list[Any]:
-    """TF1's `get_collection`: a new list, variables as specs."""
+    """TF1's `get_collection`: a new list, variables as specs.
+
+    Raises:
+      BadTypeError: for a collection that can't be looked up.
+    """
+    _check_key(store, key)
     listed = losses(store, scope) if key == REGULARIZATION_LOSSES else []
     items = store.registry.collected(key, scope)
     return listed + [item.spec() if isinstance(item, Variable) else item for item in items]
@@ -58,7 +67,7 @@ def losses(store: Store, scope: str | None = None) -> list[Any]:
     found, level = [], store.level
     for variable in list(store.registry.by_name.values()):
         regularizer = variable.regularizer
-        if regularizer is not None and match(variable.name + "/Regularizer/"):
+        if regularizer is not None and match(f"{variable.key}/Regularizer/"):
             found.append(regularizer(store.read(variable)))
             store.level = level  # a regularizer may have called from an inner trace
     return [loss for loss in found if loss is not None]

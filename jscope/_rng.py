@@ -51,8 +51,9 @@ def check_key(key: Any, what: str) -> None:
     if not isinstance(key, jax.Array):
         fault = f"takes a JAX random key, not a {type(key).__name__}"
     elif not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
-        if key.dtype == jnp.uint32 and key.ndim == 1:  # of the old kind, made by jax.random.PRNGKey
-            return
+        config: Any = jax.config
+        if key.dtype == jnp.uint32 and key.shape == _raw_shape(config.jax_default_prng_impl):
+            return  # of the old kind, made by jax.random.PRNGKey
         fault = f"takes a JAX random key, not {key.dtype}{list(key.shape)}"
     elif key.shape:
         fault = f"takes one JAX random key, not {key.size}"
@@ -60,6 +61,11 @@ def check_key(key: Any, what: str) -> None:
     else:
         return
     raise BadTypeError(f"{what} {fault}.", kind="bad_key", where=user_line(), fix=fix)
+
+
+@functools.cache
+def _raw_shape(impl: str) -> tuple[int, ...]:
+    return jax.eval_shape(lambda: jax.random.key_data(jax.random.key(0, impl=impl))).shape
 
 
 class CallKeys:

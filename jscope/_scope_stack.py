@@ -125,7 +125,7 @@ class _Entry(_OpEntry):
         self, before: str, op_scope_name: str | None, target: str | ScopeHandle, original_name_scope: str, reuse: Reuse
     ) -> None:
         self.before = before
-        self.put_back = False
+        self.put_back = op_scope_name is None  # what opened none puts none back, whatever was opened inside
         self.op_scope_name = op_scope_name
         self.target = target
         self.original_name_scope = original_name_scope
@@ -208,7 +208,7 @@ class ScopeStack:
                 fix="give a string",
             )
         self.op_scope = self.op_names.open(self.op_scope, name)
-        return self.op_scope + "/" if self.op_scope else ""
+        return self.op_scope + "/" if name else ""
 
     def _open_shown(self, before: str) -> Any:
         """The op scope in force, opened in JAX's names as well; None where there is nothing to open.

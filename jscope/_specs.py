@@ -237,6 +237,8 @@ class Specs(Mapping[str, VariableSpec]):
         if warm_start is not None:
             report = self.compare(given)
             faults = report.faults(allow_missing=True)
+            abstract = [name for name, leaf in given.flat().items() if isinstance(leaf, jax.ShapeDtypeStruct)]
+            faults += [f"'{name}' is abstract, a ShapeDtypeStruct" for name in abstract]
             if faults:
                 raise ParamsMismatchError(
                     f"warm_start does not fit the program: {_count(faults)}.",

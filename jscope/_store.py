@@ -12,10 +12,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from ._carried import Carried, Rehearsal
 from ._declare import (
+    Asked,
     assignable,
     check_constraint,
     check_getter,
@@ -28,13 +28,15 @@ from ._declare import (
     default_initializer,
     odd_key,
     op_name,
+    own_shape,
+    own_value,
     partition_of,
 )
 from ._errors import (
     AssignError,
     BadTypeError,
     InitializerError,
-    TransformError,
+    JscopeError,
     VariableExistsError,
     VariableNotFoundError,
     format_location,
@@ -49,14 +51,9 @@ from ._sources import Source
 from ._specs import VariableSpec
 from ._values import (
     FLOAT32,
-    FromProgram,
-    InitialValue,
     PartialShape,
     as_dtype,
-    as_initial_value,
     as_shape,
-    converted,
-    is_traced,
 )
 from ._variable import NOTHING, Variable
 
@@ -175,22 +172,26 @@ class Store:
             )
         check_getter(custom_getter, name, state.name)
         caching_device, validate_shape, use_resource = without_effect
-        return custom_getter(
-            getter=self._true_getter,
-            name=key,
-            shape=shape,
-            dtype=as_dtype(dtype),
-            initializer=initializer,
-            regularizer=regularizer,
-            reuse=state.reuse,
-            trainable=True if trainable is None else trainable,
-            collections=collections,
-            partitioner=partitioner,
-            constraint=constraint,
-            caching_device=caching_device,
-            validate_shape=validate_shape,
-            use_resource=use_resource,
-        )
+        before, self.scopes.op_scope = self.scopes.op_scope, ""  # what a getter makes is named from the op root
+        try:
+            return custom_getter(
+                getter=self._true_getter,
+                name=key,
+                shape=shape,
+                dtype=as_dtype(dtype),
+                initializer=initializer,
+                regularizer=regularizer,
+                reuse=state.reuse,
+                trainable=True if trainable is None else trainable,
+                collections=collections,
+                partitioner=partitioner,
+                constraint=constraint,
+                caching_device=caching_device,
+                validate_shape=validate_shape,
+                use_resource=use_resource,
+            )
+        finally:
+            self.scopes.op_scope = before
 
     def _true_getter(
         self,
@@ -210,9 +211,8 @@ class Store:
     ) -> Any:
         """What a custom getter calls: `get_variable` by full key, with the rest as the getter chose it."""
         self.level = self.observe()
-        return self.get_by_key(
-            name, shape, dtype, initializer, regularizer, reuse, trainable, collections, partitioner, constraint
-        )
+        more = initializer, regularizer, reuse, trainable, collections, partitioner, constraint
+        return self.get_by_key(name, shape, dtype, *more, self.scopes.op_scope)
 
     def get_by_key(
         self,
@@ -226,8 +226,9 @@ class Store:
         collections: Any,
         partitioner: Any,
         constraint: Any,
+        op_scope: str = "",
     ) -> Any:
-        """TF1's steps from a full key on, everything resolved."""
+        """TF1's steps from a full key on, everything resolved; `op_scope` is what a getter has opened."""
         if initializer is not None and shape is not None and not callable(initializer):
             raise InitializerError(
                 "If the initializer is a constant, the shape is its own and can't be given too.",
@@ -236,8 +237,11 @@ class Store:
                 if isinstance(initializer, str)
                 else "leave shape out, or use constant_initializer(value)",
             )
-        dtype = as_dtype(dtype)
-        wanted = as_shape(shape)
+        try:
+            dtype, wanted = as_dtype(dtype), as_shape(shape)
+        except JscopeError as error:
+            error.complete(self._asked(key, shape, dtype, error.kind))
+            raise
         variable = self.registry.by_key.get(key)
         if variable is None:
             if reuse is True:
@@ -248,9 +252,8 @@ class Store:
                     near=functools.partial(near, str(key), known),
                     fix="make it before without reuse, enter the scope with reuse=js.AUTO_REUSE, or correct the name",
                 )
-            return self._create(
-                key, wanted, dtype, initializer, regularizer, trainable, collections, partitioner, constraint
-            )
+            more = initializer, regularizer, trainable, collections, partitioner, constraint
+            return self._create(key, wanted, dtype, *more, op_scope)
         if reuse is False:
             raise VariableExistsError(
                 f"Variable '{key}' already exists, and reuse is off here.",
@@ -275,6 +278,7 @@ class Store:
         collections: Any,
         partitioner: Any,
         constraint: Any,
+        op_scope: str,
     ) -> Any:
         def asked(kind: str) -> dict[str, Any]:
             return self._asked(key, shape, dtype, kind)
@@ -287,10 +291,11 @@ class Store:
         trainable = trainable is None or bool(trainable)
         collections = collections_of(collections, trainable, key, asked)
         partition = None if partitioner is None or not by_shape else partition_of(partitioner, key, shape, dtype, asked)
-        name = self._fresh(op_name(key, self.scopes.op_names))
+        name = self._fresh(op_name(key, self.scopes.op_names, op_scope))
         computed, place, level = None, user_location(), self.level
         if not by_shape:
-            initializer, shape, dtype, computed = self._initial(key, initializer)
+            initializer, found, dtype, computed = self._initial(key, initializer, asked)
+            shape = own_shape(found, shape, key, asked)
             partition = partition_of(partitioner, key, shape, dtype, asked)
         self.level = level  # a partitioner may have called from an inner trace
         return self._declare(
@@ -437,15 +442,12 @@ class Store:
                 fix="give a number or array",
             )
         trainable, name = bool(trainable), checked_name(name, self.scopes.state.name)
-        collections = collections_of(collections, trainable, name, functools.partial(self._asked, name, None, dtype))
-        name = self._fresh(self.scopes.op_names.open(self.scopes.op_scope, name))
-        initializer, shape, found, computed = self._initial(name, initial_value)
-        if dtype is not None:
-            dtype = as_dtype(dtype)
-            if computed is not None:
-                computed = computed.astype(dtype)
-            elif isinstance(initializer, InitialValue):
-                initializer = InitialValue(converted(initializer.array, dtype, initial_value))
+        asked = functools.partial(self._asked, name, None, dtype, call="variable")
+        collections = collections_of(collections, trainable, name, asked)
+        op_names = self.scopes.op_names
+        name = self._fresh(op_names.open(self.scopes.op_scope, name) or op_names.unique("VariableV2"))
+        dtype = None if dtype is None else as_dtype(dtype)
+        initializer, shape, found, computed = self._initial(name, initial_value, asked, dtype)
         dtype = found if dtype is None else dtype
         variable = Variable(
             name, None, shape, dtype, initializer, trainable, collections, None, None, None, user_location()
@@ -468,9 +470,9 @@ class Store:
         """The fields of an error about what is done to a variable."""
         return {"asked": f"{what}'{variable.name}'", "scope": self.scopes.state.name, "where": user_line()}
 
-    def _asked(self, key: Any, shape: Any, dtype: Any, kind: str) -> dict[str, Any]:
-        """The fields of an error about a `get_variable` call."""
-        shown = f"get_variable('{key}'" + (f", shape={shape}" if shape is not None else "")
+    def _asked(self, key: Any, shape: Any, dtype: Any, kind: str, call: str = "get_variable") -> dict[str, Any]:
+        """The fields of an error about a call that asks for a variable."""
+        shown = f"{call}('{key}'" + (f", shape={shape}" if shape is not None else "")
         state = self.scopes.state
         return {
             "kind": kind,
@@ -479,22 +481,11 @@ class Store:
             "where": user_line(),
         }
 
-    def _initial(self, key: Any, initializer: Any) -> tuple[Any, Any, Any, Any]:
-        """(initializer for the spec, shape, dtype, value if the program computed it), of one with its own shape."""
+    def _initial(self, key: Any, initializer: Any, asked: Asked, dtype: Any = None) -> tuple[Any, Any, Any, Any]:
+        """What `own_value` gives, of an initializer with a shape of its own."""
+        makes_values = self.source.makes_values
         if callable(initializer):
-            if not self.source.makes_values:
+            if not makes_values:
                 return initializer, None, None, None
             self.level, initializer = self.level, initializer()  # it may call from an inner trace; the level stays
-        array = as_initial_value(initializer)
-        if not is_traced(array):
-            keeps = self.source.makes_values and isinstance(array, np.ndarray)
-            return InitialValue(array.copy() if keeps else array), array.shape, array.dtype, None
-        if self.level:
-            raise TransformError(
-                f"The initial value of '{key}' is computed inside a JAX transform, from which it can't be carried out.",
-                kind="initial_value_inside",
-                scope=self.scopes.state.name,
-                where=user_line(),
-                fix="compute it outside the transformed function, or give an initializer callable",
-            )
-        return FromProgram(), array.shape, array.dtype, array
+        return own_value(key, initializer, dtype, asked, is_inside=bool(self.level), is_kept=makes_values)

@@ -16,10 +16,11 @@ from ._store import Store
 class _TemplateRun:
     """What TF1 keeps in a template, for one program."""
 
-    __slots__ = ("completed", "scope")
+    __slots__ = ("completed", "scope", "started")
 
     def __init__(self, scope: VariableScope | None) -> None:
         self.scope = scope
+        self.started = False
         self.completed = False
 
 
@@ -56,7 +57,7 @@ class Template:
         if run.scope is None:
             scope = variable_scope(self._unique_name, self.name, custom_getter=self._getter)
         else:
-            scope = variable_scope(run.scope, reuse=True if run.completed else None)
+            scope = variable_scope(run.scope, reuse=run.started)
         with scope as entered:
             if run.scope is None:
                 run.scope = entered
@@ -68,7 +69,14 @@ class Template:
 
     def _call(self, run: _TemplateRun, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if not run.completed:
-            result = self._func(*args, **kwargs)
+            if run.started:  # it calls itself in its first call
+                return self._func(*args, **kwargs)
+            run.started = True
+            try:
+                result = self._func(*args, **kwargs)
+            except BaseException:
+                run.started = False
+                raise
             run.completed = True
             return result
         store = current(f"template {self.name!r}")
@@ -98,8 +106,8 @@ class Template:
         return scope.name.removesuffix("/") + "/" if scope.name else ""
 
     def _collection(self, key: str) -> list[VariableSpec]:
-        scope = self.variable_scope
-        return scope.get_collection(key) if scope is not None else []
+        run = self._run(current("a template's variables"))
+        return run.scope.get_collection(key) if run.completed and run.scope is not None else []
 
     @property
     def variables(self) -> list[VariableSpec]:

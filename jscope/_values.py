@@ -107,11 +107,11 @@ def is_compatible(asked: PartialShape | None, found: Shape) -> bool:
     return len(asked) == len(found) and all(a is None or a == f for a, f in zip(asked, found, strict=True))
 
 
-def as_initial_value(value: Any) -> jax.Array | np.ndarray:
-    """An array from what TF1 takes as a constant: Python numbers become float32 or int32, arrays keep their dtype.
+def as_initial_value(value: Any, dtype: Any = None) -> jax.Array | np.ndarray:
+    """An array from what TF1 takes as a constant: arrays keep their dtype; numbers get `dtype`, or float32 or int32.
 
     Raises:
-      BadInitialValueTypeError: for what is no number, list or array.
+      BadInitialValueTypeError: for what is no number, list or array, and for numbers of another kind than `dtype`.
     """
     if isinstance(value, jax.Array):
         # A weak 64-bit array stands for a Python number that jax.jit was given.
@@ -131,11 +131,19 @@ def as_initial_value(value: Any) -> jax.Array | np.ndarray:
             fix="give a number, a (nested) list of numbers, an array, or a callable init(key, shape, dtype)",
         )
     if not isinstance(value, np.ndarray | np.generic):
-        return converted(array, _NARROW.get(kind, array.dtype), value)
+        if dtype is not None and array.size and not holds(dtype, kind):
+            raise _does_not_fit(value, dtype)
+        return converted(array, _NARROW.get(kind, array.dtype) if dtype is None else dtype, value)
     narrow = jax.dtypes.canonicalize_dtype(array.dtype)
     if kind in "iu" and narrow != array.dtype:
         return converted(array, narrow, value)
     return array.astype(narrow, copy=False)
+
+
+def holds(dtype: Any, kind: str) -> bool:
+    """Whether TF1 takes numbers of this NumPy kind for that dtype: no floats, even whole ones, for integers."""
+    wider = (jnp.bool_, "b"), (jnp.integer, "biu"), (jnp.floating, "biuf"), (jnp.generic, "biufc")
+    return kind in next(kinds for kind_of_dtype, kinds in wider if jnp.issubdtype(dtype, kind_of_dtype))
 
 
 def converted(array: Any, dtype: Any, value: Any) -> Any:
@@ -149,13 +157,17 @@ def converted(array: Any, dtype: Any, value: Any) -> Any:
     if (exact and (np.asarray(changed) != np.asarray(array)).any()) or (
         jnp.iscomplexobj(array) and not jnp.iscomplexobj(changed)
     ):
-        raise BadInitialValueTypeError(
-            f"{value!r:.80} can't be held by dtype {np.dtype(dtype).name}.",
-            kind="init_value",
-            where=user_line(),
-            fix="give a value that fits, or another dtype",
-        )
+        raise _does_not_fit(value, dtype)
     return changed
+
+
+def _does_not_fit(value: Any, dtype: Any) -> BadInitialValueTypeError:
+    return BadInitialValueTypeError(
+        f"{value!r:.80} can't be held by dtype {np.dtype(dtype).name}.",
+        kind="init_value",
+        where=user_line(),
+        fix="give a value that fits, or another dtype",
+    )
 
 
 def is_traced(value: Any) -> bool:

@@ -167,12 +167,11 @@ class constant_initializer(Initializer):  # noqa: N801
         kind = array.dtype.kind
         if jnp.issubdtype(dtype, jnp.integer):
             info = jnp.iinfo(dtype)
-            fits = kind in "iu" and (not array.size or int(info.min) <= array.min() <= array.max() <= int(info.max))
+            fits = kind in "biu" and (not array.size or int(info.min) <= array.min() <= array.max() <= int(info.max))
         else:
-            fits = (kind == "b") == jnp.issubdtype(dtype, jnp.bool_)
-            fits &= kind not in "iu" or not jnp.issubdtype(dtype, jnp.bool_)
+            fits = kind == "b" or not jnp.issubdtype(dtype, jnp.bool_)
             fits &= kind != "c" or jnp.issubdtype(dtype, jnp.complexfloating)
-        if not fits:
+        if not fits and 0 not in shape:
             raise BadInitialValueTypeError(
                 f"constant_initializer({self.value!r}) can't fill a variable of dtype {np.dtype(dtype).name}.",
                 kind="init_value",

@@ -134,6 +134,10 @@ CASES = {
     "key_of_apply": (lambda: net.apply({"kernel": jnp.ones(2)}, rng=jnp.ones(2)), js.BadTypeError, TypeError, "bad_key", "rng= takes a JAX random key, not float32[2]", "jax.random.key(0)"),
     "stream": (lambda: js.transform(lambda: js.next_key(KEY)).apply({}, rng=KEY), js.BadTypeError, TypeError, "bad_name_type", "next_key takes the name of a stream", "rng="),
     "specs_as_tree": (lambda: net.apply(net.specs()), js.BadTypeError, TypeError, "not_a_mapping", "declared, not its values", "net.init"),
+    "abstract_start": (lambda: net.init(KEY, warm_start=net.specs().abstract()), js.ParamsMismatchError, ValueError, "params_mismatch", "does not fit", "convert"),
+    "key_of_three": (lambda: net.init(jnp.zeros(3, jnp.uint32)), js.BadTypeError, TypeError, "bad_key", "not uint32[3]", "jax.random.key(0)"),
+    "listed_collections": (build(lambda: js.get_variable("v", [], collections=[["a"]])), js.BadArgumentError, ValueError, "bad_collections", "not a list of names", "list of strings"),
+    "collection_of_a_list": (build(lambda: js.get_collection(["a"])), js.BadTypeError, TypeError, "bad_name_type", "is a string, not ['a']", "give a string"),
     "specs_as_start": (lambda: net.init(KEY, warm_start=net.specs()), js.BadTypeError, TypeError, "not_a_mapping", "declared, not its values", "net.init"),
     "file_as_start": (lambda: net.init(KEY, warm_start="model.safetensors"), js.BadTypeError, TypeError, "not_a_mapping", "warm_start takes a tree of parameters, a Params or a mapping, not a str", "load"),
     "loss_no_scalar": (lambda: js.transform(lambda: js.get_variable("v", [2], regularizer=lambda w: w)).specs().regularization_loss({"v": jnp.ones(2)}), js.BadArgumentError, ValueError, "bad_regularizer", "regularizer of 'v' gave f32[2], no scalar", "jnp.sum"),
@@ -246,6 +250,27 @@ def test_apply_tells_where_a_scope_rule_fails():
     error = caught(lambda: program_.apply(params, True))
     assert type(error) is js.VariableExistsError
     assert f"made at {HERE}:" in error.exists
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: js.get_variable("x", [2], "flt"),
+        lambda: js.get_variable("x", [-1]),
+        lambda: js.get_variable("x", "ab"),
+        lambda: js.get_variable("x", initializer="zeros"),
+        lambda: js.variable("zeros", "x"),
+        lambda: js.variable(1.5, "x", dtype="int32"),
+        lambda: js.assign(js.get_variable("x", [], jnp.int32), 1.5),
+        lambda: js.assign(js.get_variable("x", [1], jnp.int32), [1.5]),
+    ],
+)
+def test_what_can_not_be_read_is_told_with_the_call(call):
+    with js.build(KEY), js.variable_scope("in_here"):
+        error = caught(call)
+    assert "x'" in error.asked
+    assert error.scope == "in_here"
+    assert error.where.startswith(f"{HERE}:")
 
 
 def test_a_bad_call_loses_nothing():
