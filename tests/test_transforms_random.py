@@ -232,7 +232,7 @@ ANY = [HealthCheck.too_slow, HealthCheck.data_too_large]
 
 @pytest.mark.filterwarnings(WARNINGS)
 @given(case=cases(runs=1))
-@settings(max_examples=12, deadline=None, derandomize=True, suppress_health_check=ANY)
+@settings(max_examples=9, deadline=None, derandomize=True, suppress_health_check=ANY)
 def test_random_programs(case):
     check(case)
 
