@@ -10,7 +10,7 @@ replayed in another scope, program or tree. `jax.make_user_context` makes a valu
 caches. That value is a *token*: an integer, never given out twice.
 
 **The argument.** Call a trace *ambient* if, while it is made, an ambient call (any call through `current`) runs in
-it.
+it. (Near calls, which do without, come after one that went through it in the same trace: see `current_near`.)
 
 1. Every open frame owns its token alone: tokens come out of a pool of unused ones, so no frame of another thread, and
    no frame around this one, has the same token in force. A trace is keyed by the token in force when it starts, and
@@ -37,7 +37,7 @@ import contextvars
 import inspect
 import itertools
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from types import CodeType, FrameType
 from typing import Any, cast
@@ -272,7 +272,7 @@ def _take_token() -> int:
 
 
 def current(call: str) -> Store:
-    """The store of the program running here, its level set. Every ambient call goes through this.
+    """The store of the program running here, its level set. Every ambient call goes through this, but for near ones.
 
     Args:
       call: for messages.
@@ -389,11 +389,14 @@ def _looked_at(call: str) -> Frame:
     return frame
 
 
-def caches_around() -> AbstractContextManager[Any]:
-    """A context in which JAX finds the traces that the code around the program running here has made, not its own."""
+def caches_here() -> Callable[[], AbstractContextManager[Any]]:
+    """Makes contexts in which JAX finds again what the code running now finds, also within a program that it starts.
+
+    For what makes no ambient calls: no token would be spent for it.
+    """
     frame = _current.get()
-    outer = frame and frame._outer
-    return _in_force(outer._token if outer else None)
+    token = frame._token if frame is not None and frame._open else None
+    return lambda: _in_force(token)
 
 
 def arg_scopes_around() -> Iterator[tuple[Any, ...]]:

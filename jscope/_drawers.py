@@ -34,7 +34,7 @@ class Drawers:
 
     Args:
       key: the root key. If it is traced, nothing is compiled here.
-      settings: makes a context in which JAX is set as it will be for the draws, for kinds that are expected earlier.
+      settings: makes a context in which JAX is set as it is for the draws, where kinds are expected in other ones.
 
     Attributes:
       key: as given.

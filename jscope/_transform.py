@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from ._ambient import Frame, Hint, caches_around
+from ._ambient import Frame, Hint, caches_here
 from ._arguments import Arguments, ByKind
 from ._carried import Carried, Rehearsal
 from ._compat import needed_only
@@ -164,7 +164,7 @@ class Transformed:
         check_key(key, "init")
         arguments = Arguments(args, kwargs)
         kept = frozenset(params_of(warm_start, "warm_start").names if warm_start is not None else ())
-        with Drawers(key, caches_around) as drawers:
+        with Drawers(key, caches_here()) as drawers:
             specs, inside = self._declared(key, arguments, None if kept else drawers)
             by_program = [
                 name for name, spec in specs.items() if isinstance(spec.initializer, FromProgram) and name not in kept

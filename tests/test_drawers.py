@@ -155,6 +155,15 @@ def test_a_program_inside_a_program():
     assert len(found) == 1
 
 
+def test_a_warm_start_inside_a_program():
+    net, x = of_kinds(1)
+    kept = {name: jnp.zeros(spec.shape) for name, spec in net.specs(x).items()}
+    kept.popitem()
+    with compilations() as found, js.bind({}):
+        net.init(KEY, x, warm_start=kept)
+    assert [name for name in found if name.startswith("jscope")] == found[-1:]
+
+
 def test_traced_keys_start_no_thread(monkeypatch):
     net, x = of_kinds(2)
     monkeypatch.setattr("jscope._drawers.ThreadPoolExecutor", None)
