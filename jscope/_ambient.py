@@ -298,11 +298,14 @@ def current(call: str) -> Store:
 def current_near(call: str, caller: FrameType) -> Store:
     """The same, with no look at where the call comes from if it is near: made by `caller`, a call of a function.
 
-    JAX makes a trace by calling a function, and so does Python with a context. So what one call of a function does, it
-    does where it entered a scope, unless it can be suspended and go on elsewhere: generators are never near. The look
-    is what costs most. Without it the level is not known, which only a store needs, and a reading finds out when it
-    hands over to its store. (`with jax.ensure_compile_time_eval()` is another trace in the same call; what is called
-    directly in it is not traced, so no cache can bring it back.)
+    JAX makes a trace by calling a function, and Python enters a context by calling one. So what one call of a function
+    does, it does where it entered a scope, unless it can be suspended and go on elsewhere: generators are never near.
+    The look is what costs most. Without it the level is not known, which only a store needs, and a reading finds out
+    when it hands over to its store.
+
+    Two things go on in the same call and are elsewhere. Under `jax.ensure_compile_time_eval` nothing is traced, so no
+    cache can bring it back. And `Context.run(get_variable, ...)`, given one of our own functions, is answered if it is
+    what the script has next, in the same thread and with the right value.
 
     A token that an inner trace has left in force stays until the next look: it is not spent, and the next block may
     spend it as well as a fresh one.
@@ -314,32 +317,32 @@ def current_near(call: str, caller: FrameType) -> Store:
 
 
 class Scoped:
-    """The context manager of a variable scope: while it is open, calls by the call that entered it are near."""
+    """Enters and leaves `variable_scope`s; while one is open, other calls by the call that entered it are near."""
 
     # The subclass is in floor 3 as well, and has all else that `Store.enter` takes. What follows is written out rather
     # than made of calls: nothing else is done so often while JAX traces.
-    __slots__ = ("_near_outside",)
+    __slots__ = ("_near_before",)
 
-    _near_outside: FrameType | None
+    _near_before: FrameType | None  # what was near when it was entered
 
     def __enter__(self) -> Any:
         caller = sys._getframe(1)
         frame = _current.get()
         if frame is not None and frame.near is caller and frame.reading is not None:
-            self._near_outside = caller
+            self._near_before = caller
             return frame.reading.enter(self)  # type: ignore[arg-type]
         scope = current("variable_scope").enter(self)  # type: ignore[arg-type]
         frame = cast(Frame, frame)
-        self._near_outside, frame.near = frame.near, None if caller.f_code.co_flags & _SUSPENDS else caller
-        if self._near_outside is None and caller.f_back is not None and caller.f_back.f_code is frame._entry:
-            self._near_outside = frame.near  # the program's own call, which lasts as long as the run
+        self._near_before, frame.near = frame.near, None if caller.f_code.co_flags & _SUSPENDS else caller
+        if self._near_before is None and caller.f_back is not None and caller.f_back.f_code is frame._entry:
+            self._near_before = frame.near  # the program's own call, which lasts as long as the run
         return scope
 
     def __exit__(self, exception: type[BaseException] | None, value: Any = None, traceback: Any = None) -> None:
         frame = _current.get()
-        outside, self._near_outside = self._near_outside, None
+        before, self._near_before = self._near_before, None
         if frame is not None and frame.near is sys._getframe(1):
-            frame.near = outside
+            frame.near = before
             frame.front.leave(self)
         elif exception is not GeneratorExit or is_open_here(self):
             if frame is not None:

@@ -175,7 +175,7 @@ def _code(function: Any) -> CodeType | None:
 def _is_body(while_loop: FrameType, running: list[CodeType]) -> bool:
     """Whether it is the body of a `lax.while_loop` that runs in it, not the condition; False where that is unsure."""
     arguments = while_loop.f_locals
-    if getattr(arguments["cond_fun"], "__module__", "").partition(".")[0] == "jax":
-        return True  # of lax.fori_loop, whose condition is no user's
+    if getattr(arguments["cond_fun"], "__globals__", None) is while_loop.f_globals:
+        return True  # the condition of lax.fori_loop, which is no user's
     condition, body = _code(arguments["cond_fun"]), _code(arguments["body_fun"])
     return any(code is body for code in running) and not any(code is condition for code in running)

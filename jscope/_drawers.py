@@ -22,10 +22,10 @@ from ._values import is_traced
 
 # XLA keeps more than one processor busy with one compilation. More threads than this made it slower on two processors,
 # beside other work by a quarter.
-_THREADS = max(1, (os.cpu_count() or 2) // 2)
+_PROCESSORS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 2
+_THREADS = max(1, _PROCESSORS // 2)
 
-# Those of which some thread has begun to compile one form: in another thread's way, or with other settings, they are
-# compiled where they are first called, as any jitted function is.
+# What some thread has begun to compile. For other settings it is compiled where it is called, as any jitted function.
 _begun: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
@@ -63,6 +63,7 @@ class Drawers:
     def __exit__(self, *exception: Any) -> None:
         if self._threads is not None:
             self._threads.shutdown(cancel_futures=True)
+            _begun.difference_update(draw for draw, compiled in self._compiled.items() if compiled.cancelled())
 
     def expect(self, initializer: Callable[..., Any], shape: tuple[int, ...], dtype: Any) -> None:
         """Begins to compile what draws such variables, if nobody has."""
@@ -82,7 +83,10 @@ class Drawers:
         except Exception:  # the draw says it
             return
         self._threads = self._threads or ThreadPoolExecutor(_THREADS, "jscope")
-        self._compiled[draw] = self._threads.submit(lowered.compile)
+        try:
+            self._compiled[draw] = self._threads.submit(lowered.compile)
+        except RuntimeError:  # no thread can start: there are too many, or the interpreter is about to end
+            self._may_compile = False
 
     def draw(self, initializer: Callable[..., Any], shape: tuple[int, ...], dtype: Any, name: str) -> jax.Array:
         """The initial value of variable `name`.

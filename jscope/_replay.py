@@ -252,6 +252,8 @@ class Reading(_Front):
         store, scopes = self._store, self._store.scopes
         brought, read_at = iter(self._brought), iter(self._read_at)
         is_open = dict(zip(_open_after(steps), self._open, strict=True))
+        for request, _, _ in self._open:
+            request._run = None  # it is entered for the first time, as far as the rules know
         inside: list[Any] = []
         for step in steps:
             if type(step) is Left:

@@ -229,7 +229,7 @@ class variable_scope(Scoped):  # noqa: N801 (TF1's name)
         self._default_name = default_name
         self._reuse = reuse
         self._auxiliary_name_scope = auxiliary_name_scope
-        self._run = self._near_outside = None
+        self._run = self._near_before = None
         if (
             initializer is None
             and regularizer is None

@@ -173,6 +173,8 @@ class Condition:
         same_code,  # which of the two it is can't be told
         lambda f, x: jax.lax.while_loop(functools.partial(Condition(f), 1), lambda s: s, (0, x))[1],
         lambda f, x: jax.lax.while_loop(jax.jit(lambda s: f(s[1]) < s[0]), lambda s: s, (0, x))[1],
+        lambda f, x: jax.lax.while_loop(jax.tree_util.Partial(lambda s: f(s[1]) < s[0]), lambda s: s, (0, x))[1],
+        lambda f, x: jax.lax.while_loop(eval("lambda s: f(s[1]) < s[0]", {"f": f}), lambda s: s, (0, x))[1],
     ],
 )
 def test_the_condition_of_a_while_loop_is_told_from_its_body(loop):

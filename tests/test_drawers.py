@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import subprocess
+import sys
 import threading
 
 import jax
@@ -189,6 +191,42 @@ def test_a_program_that_fails_leaves_no_thread():
     with pytest.raises(ZeroDivisionError):
         net.init(KEY, x)
     assert not ours()
+
+
+def test_what_was_not_compiled_in_the_end_is_compiled_the_next_time():
+    fails = [True]
+    net, x = of_kinds(6, ends=lambda x: 1 / 0 if fails else None)
+    with compilations() as found:
+        with pytest.raises(ZeroDivisionError):
+            net.init(KEY, x)
+        fails.clear()
+        net.init(KEY, x)
+    assert len(found) == 6
+    assert all(name.startswith("jscope") for name in found)
+
+
+@pytest.mark.parametrize("when", ["threading.Thread(target=late).start()", "atexit.register(init)"])
+def test_where_no_thread_can_start_any_more(when):
+    code = f"""
+import atexit, threading, jax, jscope as js
+net = js.transform(lambda: js.get_variable("w", [31, 7], initializer=js.random_normal_initializer()))
+def init(): print(net.init(jax.random.key(0)))
+def late(): threading.main_thread().join(); init()
+{when}
+"""
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert out.stdout == "Params({w: f32[31,7]})\n", out.stderr
+
+
+def test_too_many_threads(monkeypatch):
+    def start(thread):
+        raise RuntimeError("can't start new thread")
+
+    net, x = of_kinds(2)
+    monkeypatch.setattr(threading.Thread, "start", start)
+    with compilations() as found:
+        net.init(KEY, x)
+    assert len(found) == 2
 
 
 def test_an_initializer_that_fails_when_it_is_compiled_fails_in_the_draw():

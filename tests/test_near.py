@@ -119,7 +119,7 @@ def test_what_is_asked_while_nothing_is_traced():
     assert (jax.jit(net.apply)(TREE, X) == 10 + 3 * X).all()
 
 
-def test_a_copied_context_is_refused_in_later_runs_too():
+def test_calls_of_a_copied_context_that_are_in_no_script_are_refused_in_later_runs_too():
     def program(x):
         with js.variable_scope("a"):
             if asks:
