@@ -298,7 +298,7 @@ def get_regularization_losses(scope: str | None = None) -> list[jax.Array]:
     """The loss of each regularizer on its variable's current value. TF1: `tf.losses.get_regularization_losses`.
 
     Args:
-      scope: a regular expression for the start of the variable's full name.
+      scope: a regular expression, matched by `re.match` as TF1 does: on the variable's key followed by `/Regularizer/`.
 
     Returns:
       Scalars, computed now, in the current trace; regularizers that return None give none.

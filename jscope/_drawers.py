@@ -1,9 +1,9 @@
 """What draws initial values, compiled side by side and while the program is still being traced. Floor 1.
 
 XLA takes some 0.2 s for each kind of draw (initializer, shape and dtype), far more than the draws themselves, and needs
-no lock of Python's for it. So each kind is compiled in a thread of its own, as soon as it is known that it will be
-drawn. What is compiled, and under which of JAX's settings, is decided in the calling thread: where the two would not be
-the same, the draw does not find what was compiled, and compiles again.
+no lock of Python's for it. So each kind is compiled in another thread, as soon as it is known that it will be drawn.
+What is compiled, and under which of JAX's settings, is decided in the calling thread: where the two would not be the
+same, the draw does not find what was compiled, and compiles again.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ import jax
 from ._rng import drawer, name_words
 from ._values import is_traced
 
-# XLA keeps more than one processor busy with one compilation. More threads than this made it slower on two processors,
-# beside other work by a quarter.
+# XLA keeps more than one processor busy with one compilation. With more threads than this, twelve kinds took a tenth
+# less on two idle processors, and a quarter more beside other work.
 _PROCESSORS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 2
 _THREADS = max(1, _PROCESSORS // 2)
 

@@ -14,7 +14,12 @@ from ._store import Store
 
 
 class _TemplateRun:
-    """What TF1 keeps in a template, for one program."""
+    """What TF1 keeps in a template, for one program.
+
+    Attributes:
+      scope: the template's, once it is open.
+      started, completed: whether its first call has begun, and has ended well.
+    """
 
     __slots__ = ("completed", "scope", "started")
 

@@ -131,7 +131,7 @@ def as_initial_value(value: Any, dtype: Any = None) -> jax.Array | np.ndarray:
             fix="give a number, a (nested) list of numbers, an array, or a callable init(key, shape, dtype)",
         )
     if not isinstance(value, np.ndarray | np.generic):
-        if dtype is not None and array.size and not holds(dtype, kind):
+        if dtype is not None and array.size and not _holds(dtype, kind):
             raise _does_not_fit(value, dtype)
         return converted(array, _NARROW.get(kind, array.dtype) if dtype is None else dtype, value)
     narrow = jax.dtypes.canonicalize_dtype(array.dtype)
@@ -140,7 +140,7 @@ def as_initial_value(value: Any, dtype: Any = None) -> jax.Array | np.ndarray:
     return array.astype(narrow, copy=False)
 
 
-def holds(dtype: Any, kind: str) -> bool:
+def _holds(dtype: Any, kind: str) -> bool:
     """Whether TF1 takes numbers of this NumPy kind for that dtype: no floats, even whole ones, for integers."""
     wider = (jnp.bool_, "b"), (jnp.integer, "biu"), (jnp.floating, "biuf"), (jnp.generic, "biufc")
     return kind in next(kinds for kind_of_dtype, kinds in wider if jnp.issubdtype(dtype, kind_of_dtype))
