@@ -48,7 +48,6 @@ from ._scope import VariableScope as VariableScope
 from ._scope import get_variable_scope as get_variable_scope
 from ._scope import name_scope as name_scope
 from ._scope import variable_scope as variable_scope
-from ._scope_stack import AUTO_REUSE as AUTO_REUSE
 from ._specs import Comparison as Comparison
 from ._specs import Specs as Specs
 from ._specs import VariableSpec as VariableSpec
@@ -73,5 +72,6 @@ from .initializers import random_uniform_initializer as random_uniform_initializ
 from .initializers import truncated_normal_initializer as truncated_normal_initializer
 from .initializers import variance_scaling_initializer as variance_scaling_initializer
 from .initializers import zeros_initializer as zeros_initializer
+from .run.scopes import AUTO_REUSE as AUTO_REUSE
 
 __version__ = "0.1.0"

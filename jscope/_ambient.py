@@ -10,7 +10,7 @@ replayed in another scope, program or tree. `jax.make_user_context` makes a valu
 caches. That value is a *token*: an integer, never given out twice.
 
 **The argument.** Call a trace *ambient* if, while it is made, an ambient call (any call through `current`) runs in
-it. (Near calls, which do without, come after one that went through it in the same trace: see `current_near`.)
+it.
 
 1. Every open frame owns its token alone: tokens come out of a pool of unused ones, so no frame of another thread, and
    no frame around this one, has the same token in force. A trace is keyed by the token in force when it starts, and
@@ -23,124 +23,86 @@ it. (Near calls, which do without, come after one that went through it in the sa
 3. Traces without ambient calls spend nothing: under an unspent token they are shared by all programs that ever get
    that token, JAX's own among them, and that is right because they do not depend on ambient state.
 
-So that JAX's own cached traces are found again inside the blocks, what runs in them runs under one token of the
-frame's own (`_inner_token`) until that one is spent; the entry trace leaves it at its next look, for a fresh one, so
-that the next block spends the fresh one instead.
+Traces inside one another share a token until it is spent (`_inner_token`), so that JAX's own cached traces are found
+again in them. At the next ambient call outside we switch to a fresh token, so that the next block spends that one.
 
-A program that has spent a token starts with a token of its own from then on (`Hint`), so that it does not use up the
-pooled one, with which JAX's own cached traces are found again.
+A program that has spent a token starts with a token of its own from then on, so that it does not use up the pooled
+one, with which JAX's own cached traces are found again. Only speed depends on it.
 """
 
 from __future__ import annotations
 
 import contextvars
-import inspect
 import itertools
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from types import CodeType, FrameType
-from typing import Any, cast
+from types import FrameType
+from typing import Any
 
 import jax
 
-from ._compat import surroundings, trace_finder, trace_reader
-from ._errors import JscopeError, OutsideProgramError, ScopeExitError, TransformError, user_line, warn_retrace
-from ._passes import LoopPasses
-from ._replay import Reading, Recording
-from ._store import Store
+from ._callsite import user_line, warn_retrace
+from ._compat import trace_finder, trace_reader
+from ._errors import JscopeError, OutsideProgramError, ScopeExitError, TransformError
+from ._stack import surroundings, tell_files_apart
+from .run.bodies import body_of
+from .run.variables import Run
 
 _current: contextvars.ContextVar[Frame | None] = contextvars.ContextVar("jscope_frame", default=None)
-# The blocks of `arg_scope` that are open where no program runs. Frames keep their own, and never take these.
+# The blocks of `arg_scope` that are open where no program runs. Runs keep their own, and never take these.
 _arg_scopes: contextvars.ContextVar[tuple[Any, ...]] = contextvars.ContextVar("jscope_arg_scopes", default=())
 _in_force = jax.make_user_context(None)
 _fresh = itertools.count(1)
 _unspent: list[int] = []
 
-_SUSPENDS = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
-
-
-class Hint:
-    """What is known of a program from its earlier runs. Only speed and warnings depend on it.
-
-    Attributes:
-      spends: whether it makes ambient calls inside transforms.
-      warned: whether its user knows what that costs.
-    """
-
-    __slots__ = ("spends", "warned")
-
-    def __init__(self) -> None:
-        self.spends = False
-        self.warned = False
-
 
 class Frame:
-    """One run of one program. Use as a context manager.
+    """Makes a run the one that is running here. Use as a context manager, or by `call`.
 
     Args:
-      store: the run's variables and scopes.
-      hint: kept between runs of one program.
-      entry: the code that calls the program.
+      run: the run.
+      spends: whether the program is known to ask inside transforms.
       refuses_inner_calls: the name of the call that opened the frame, if it allows no ambient calls inside transforms.
-      front: stands before the store, until it steps aside.
 
     Attributes:
-      arg_scopes: the blocks of `arg_scope` that are open.
-      front: what calls go to: the store, or what stands before it.
-      reading: the front, while it is one that needs no level; else None.
-      near: the call of a function whose own calls then need no look, see `current_near`.
+      run: as given.
+      spends: whether it asked inside transforms, or is known to.
     """
 
     __slots__ = (
         "_context",
-        "_entry",
         "_entry_state",
         "_entry_trace",
         "_find_trace",
-        "_hint",
         "_inner_calls",
         "_inner_token",
+        "_is_staged",
         "_levels",
         "_nested",
         "_open",
         "_outer",
-        "_passes",
         "_pooled",
         "_quiet_trace",
         "_read_trace",
         "_token",
         "_token_context",
-        "arg_scopes",
-        "front",
-        "near",
-        "reading",
-        "store",
+        "run",
+        "spends",
     )
 
-    def __init__(
-        self,
-        store: Store,
-        hint: Hint,
-        entry: CodeType,
-        refuses_inner_calls: str = "",
-        front: Recording | Reading | None = None,
-    ) -> None:
-        self.store = store
-        self.arg_scopes: tuple[Any, ...] = ()
-        self.front: Any = store
-        self.reading = front if isinstance(front, Reading) else None
-        self.near: FrameType | None = None
-        if front is not None:
-            self.front = front
-            front.step_aside = self._step_aside
-            front.look = lambda: current("a jscope call").level
-        self._hint = hint
-        self._entry = entry
+    def __init__(self, run: Run, spends: bool = False, refuses_inner_calls: str = "") -> None:
+        self.run = run
+        self.spends = spends
         self._inner_calls = refuses_inner_calls
         self._open = False
 
-    def __enter__(self) -> Store:
+    def call(self, program: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Runs a program."""
+        with self:
+            return program(*args, **kwargs)
+
+    def __enter__(self) -> Run:
         if self._open:
             raise ScopeExitError(
                 "This program is running already.", kind="nesting", where=user_line(), fix="open another one"
@@ -151,32 +113,22 @@ class Frame:
         self._quiet_trace: Any = self._entry_trace  # the entry trace, while nothing is to be done there
         self._nested: list[tuple[Any, int]] = []  # the inner traces that are being made, and their levels
         self._levels = 0
-        self._passes = LoopPasses(self.store)
         self._inner_token = 0
-        self._pooled = not self._hint.spends
+        self._is_staged: bool | None = None
+        self._pooled = not self.spends
         self._open = True
         self._token_context: Any = None
         self._set_token(_take_token() if self._pooled else next(_fresh))
-        self.store.observe = self._observe_for_getter
         self._context = _current.set(self)
-        return self.store
+        return self.run
 
     def __exit__(self, *exception: Any) -> None:
         self._open = False
-        self._entry_trace = self._quiet_trace = self.near = None  # nothing is to keep a trace alive
-        try:
-            if self.front is not self.store:
-                self.front.settle()
-        finally:
-            self._step_aside()
-            self._end()
-
-    def _end(self) -> None:
+        self._entry_trace = self._quiet_trace = None  # nothing is to keep a trace alive
         in_order = _current.get() is self
-        self.store.observe = _after_the_end
-        self.store.scopes.close()
+        self.run.scopes.close()
         if not in_order:
-            # The programs opened later are still running: the last of them puts back what is around us all.
+            # The programs opened later are still running; the last of them to close restores what was before.
             raise ScopeExitError(
                 "A program is left while one that was opened later still runs.",
                 kind="nesting",
@@ -190,13 +142,11 @@ class Frame:
                 _unspent.append(frame._token)
             outer, frame._outer = frame._outer, None
             frame = outer
-        _current.set(None)  # what is set next keeps what was set before, which is to be no run that has ended
+        # What a ContextVar is set to keeps what it was before alive, so that None is put between.
+        _current.set(None)
         context = _current.set(frame)
         if frame is not None:
             frame._context = context
-
-    def _step_aside(self) -> None:
-        self.front, self.reading = self.store, None
 
     def _set_token(self, token: int) -> None:
         if self._token_context is not None:
@@ -230,7 +180,7 @@ class Frame:
             raise TransformError(
                 f"A jscope call inside a JAX transform, where {self._inner_calls} allows none.",
                 kind="inner_call",
-                scope=self.store.scopes.state.name,
+                scope=self.run.scopes.state.name,
                 where=user_line(),
                 fix=f"make the code a function and use js.transform(function) instead of {self._inner_calls}",
             )
@@ -238,30 +188,26 @@ class Frame:
 
     def _look_around(self, level: int) -> None:
         """At the first call in an inner trace: what transforms are around it, and what follows from that."""
-        around = surroundings(self._entry)
-        in_a_rule = any(around.nested(rule, "derivative") for rule in ("custom_jvp", "custom_vjp"))
-        if self.front is not self.store and (around.loops or in_a_rule):
-            self.front.off()  # what follows looks into the store
-        self._passes.see(around.loops)
-        if in_a_rule:
-            self.store.rule_levels.add(level)
-        if not self._hint.warned and "trace" not in around.transforms[around.transforms.index("program") :]:
-            self._hint.warned = True
-            warn_retrace()
-
-    def _observe_for_getter(self) -> int:
-        """The level, for a call by way of an object of this frame: good only where this frame is the current one."""
-        if current("a getter") is not self.store:
-            raise _outside("a getter", self)
-        return self.store.level
+        around = surroundings(ENTRY)
+        if any(around.nested(rule, "derivative") for rule in ("custom_jvp", "custom_vjp")):
+            self.run.rule_levels.add(level)
+        if self._is_staged is None:
+            self._is_staged = "trace" in around.transforms[around.transforms.index("program") :]
+            if not self._is_staged:
+                warn_retrace()
 
     def _spend(self) -> None:
         self._pooled = False
-        self._hint.spends = True
+        self.spends = True
         if self._token == self._inner_token or not self._inner_token:
             self._inner_token = next(_fresh)
         self._set_token(self._inner_token)
         self._quiet_trace = None
+
+
+# The code in which programs are entered: what is further out on the stack is not the program's.
+ENTRY = Frame.call.__code__
+tell_files_apart(ENTRY)
 
 
 def _take_token() -> int:
@@ -271,11 +217,12 @@ def _take_token() -> int:
         return next(_fresh)
 
 
-def current(call: str) -> Store:
-    """The store of the program running here, its level set. Every ambient call goes through this, but for near ones.
+def current(call: str, caller: FrameType | None = None) -> Run:
+    """The run of the program running here, told where the call comes from. Every ambient call goes through this.
 
     Args:
       call: for messages.
+      caller: the Python frame that called; None if it does not matter which body it runs in.
 
     Raises:
       OutsideProgramError: where no program runs.
@@ -289,70 +236,14 @@ def current(call: str) -> Store:
     except ValueError:
         raise _outside(call, frame) from None
     frame._context = _current.set(frame)
-    store = frame.front
+    run = frame.run
     # Most calls come from the trace the program was entered in, with nothing to do: they are kept short.
-    store.level = 0 if frame._find_trace(()) is frame._quiet_trace else frame._observe(frame._read_trace())
-    return store
-
-
-def current_near(call: str, caller: FrameType) -> Store:
-    """The same, with no look at where the call comes from if it is near: made by `caller`, a call of a function.
-
-    JAX makes a trace by calling a function, and Python enters a context by calling one. So what one call of a function
-    does, it does where it entered a scope, unless it can be suspended and go on elsewhere: generators are never near.
-    The look is what costs most. Without it the level is not known, which only a store needs, and a reading finds out
-    when it hands over to its store.
-
-    Two things go on in the same call and are elsewhere. Under `jax.ensure_compile_time_eval` nothing is traced, so no
-    cache can bring it back. And `Context.run(get_variable, ...)`, given one of our own functions, is answered if it is
-    what the script has next, in the same thread and with the right value.
-
-    A token that an inner trace has left in force stays until the next look: it is not spent, and the next block may
-    spend it as well as a fresh one.
-    """
-    frame = _current.get()
-    if frame is not None and frame.near is caller and frame.reading is not None:
-        return frame.reading  # type: ignore[return-value]  # it has what the store has
-    return current(call)
-
-
-class Scoped:
-    """Enters and leaves `variable_scope`s; while one is open, other calls by the call that entered it are near."""
-
-    # The subclass is in floor 3 as well, and has all else that `Store.enter` takes. What follows is written out rather
-    # than made of calls: nothing else is done so often while JAX traces.
-    __slots__ = ("_near_before",)
-
-    _near_before: FrameType | None  # what was near when it was entered
-
-    def __enter__(self) -> Any:
-        caller = sys._getframe(1)
-        frame = _current.get()
-        if frame is not None and frame.near is caller and frame.reading is not None:
-            self._near_before = caller
-            return frame.reading.enter(self)  # type: ignore[arg-type]
-        scope = current("variable_scope").enter(self)  # type: ignore[arg-type]
-        frame = cast(Frame, frame)
-        self._near_before, frame.near = frame.near, None if caller.f_code.co_flags & _SUSPENDS else caller
-        if self._near_before is None and caller.f_back is not None and caller.f_back.f_code is frame._entry:
-            self._near_before = frame.near  # the program's own call, which lasts as long as the run
-        return scope
-
-    def __exit__(self, exception: type[BaseException] | None, value: Any = None, traceback: Any = None) -> None:
-        frame = _current.get()
-        before, self._near_before = self._near_before, None
-        if frame is not None and frame.near is sys._getframe(1):
-            frame.near = before
-            frame.front.leave(self)
-        elif exception is not GeneratorExit or is_open_here(self):
-            if frame is not None:
-                frame.near = None  # it may be a call that has ended, and nothing is to keep what that held
-            current("leaving a variable_scope").leave(self)  # type: ignore[arg-type]
-        # Else a generator is closed after its program has ended: there is nothing to put back.
-
-
-def _after_the_end() -> int:
-    raise _outside("a getter", None)
+    run.level = 0 if frame._find_trace(()) is frame._quiet_trace else frame._observe(frame._read_trace())
+    if caller is not None:
+        # And from the Python frame that has entered the innermost scope.
+        entry = run.scopes.innermost
+        run.body = entry.body if caller is entry.frame else body_of(caller, run.mark, entry.frame, entry.body)
+    return run
 
 
 def is_running() -> bool:
@@ -367,29 +258,29 @@ def is_open_here(scope: Any) -> bool:
     Python may close a suspended generator, with the scopes it is in, at any moment, also within one of our own calls.
     """
     frame = _current.get()
-    if frame is None or not frame._open:
-        return False
-    return frame.store.scopes.is_open(scope) or (frame.front is not frame.store and frame.front.is_open(scope))
+    return frame is not None and frame._open and frame.run.scopes.is_open(scope)
 
 
 def arg_scopes(call: str) -> tuple[Any, ...]:
     """The blocks of `arg_scope` that are open here, the innermost last."""
-    return _looked_at(call).arg_scopes if is_running() else _arg_scopes.get()
+    return current(call).arg_scopes if is_running() else _arg_scopes.get()
 
 
 def set_arg_scopes(call: str, entries: tuple[Any, ...]) -> None:
     """Puts other blocks in the place of those that are open here."""
     if is_running():
-        _looked_at(call).arg_scopes = entries
+        current(call).arg_scopes = entries
     else:
         _arg_scopes.set(entries)
 
 
-def _looked_at(call: str) -> Frame:
-    """The frame of the program running here, after the look at where the call comes from."""
-    current(call)
-    frame: Any = _current.get()
-    return frame
+def arg_scopes_around() -> Iterator[tuple[Any, ...]]:
+    """The blocks open around the program running here: those of the next program outside it first."""
+    frame = _current.get()
+    while frame is not None and frame._outer is not None:
+        frame = frame._outer
+        yield frame.run.arg_scopes
+    yield _arg_scopes.get()
 
 
 def caches_here() -> Callable[[], AbstractContextManager[Any]]:
@@ -402,22 +293,20 @@ def caches_here() -> Callable[[], AbstractContextManager[Any]]:
     return lambda: _in_force(token)
 
 
-def arg_scopes_around() -> Iterator[tuple[Any, ...]]:
-    """The blocks open around the program running here: those of the next program outside it first."""
-    frame = _current.get()
-    while frame is not None and frame._outer is not None:
-        frame = frame._outer
-        yield frame.arg_scopes
-    yield _arg_scopes.get()
+def ended(call: str) -> JscopeError:
+    """The error for a call by way of an object that belongs to another run than the one running here."""
+    return _error(call, f"{call} is called after its program has ended.")
 
 
 def _outside(call: str, frame: Frame | None) -> JscopeError:
     if frame is None:
-        what = f"{call} is called outside any program."
-    elif frame._open:
-        what = f"{call} is called from another thread or context than the one that runs the program."
-    else:
-        what = f"{call} is called after its program has ended."
+        return _error(call, f"{call} is called outside any program.")
+    if frame._open:
+        return _error(call, f"{call} is called from another thread or context than the one that runs the program.")
+    return ended(call)
+
+
+def _error(call: str, what: str) -> JscopeError:
     fix = "call it in a function that js.transform wraps, or inside `with js.build(key):` or `with js.bind(params):`"
     if "derivative" in surroundings(None).transforms:
         fix = "give a derivative rule what it needs as arguments of its function: it runs by itself; or " + fix

@@ -1,6 +1,6 @@
 """slim's `arg_scope`: default arguments of functions, set by a `with` block. Floor 3.
 
-The open blocks of a running program are kept in its frame and die with it. Those opened where no program runs can only
+The open blocks of a running program are kept in its run and die with it. Those opened where no program runs can only
 build defaults for later. `_ambient` keeps both.
 """
 
@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 from ._ambient import arg_scopes, arg_scopes_around, is_running, set_arg_scopes
-from ._errors import BadArgumentError, BadTypeError, OutsideProgramError, ScopeExitError, user_line
+from ._callsite import user_line
+from ._errors import BadArgumentError, BadTypeError, OutsideProgramError, ScopeExitError
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 

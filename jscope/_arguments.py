@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from typing import Any
 
 import jax
@@ -38,38 +39,76 @@ class Arguments:
             leaves = [next(rest) if _is_array(leaf) else leaf for leaf in leaves]
         return jax.tree.unflatten(self._structure, leaves)
 
-    def kind(self, *, plain: bool) -> Hashable | None:
+    @property
+    def has_iterators(self) -> bool:
+        """Whether some of them are used up by running the program."""
+        return any(hasattr(type(leaf), "__next__") for leaf in self._leaves)
+
+    def kind(self) -> Hashable | None:
         """Equal for arguments with which JAX, set as it is now, traces a program alike; None where that can't be told.
 
-        Args:
-          plain: whether the answer may be kept for long: only values that can never change count as equal, and what
-            it holds lives on in any case.
+        Only values that can never change count, so the answer may be kept.
         """
         config: Any = jax.config
         # Without jit no loop is traced, and what is assigned in its body is assigned outside all transforms.
-        kinds: list[Hashable] = [self._structure, config.jax_disable_jit, config.jax_enable_x64]
-        for leaf in self._leaves:
-            if type(leaf) in _PLAIN:
-                kinds.append((type(leaf), leaf))
-            elif isinstance(leaf, float):
-                kinds.append((float, leaf.hex()))  # tells 0.0 from -0.0, and finds nan again
-            elif _is_array(leaf):
-                array = jax.typeof(leaf) if isinstance(leaf, jax.Array) else leaf  # a tracer's attributes are slow
-                kinds.append((array.shape, array.dtype, getattr(array, "weak_type", False)))
-            elif not plain:
-                kinds.append((type(leaf), leaf))
-            else:
-                return None
-        kind = tuple(kinds)
+        here = config.jax_disable_jit, config.jax_enable_x64, config.jax_default_prng_impl
         try:
+            kind = here, jax.sharding.get_abstract_mesh(), _alike_structure(self._structure), *map(_alike, self._leaves)
             hash(kind)
-        except TypeError:
+        except (_UnlikeAnyError, TypeError):
             return None
-        return kind if not plain or _is_lasting(self._structure) else None
+        return kind
+
+
+class _UnlikeAnyError(Exception):
+    """A value of which it can't be told whether another one is the same to any program."""
+
+
+def _alike(value: Any) -> Hashable:
+    """Equal only for values that are the same to any program that JAX traces; raises where that can't be told."""
+    if type(value) in _PLAIN:
+        return type(value), value  # the type tells 1 from True and from 1.0
+    if type(value) is float:
+        return float, value.hex()  # tells 0.0 from -0.0, and finds nan again
+    if isinstance(value, jax.Array):
+        return jax.Array, jax.typeof(value)
+    if type(value) is np.ndarray:
+        return np.ndarray, value.shape, value.dtype
+    if isinstance(value, np.generic):
+        return type(value), value.tobytes()
+    if isinstance(value, jax.ShapeDtypeStruct):
+        return jax.ShapeDtypeStruct, value
+    if type(value) in (tuple, list):
+        return type(value), *map(_alike, value)
+    if is_importable(value):
+        return type(value), value
+    raise _UnlikeAnyError
+
+
+def _alike_structure(structure: Any) -> Hashable:
+    """The same for the structure of a pytree, whose equality takes True for 1."""
+    node = structure.node_data()
+    if node is None:
+        return "leaf"
+    made, static = node
+    return _alike(made), _alike(static), *map(_alike_structure, structure.children())
 
 
 def _is_array(leaf: Any) -> bool:
     return isinstance(leaf, jax.Array | np.ndarray | jax.ShapeDtypeStruct)
+
+
+def parameters_for(function: Callable[..., Any], *args: Any, **kwargs: Any) -> tuple[list[str], bool]:
+    """(names of the parameters, whether they take such a call); `([], True)` where that can't be told."""
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        return [], True
+    try:
+        signature.bind(*args, **kwargs)
+    except TypeError:
+        return list(signature.parameters), False
+    return list(signature.parameters), True
 
 
 def is_importable(thing: Any) -> bool:
@@ -80,44 +119,3 @@ def is_importable(thing: Any) -> bool:
     for name in getattr(thing, "__qualname__", "").split("."):
         found = getattr(found, name, None)
     return found is not None and found is thing
-
-
-class ByKind(dict[Hashable, Any]):
-    """What is known of a program for arguments of each kind, in a size that does not grow without bounds."""
-
-    _MOST = 64
-
-    @property
-    def is_full(self) -> bool:
-        """Whether what is kept for one kind more drives out the rest."""
-        return len(self) >= self._MOST
-
-    def keep(self, kind: Hashable | None, known: Any) -> Any:
-        """Notes `known`, unless the kind can't be told, and returns it."""
-        if kind is not None:
-            if self.is_full and kind not in self:
-                self.clear()
-            self[kind] = known
-        return known
-
-
-_lasting = ByKind()  # the structures found to be so
-
-
-def _is_lasting(structure: Any) -> bool:
-    """Whether the static parts of a pytree are plain: some types have functions there, which may hold tracers."""
-    return structure in _lasting or (_lasts(structure) and _lasting.keep(structure, True))
-
-
-def _lasts(structure: Any) -> bool:
-    node = structure.node_data()
-    if node is None:  # a leaf
-        return True
-    made, static = node
-    return is_importable(made) and _is_plain(static) and all(map(_lasts, structure.children()))
-
-
-def _is_plain(static: Any) -> bool:
-    if type(static) is tuple or type(static) is list:  # a dict's keys are in a list
-        return all(map(_is_plain, static))
-    return type(static) in _PLAIN or isinstance(static, float) or is_importable(static)

@@ -1,6 +1,6 @@
 """Variables as a program asks for them: `get_variable`, `assign`, `next_key`, the collections, by TF1's names. Floor 3.
 
-Each call finds the running program and hands over to its `Store`; no rule is decided here.
+Each call finds the running program and hands over to its `Run`; no rule is decided here.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from . import _listings
-from ._ambient import current, current_near
-from ._declare import GLOBAL_VARIABLES, LOCAL_VARIABLES, REGULARIZATION_LOSSES, TRAINABLE_VARIABLES
+from ._ambient import current, ended
 from ._params import Params
 from ._specs import VariableSpec, mismatch_error, params_of
+from .run import listings
+from .run.record import GLOBAL_VARIABLES, LOCAL_VARIABLES, REGULARIZATION_LOSSES, TRAINABLE_VARIABLES
+from .run.variables import Run
 
 
 class GraphKeys:
@@ -107,7 +108,11 @@ def get_variable(
       >>> net.init(jax.random.key(0), jnp.ones((1, 2)))
       Params({w: f32[2,3]})
     """
-    return current_near("get_variable", sys._getframe(1)).get_variable(
+    caller = sys._getframe(1)
+    run = current("get_variable", caller)
+    getter = run.scopes.state.custom_getter if custom_getter is None else custom_getter
+    return run.get_variable(
+        caller,
         name,
         shape,
         dtype,
@@ -116,10 +121,39 @@ def get_variable(
         trainable,
         collections,
         partitioner,
-        custom_getter,
+        None if getter is None else _prepared(getter, run),
         constraint,
         (caching_device, validate_shape, use_resource),
     )
+
+
+def _prepared(getter: Any, run: Run) -> Any:
+    """A custom getter with its first argument, what asks for the variable itself, given."""
+    return functools.partial(getter, getter=functools.partial(_true_getter, run)) if callable(getter) else getter
+
+
+def _true_getter(
+    run: Run,
+    name: Any,
+    shape: Any = None,
+    dtype: Any = jnp.float32,
+    initializer: Any = None,
+    regularizer: Any = None,
+    reuse: Any = None,
+    trainable: bool | None = None,
+    collections: Any = None,
+    caching_device: Any = None,
+    partitioner: Any = None,
+    validate_shape: bool = True,
+    use_resource: Any = None,
+    constraint: Any = None,
+) -> Any:
+    """What a custom getter calls: `get_variable` by full key, with the rest as the getter chose it."""
+    caller = sys._getframe(1)
+    if current("a getter", caller) is not run:
+        raise ended("a getter")
+    more = initializer, regularizer, reuse, trainable, collections, partitioner, constraint
+    return run.get_by_key(caller, name, shape, dtype, *more, run.scopes.op_scope)
 
 
 def get_local_variable(
@@ -157,7 +191,11 @@ def get_local_variable(
       (False, ('local_variables',))
     """
     collections = [*(collections or ()), LOCAL_VARIABLES]
-    return current("get_local_variable").get_variable(
+    caller = sys._getframe(1)
+    run = current("get_local_variable", caller)
+    getter = run.scopes.state.custom_getter if custom_getter is None else custom_getter
+    return run.get_variable(
+        caller,
         name,
         shape,
         dtype,
@@ -166,7 +204,7 @@ def get_local_variable(
         False,
         collections,
         partitioner,
-        custom_getter,
+        None if getter is None else _prepared(getter, run),
         constraint,
         (caching_device, validate_shape, use_resource),
     )
@@ -202,11 +240,12 @@ def variable(
       >>> list(js.transform(program).specs())
       ['x', 'x_1']
     """
-    return current("variable").variable(initial_value, name, trainable, dtype, collections)
+    caller = sys._getframe(1)
+    return current("variable", caller).variable(caller, initial_value, name, trainable, dtype, collections)
 
 
 def _variables(call: str, collection: str, scope: str | None) -> list[VariableSpec]:
-    return _listings.collection(current(call), collection, scope)
+    return listings.collection(current(call, sys._getframe(2)), collection, scope)
 
 
 def global_variables(scope: str | None = None) -> list[VariableSpec]:
@@ -271,7 +310,7 @@ def get_collection(key: str, scope: str | None = None) -> list[Any]:
       >>> _ = js.transform(program).specs()
       ['v']
     """
-    return _listings.collection(current("get_collection"), key, scope)
+    return listings.collection(current("get_collection", sys._getframe(1)), key, scope)
 
 
 def add_to_collection(key: str, value: Any) -> None:
@@ -291,7 +330,7 @@ def add_to_collection(key: str, value: Any) -> None:
       >>> _ = js.transform(program).specs()
       ['v']
     """
-    _listings.add_to_collection(current("add_to_collection"), key, value)
+    listings.add_to_collection(current("add_to_collection", sys._getframe(1)), key, value)
 
 
 def get_regularization_losses(scope: str | None = None) -> list[jax.Array]:
@@ -311,7 +350,7 @@ def get_regularization_losses(scope: str | None = None) -> list[jax.Array]:
       >>> net.apply(net.init(jax.random.key(0)))
       [Array(2., dtype=float32)]
     """
-    return _listings.losses(current("get_regularization_losses"), scope)
+    return listings.losses(current("get_regularization_losses", sys._getframe(1)), scope)
 
 
 def get_regularization_loss(scope: str | None = None) -> jax.Array:
@@ -321,7 +360,7 @@ def get_regularization_loss(scope: str | None = None) -> jax.Array:
       >>> float(js.transform(lambda: js.get_regularization_loss()).apply({}))
       0.0
     """
-    losses = _listings.losses(current("get_regularization_loss"), scope)
+    losses = listings.losses(current("get_regularization_loss", sys._getframe(1)), scope)
     return functools.reduce(operator.add, losses) if losses else jnp.float32(0.0)
 
 
@@ -343,8 +382,8 @@ def value(variable: jax.Array | VariableSpec | str) -> jax.Array:
       >>> float(net.apply(net.init(jax.random.key(0))))
       2.0
     """
-    store = current("value")
-    return store.read(store.find(variable, "value"))
+    run = current("value")
+    return run.read(run.find(variable, "value"))
 
 
 def assign(variable: jax.Array | VariableSpec | str | Params, value: Any) -> Any:
@@ -376,14 +415,14 @@ def assign(variable: jax.Array | VariableSpec | str | Params, value: Any) -> Any
       >>> int(out), int(params["count"])
       (5, 5)
     """
-    store = current("assign")
+    run = current("assign")
     if not isinstance(variable, Params):
-        return store.assign(variable, value)
+        return run.assign(variable, value)
     old, new = variable.flat(), params_of(value, "assign").flat()
     unknown = [f"'{name}' is not in the tree that is assigned" for name in new if name not in old]
     if unknown:
         raise mismatch_error(unknown)
-    changed = {name: store.assign(old[name], leaf) for name, leaf in new.items() if leaf is not old[name]}
+    changed = {name: run.assign(old[name], leaf) for name, leaf in new.items() if leaf is not old[name]}
     return variable.replace(changed)
 
 
@@ -428,4 +467,5 @@ def next_key(name: str = "default") -> jax.Array:
       >>> bool(a == b)
       False
     """
-    return current("next_key").next_key(name)
+    run = current("next_key", sys._getframe(1))
+    return run.keys.next(run.scopes.state.name, name, run.body)

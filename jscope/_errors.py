@@ -1,4 +1,4 @@
-"""The error tree, and where in the user's code a call was made. Floor 0: no jax here.
+"""The error tree. Floor 0: no jax here.
 
     JscopeError
     ├── ValueError    VariableExistsError, VariableNotFoundError, ShapeMismatchError, DtypeMismatchError,
@@ -14,11 +14,7 @@ working.
 
 from __future__ import annotations
 
-import inspect
-import sys
-import warnings
 from collections.abc import Callable, Iterable
-from types import CodeType, FrameType
 from typing import Any
 
 
@@ -173,84 +169,5 @@ class MissingRngError(JscopeError, RuntimeError):
 class RetraceWarning(UserWarning):
     """A program that asks for variables inside JAX transforms is run without `jax.jit`, so each call traces them anew.
 
-    Warned once for each program that `transform` made.
+    Warned once for each line, as Python does with warnings.
     """
-
-
-def warn_retrace() -> None:
-    """Warns at the user's line."""
-    message = (
-        "This program calls jscope inside JAX transforms and runs without jax.jit: it is right, but each call traces "
-        "and compiles those functions anew. jax.jit(net.apply), or jax.jit around the whole step, does it once."
-    )
-    warnings.warn_explicit(message, RetraceWarning, *(user_location() or ("<unknown>", 0)))
-
-
-# Frames of these packages are never the user's own line.
-_NOT_THE_USER = frozenset({"jscope", "jax", "jaxlib", "contextlib", "functools"})
-
-
-def user_location() -> tuple[str, int] | None:
-    """(file, line) of the innermost frame that belongs to neither jscope nor JAX, None if there is none."""
-    frame = _user_frame(sys._getframe(1))
-    return (frame.f_code.co_filename, frame.f_lineno) if frame is not None else None
-
-
-def user_instruction() -> tuple[CodeType, int] | None:
-    """The same as (code, offset), for `location_of`: finding the line takes longest, and few of them are asked for.
-
-    For code that is called by what the user calls.
-    """
-    frame: FrameType | None = sys._getframe(3)
-    if not _is_the_users[frame.f_globals.get("__name__", "")]:
-        frame = _user_frame(frame)
-    return (frame.f_code, frame.f_lasti) if frame is not None else None
-
-
-def location_of(instruction: tuple[CodeType, int] | None) -> tuple[str, int] | None:
-    """The (file, line) of what `user_instruction` gave."""
-    if instruction is None:
-        return None
-    code, offset = instruction
-    lines = (line for start, end, line in code.co_lines() if start <= offset < end)
-    return code.co_filename, next(lines, None) or code.co_firstlineno
-
-
-def _user_frame(frame: FrameType | None) -> FrameType | None:
-    while frame is not None and not _is_the_users[frame.f_globals.get("__name__", "")]:
-        frame = frame.f_back
-    return frame
-
-
-class _IsTheUsers(dict[str, bool]):
-    """Module name -> whether it is the user's, kept for the modules seen so far: one call looks at several frames."""
-
-    def __missing__(self, module: str) -> bool:
-        self[module] = theirs = module.partition(".")[0] not in _NOT_THE_USER
-        return theirs
-
-
-_is_the_users = _IsTheUsers()
-
-
-def parameters_for(function: Callable[..., Any], *args: Any, **kwargs: Any) -> tuple[list[str], bool]:
-    """(names of the parameters, whether they take such a call); `([], True)` where that can't be told."""
-    try:
-        signature = inspect.signature(function)
-    except (TypeError, ValueError):
-        return [], True
-    try:
-        signature.bind(*args, **kwargs)
-    except TypeError:
-        return list(signature.parameters), False
-    return list(signature.parameters), True
-
-
-def user_line() -> str:
-    """The user's `file:line` of the call in progress, `""` if there is none."""
-    return format_location(user_location())
-
-
-def format_location(location: tuple[str, int] | None) -> str:
-    """`file:line`, as editors and terminals link it."""
-    return f"{location[0]}:{location[1]}" if location else ""

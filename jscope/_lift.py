@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import sys
+from types import FrameType
 from typing import Any
 
 from ._ambient import current
-from ._arguments import Arguments, ByKind
-from ._errors import BadTypeError, InitializerError, user_line
+from ._arguments import Arguments
+from ._callsite import user_line, user_place
+from ._errors import BadTypeError, InitializerError
 from ._layout import Layout
 from ._params import Params, make
 from ._specs import Specs, VariableSpec
-from ._store import Store
 from ._transform import Transformed
 from ._values import FromProgram, InitialValue
+from .run.variables import Run
 
 
 def lift(net: Transformed, /, *args: Any, **kwargs: Any) -> Params:
@@ -20,7 +23,7 @@ def lift(net: Transformed, /, *args: Any, **kwargs: Any) -> Params:
 
     `net.apply(tree, ...)` is then an explicit, pure call: a body for transforms that take all inputs as arguments, and
     one function, so that JAX keeps one trace of `jax.checkpoint(net.apply)`, however many scopes it is lifted in. What
-    `net` declares is found out once for arguments of one kind, so `net` should depend on its arguments alone. It keeps
+    `net` declares is found out once in a run for arguments of one kind, so `net` should depend on its arguments alone. It keeps
     its own defaults: the initializer, regularizer, dtype and getter of the current scope do not reach into it.
 
     If `net` assigns: `out, new = net.update(tree, ...)` gives the new values, `js.assign(tree, new)` takes them over.
@@ -50,7 +53,8 @@ def lift(net: Transformed, /, *args: Any, **kwargs: Any) -> Params:
       >>> js.transform(program).specs(jnp.ones((1, 2))).abstract()
       Params({layer_0: {w: f32[2,2]}, layer_1: {w: f32[2,2]}, layer_2: {w: f32[2,2]}})
     """
-    store = current("lift")
+    caller = sys._getframe(1)
+    run = current("lift", caller)
     if not isinstance(net, Transformed):
         raise BadTypeError(
             f"lift takes a transformed program, not {net!r}.",
@@ -58,63 +62,60 @@ def lift(net: Transformed, /, *args: Any, **kwargs: Any) -> Params:
             where=user_line(),
             fix="pass js.transform(function)",
         )
-    arguments = Arguments(args, kwargs)
-    known, kind = net._lifted, arguments.kind(plain=True)
-    lasts = kind is not None
-    if not lasts:  # what such arguments mean may change, but not within this run
-        known, kind = store.lifted.setdefault(net, ByKind()), arguments.kind(plain=False)
-    lifted = known.get(kind)
+    kind = Arguments(args, kwargs).kind()
+    lifted = None if kind is None else run.lifted.get((net, kind))
     if lifted is None:
-        lifted = known.keep(kind, _Lifted(net.specs(*args, **kwargs), lasts))
-        store = current("lift")
-    return make(lifted.layout, store.lift(lifted))
+        lifted = _Lifted(net.specs(*args, **kwargs))
+        if kind is not None:
+            run.lifted[net, kind] = lifted
+        run = current("lift", caller)
+    return make(lifted.layout, lifted.under(run, caller))
 
 
 class _Lifted:
-    """What a program declares, prepared for many scopes: a `Lifted` of the store's."""
+    """What a program declares, prepared for many scopes of one run."""
 
-    __slots__ = ("_order", "_specs", "lasts", "layout", "names")
+    __slots__ = ("_order", "_specs", "layout")
 
-    def __init__(self, specs: Specs, lasts: bool) -> None:
+    def __init__(self, specs: Specs) -> None:
         self._specs = list(specs.values())
         self._order = sorted(range(len(specs)), key=lambda i: self._specs[i].name)
         self.layout = Layout.of(tuple(sorted(specs)))
-        self.names = self.layout.names
-        self.lasts = lasts
 
-    def under(self, store: Store, place: tuple[str, int] | None) -> tuple[Any, ...]:
-        """The variables in the current scope, made or, under reuse, found."""
-        state, known = store.scopes.state, store.registry.by_key
+    def under(self, run: Run, caller: FrameType) -> tuple[Any, ...]:
+        """The variables in the current scope, made or, under reuse, found; by sorted names."""
+        state, place = run.scopes.state, user_place(caller)
         if state.prefix:
-            store.scopes.op_names.check("", state.prefix)
+            run.scopes.op_names.check("", state.prefix)
         values = []
         for spec in self._specs:
             key = state.prefix + spec.name
-            new = key not in known and state.reuse is not True and not isinstance(spec.initializer, FromProgram)
-            values.append(store.adopt(spec, key, place) if new else _declared(store, spec, key))
+            new = key not in run.by_key and state.reuse is not True and not isinstance(spec.initializer, FromProgram)
+            values.append(run.adopt(spec, key, place) if new else _declared(run, caller, spec, key))
         return tuple([values[i] for i in self._order])
 
 
-def _declared(store: Store, spec: VariableSpec, key: str) -> Any:
+def _declared(run: Run, caller: FrameType, spec: VariableSpec, key: str) -> Any:
     initializer, shape = spec.initializer, spec.shape
     if isinstance(initializer, FromProgram):
         raise InitializerError(
             f"'{spec.name}' can't be lifted: the lifted program computes its initial value.",
             kind="from_program",
             exists=f"made at {spec.created_at}",
-            scope=store.scopes.state.name,
+            scope=run.scopes.state.name,
             where=user_line(),
             fix="give that variable an initializer callable, or call the program's function directly",
         )
     if isinstance(initializer, InitialValue):
         initializer, shape = initializer.array, None
-    return store.get_by_key(
+    return run.get_by_key(
+        caller,
         key,
         shape,
         spec.dtype,
         initializer,
         spec.regularizer,
-        store.scopes.state.reuse,
+        run.scopes.state.reuse,
         spec.trainable,
         spec.collections,
         lambda shape, dtype: spec.partition,

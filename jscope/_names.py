@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import re
 from collections.abc import Iterable
 
-from ._errors import BadArgumentError, BadNameError, user_line
+from ._callsite import user_line
+from ._errors import BadArgumentError, BadNameError
 
 # TensorFlow's patterns for operation names, at the root and inside an op scope.
 _ROOT_NAME = re.compile(r"[A-Za-z0-9.][A-Za-z0-9_.\\/>-]*")
@@ -55,6 +57,12 @@ def matcher(pattern: str) -> re.Pattern[str]:
         ) from None
 
 
+@functools.lru_cache(maxsize=1 << 14)
+def _is_well_formed(name: str, inside: bool) -> bool:
+    """Whether TensorFlow takes a name, inside an op scope or at the root. Kept, since it depends on the text alone."""
+    return (_INNER_NAME if inside else _ROOT_NAME).fullmatch(name) is not None
+
+
 class OpNames:
     """TensorFlow's op-name table: every op scope and variable takes a name here, a second taker gets `_1`.
 
@@ -98,8 +106,8 @@ class OpNames:
     @staticmethod
     def check(scope: str, name: str) -> None:
         """Raises BadNameError for a name that TensorFlow refuses inside op scope `scope`."""
-        pattern = _INNER_NAME if scope else _ROOT_NAME
-        if pattern.fullmatch(name) is None:
+        if not _is_well_formed(name, bool(scope)):
+            pattern = _INNER_NAME if scope else _ROOT_NAME
             where = "inside a scope" if scope else "at the root"
             raise BadNameError(
                 f"{name!r} is not a valid name {where}.",
@@ -114,14 +122,16 @@ class ScopeCounts:
     """Which scope names are in use, for TF1's numbering of default names (`d`, `d_1`, ...).
 
     TF1 keeps a count per full scope name, sets everything below a scope to zero when that scope is left, and puts the
-    whole table back when a captured scope is left. Only "is the count positive" is ever asked. So this keeps *when* a
-    name was last opened and *when* a scope was last left: a name is in use if it was opened after each scope around it
-    was last left. Opening and leaving cost O(1), whatever the number of scopes.
+    whole table back when a captured scope is left. Only "is the count positive" is ever asked, and only for default
+    names. So entering and leaving a scope are just written down, and looked at when somebody asks. Then this notes
+    *when* a name was last opened and *when* a scope was last left: a name is in use if it was opened after each scope
+    around it was last left. That costs O(1) for each scope, whatever their number.
     """
 
-    __slots__ = ("_clock", "_first_free", "_left", "_marks", "_opened", "_rolled_back", "_undo")
+    __slots__ = ("_clock", "_first_free", "_left", "_marks", "_opened", "_rolled_back", "_undo", "_written")
 
     def __init__(self) -> None:
+        self._written: list[str | tuple[str]] = []  # a name was opened; or (name,): it was left
         self._clock = 0
         self._opened: dict[str, int] = {}
         self._left: dict[str, int] = {}
@@ -134,25 +144,31 @@ class ScopeCounts:
 
     def open(self, name: str) -> None:
         """Counts one entry of scope `name`."""
-        self._clock = time = self._clock + 1
-        if self._marks:
-            self._undo.append((self._opened, name, self._opened.get(name, 0)))
-        self._opened[name] = time
+        self._written.append(name)
 
     def leave(self, name: str) -> None:
         """Forgets every scope below `name`."""
-        self._clock = time = self._clock + 1
-        if self._marks:
-            self._undo.append((self._left, name, self._left.get(name, 0)))
-        self._left[name] = time
+        self._written.append((name,))
+
+    def _read(self) -> None:
+        """Notes the times of what was written down."""
+        for written in self._written:
+            self._clock += 1
+            table, name = (self._opened, written) if isinstance(written, str) else (self._left, written[0])
+            if self._marks:
+                self._undo.append((table, name, table.get(name, 0)))
+            table[name] = self._clock
+        self._written.clear()
 
     def mark(self) -> int:
         """A point to come back to; each is rolled back to once."""
+        self._read()
         self._marks += 1
         return len(self._undo)
 
     def roll_back(self, mark: int) -> None:
         """Forgets everything since `mark`, openings and leavings alike."""
+        self._read()
         self._marks -= 1
         self._clock += 1
         self._rolled_back = self._clock
@@ -162,6 +178,7 @@ class ScopeCounts:
 
     def unique(self, scope: str, name: str) -> str:
         """The first of `name`, `name_1`, `name_2`, ... not in use inside `scope` (TF1's default names)."""
+        self._read()
         full = join(scope, name)
         emptied = self._emptied(full)
         if self._opened.get(full, 0) <= emptied:

@@ -12,7 +12,8 @@ import jax.export
 import jax.numpy as jnp
 import numpy as np
 
-from ._errors import BadArgumentError, BadNameError, BadTypeError, UnknownNameError, user_line
+from ._callsite import user_line
+from ._errors import BadArgumentError, BadNameError, BadTypeError, UnknownNameError
 from ._layout import Layout
 from ._names import matcher, near, split
 from ._show import nested, short_type, some

@@ -1,20 +1,23 @@
 """Scopes as a program opens them: `variable_scope`, `name_scope` and scope objects, under TF1's names. Floor 3.
 
-Each call finds the running program and hands over to its `ScopeStack`; no rule is decided here.
+Each call finds the running program and hands over to its `Scopes`; no rule is decided here.
 """
 
 from __future__ import annotations
 
+import inspect
+import sys
 from typing import Any
 
 import jax
 
-from ._ambient import Scoped, current, is_open_here, is_running
-from ._declare import GLOBAL_VARIABLES, LOCAL_VARIABLES, TRAINABLE_VARIABLES
-from ._errors import BadArgumentError, BadTypeError, user_line
-from ._listings import collection
-from ._scope_stack import AUTO_REUSE, Reuse, ScopeHandle, ScopeStack, ScopeState
+from ._ambient import current, is_open_here, is_running
+from ._callsite import user_line
+from ._errors import BadArgumentError, BadTypeError
 from ._specs import VariableSpec
+from .run.listings import collection
+from .run.record import GLOBAL_VARIABLES, LOCAL_VARIABLES, TRAINABLE_VARIABLES
+from .run.scopes import AUTO_REUSE, Reuse, ScopeHandle, Scopes, ScopeState
 
 
 class VariableScope(ScopeHandle):
@@ -109,8 +112,8 @@ class VariableScope(ScopeHandle):
 
     def get_collection(self, name: str) -> list[Any]:
         """The items of a collection whose names start with this scope's, as TF1 matches them (a regular expression)."""
-        store = current("VariableScope.get_collection")
-        return collection(store, name, store.scopes.state_of(self).prefix)
+        run = current("VariableScope.get_collection", sys._getframe(1))
+        return collection(run, name, run.scopes.state_of(self).prefix)
 
     def global_variables(self) -> list[VariableSpec]:
         """This scope's part of `js.global_variables()`."""
@@ -129,15 +132,18 @@ class VariableScope(ScopeHandle):
         return f"<VariableScope '{state.name}' made with reuse={state.reuse}>"
 
 
-def new_scopes(shown: bool) -> ScopeStack:
-    """The scopes of a new program; `shown` in the names of its operations or not."""
-    return ScopeStack(VariableScope, jax.named_scope if shown else None)
+def new_scopes(shown: bool) -> Scopes:
+    """The scopes of a new run; `shown` in the names of its operations or not."""
+    return Scopes(VariableScope, jax.named_scope if shown else None)
 
 
 _NONE: dict[str, Any] = {}  # of what a scope may override
 
+# Frames of such code go on where other scopes may be open than those that they have entered.
+SUSPENDS = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
 
-class variable_scope(Scoped):  # noqa: N801 (TF1's name)
+
+class variable_scope:  # noqa: N801 (TF1's name)
     """Opens a scope of variables; a context manager that yields the `VariableScope`. TF1: `tf.variable_scope`.
 
     A string opens a scope inside the current one; a `VariableScope` jumps to that very scope; with None the default
@@ -175,16 +181,7 @@ class variable_scope(Scoped):  # noqa: N801 (TF1's name)
       ['layer/w']
     """
 
-    __slots__ = (
-        "_auxiliary_name_scope",
-        "_default_name",
-        "_in_short",
-        "_meaning",
-        "_name_or_scope",
-        "_overrides",
-        "_reuse",
-        "_run",
-    )
+    __slots__ = ("_auxiliary_name_scope", "_default_name", "_name_or_scope", "_overrides", "_reuse")
 
     def __init__(
         self,
@@ -229,7 +226,6 @@ class variable_scope(Scoped):  # noqa: N801 (TF1's name)
         self._default_name = default_name
         self._reuse = reuse
         self._auxiliary_name_scope = auxiliary_name_scope
-        self._run = self._near_before = None
         if (
             initializer is None
             and regularizer is None
@@ -239,15 +235,21 @@ class variable_scope(Scoped):  # noqa: N801 (TF1's name)
             and constraint is None
         ):
             self._overrides = _NONE
-            name = default_name if name_or_scope is None else name_or_scope
-            if type(name) is str:
-                self._in_short = name, name_or_scope is None, reuse, auxiliary_name_scope
-                return
         else:
             given = {"initializer": initializer, "regularizer": regularizer, "dtype": dtype}
             given |= {"custom_getter": custom_getter, "partitioner": partitioner, "constraint": constraint}
             self._overrides = {field: value for field, value in given.items() if value is not None}
-        self._in_short = None
+
+    def __enter__(self) -> VariableScope:
+        caller = sys._getframe(1)
+        run = current("variable_scope", caller)
+        frame = None if caller.f_code.co_flags & SUSPENDS else caller
+        return run.scopes.enter(self, frame, run.body)  # type: ignore[return-value]  # of `new_scopes`
+
+    def __exit__(self, exception: type[BaseException] | None, *_: Any) -> None:
+        if exception is GeneratorExit and not is_open_here(self):
+            return  # a generator is closed after its program has ended: there is nothing to put back
+        current("leaving a variable_scope").scopes.leave(self)
 
 
 class name_scope:  # noqa: N801
@@ -281,7 +283,8 @@ class name_scope:  # noqa: N801
         self._name = default_name if name is None else name
 
     def __enter__(self) -> str:
-        return current("name_scope").scopes.enter_op_scope(self, self._name)
+        run = current("name_scope", sys._getframe(1))
+        return run.scopes.enter_op_scope(self, self._name, run.body)
 
     def __exit__(self, exception: type[BaseException] | None, *_: Any) -> None:
         if exception is GeneratorExit and not is_open_here(self):

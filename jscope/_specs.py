@@ -13,8 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from . import _rng
-from ._drawers import Drawers
+from ._callsite import user_line
 from ._errors import (
     BadArgumentError,
     BadInitialValueTypeError,
@@ -22,8 +21,8 @@ from ._errors import (
     InitializerError,
     ParamsMismatchError,
     UnknownNameError,
-    user_line,
 )
+from ._initial_values import Drawers, check_key, describe, draw
 from ._names import near
 from ._params import Params
 from ._show import format_bytes, short_type, table
@@ -93,7 +92,7 @@ class VariableSpec:
           InitializerError: if the program itself computes it, or the initializer gives the wrong shape or dtype.
           BadTypeError: for what is no JAX random key.
         """
-        _rng.check_key(key, "initial_value")
+        check_key(key, "initial_value")
         if isinstance(self.initializer, InitialValue):
             return jnp.array(self.initializer.array, self.dtype, copy=True)
         if isinstance(self.initializer, FromProgram):
@@ -104,7 +103,7 @@ class VariableSpec:
                 where=user_line(),
                 fix="call net.init(key, *args) instead of specs.init(key)",
             )
-        return _rng.draw(self.initializer, self.shape, self.dtype, key, self.name)
+        return draw(self.initializer, self.shape, self.dtype, key, self.name)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -225,7 +224,7 @@ class Specs(Mapping[str, VariableSpec]):
           >>> specs.init(jax.random.key(0), warm_start={"v": jnp.ones(2)})["v"]
           Array([1., 1.], dtype=float32)
         """
-        _rng.check_key(key, "specs.init")
+        check_key(key, "specs.init")
         with Drawers(key) as drawers:
             return self.init_with(drawers, {}, warm_start)
 
@@ -472,7 +471,7 @@ def params_of(tree: Any, what: str) -> Params:
 def _initializer_text(initializer: Any) -> str:
     if hasattr(initializer, "check"):
         return type(initializer).__name__.removesuffix("_initializer")
-    return _rng.describe(initializer)
+    return describe(initializer)
 
 
 def _file_and_line(location: str) -> str:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
 from ._ambient import current
-from ._declare import GLOBAL_VARIABLES, LOCAL_VARIABLES, TRAINABLE_VARIABLES
-from ._errors import BadArgumentError, BadTypeError, TemplateError, user_line
+from ._callsite import user_line
+from ._errors import BadArgumentError, BadTypeError, TemplateError
 from ._scope import VariableScope, variable_scope
 from ._specs import VariableSpec
-from ._store import Store
+from .run import listings
+from .run.record import GLOBAL_VARIABLES, LOCAL_VARIABLES, TRAINABLE_VARIABLES
+from .run.variables import Run
 
 
-class _TemplateRun:
-    """What TF1 keeps in a template, for one program.
+class _State:
+    """What TF1 keeps in a template, for one run.
 
     Attributes:
       scope: the template's, once it is open.
@@ -51,47 +54,47 @@ class Template:
         self._keywords = keywords
         self._made_at = user_line()
 
-    def _run(self, store: Store) -> _TemplateRun:
-        run = store.templates.get(self)
-        if run is None:
-            run = store.templates[self] = _TemplateRun(self._scope_made_with)
-        return run
+    def _state(self, run: Run) -> _State:
+        state = run.templates.get(self)
+        if state is None:
+            state = run.templates[self] = _State(self._scope_made_with)
+        return state
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        run = self._run(current(f"template {self.name!r}"))
-        if run.scope is None:
+        state = self._state(current(f"template {self.name!r}"))
+        if state.scope is None:
             scope = variable_scope(self._unique_name, self.name, custom_getter=self._getter)
         else:
-            scope = variable_scope(run.scope, reuse=run.started)
+            scope = variable_scope(state.scope, reuse=state.started)
         with scope as entered:
-            if run.scope is None:
-                run.scope = entered
+            if state.scope is None:
+                state.scope = entered
             try:
-                return self._call(run, args, {**self._keywords, **kwargs})
+                return self._call(state, args, {**self._keywords, **kwargs})
             except Exception as error:
                 error.add_note(f"in template {self.name!r}, defined at {self._made_at}")
                 raise
 
-    def _call(self, run: _TemplateRun, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if not run.completed:
-            if run.started:  # it calls itself in its first call
+    def _call(self, state: _State, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if not state.completed:
+            if state.started:  # it calls itself in its first call
                 return self._func(*args, **kwargs)
-            run.started = True
+            state.started = True
             try:
                 result = self._func(*args, **kwargs)
             except BaseException:
-                run.started = False
+                state.started = False
                 raise
-            run.completed = True
+            state.completed = True
             return result
-        store = current(f"template {self.name!r}")
-        before = store.registry.count(TRAINABLE_VARIABLES)
+        run = current(f"template {self.name!r}")
+        variables, collected = len(run.by_name), len(run.collected)
         result = self._func(*args, **kwargs)
-        if store.registry.count(TRAINABLE_VARIABLES) != before:
+        if listings.adds_to(run, TRAINABLE_VARIABLES, variables, collected):
             raise TemplateError(
                 f"Template {self.name!r} made a trainable variable in a call after its first.",
                 kind="template_trainable",
-                scope=run.scope.name if run.scope else None,
+                scope=state.scope.name if state.scope else None,
                 where=user_line(),
                 fix="use get_variable, which later calls share, instead of variable",
             )
@@ -100,7 +103,7 @@ class Template:
     @property
     def variable_scope(self) -> VariableScope | None:
         """Its scope in the running program; None before the first call."""
-        return self._run(current("Template.variable_scope")).scope
+        return self._state(current("Template.variable_scope")).scope
 
     @property
     def variable_scope_name(self) -> str | None:
@@ -111,8 +114,8 @@ class Template:
         return scope.name.removesuffix("/") + "/" if scope.name else ""
 
     def _collection(self, key: str) -> list[VariableSpec]:
-        run = self._run(current("a template's variables"))
-        return run.scope.get_collection(key) if run.completed and run.scope is not None else []
+        state = self._state(current("a template's variables"))
+        return state.scope.get_collection(key) if state.completed and state.scope is not None else []
 
     @property
     def variables(self) -> list[VariableSpec]:
@@ -180,6 +183,6 @@ def make_template(
         )
     scope = None
     if create_scope_now_:
-        scopes = current("make_template with create_scope_now_=True").scopes
-        scope = scopes.now_and_at_once_closed(unique_name_, name_, custom_getter_)
+        run = current("make_template with create_scope_now_=True", sys._getframe(1))
+        scope = run.scopes.now_and_at_once_closed(unique_name_, name_, custom_getter_, run.body)
     return Template(name_, func_, unique_name_, custom_getter_, scope, kwargs)  # type: ignore[arg-type]

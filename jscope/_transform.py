@@ -5,27 +5,26 @@ from __future__ import annotations
 import functools
 import inspect
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Hashable, Mapping
+from types import FrameType
+from typing import Any
 
 import jax
 
-from ._ambient import Frame, Hint, caches_here
-from ._arguments import Arguments, ByKind
-from ._carried import Carried, Rehearsal
+from ._ambient import ENTRY, Frame, caches_here
+from ._arguments import Arguments
+from ._callsite import user_line
 from ._compat import needed_only
-from ._drawers import Drawers
-from ._errors import BadNameError, BadTypeError, InitializerError, user_line
+from ._errors import BadNameError, BadTypeError, InitializerError
+from ._initial_values import Drawers, check_key
 from ._params import Params
-from ._replay import Declaring, Reading, Recording
-from ._rng import check_key
-from ._scope import new_scopes
-from ._script import NEVER, Never, Script
+from ._scope import SUSPENDS, new_scopes
 from ._show import some
-from ._sources import Abstract, Drawn, Given, Source, abstract_key
 from ._specs import Specs, VariableSpec, params_of
-from ._store import Store
 from ._values import FromProgram
+from .run.refs import Refs, Rehearsal
+from .run.values_from import Abstract, Drawn, Given, abstract_key
+from .run.variables import Run
 
 # Parameters that a program can't have, and what they are for.
 _RESERVED = {
@@ -34,33 +33,29 @@ _RESERVED = {
 }
 
 
-class _Known(NamedTuple):
-    """What earlier abstract runs of a program say, for arguments of one kind.
+class _Memory:
+    """All that is kept of a program from one run to the next.
 
     Attributes:
-      types: name -> type of the variables.
-      script: of such a run, in which placeholders of these types were there; None if there was none yet.
-      alike: what it declared.
+      assigned_inside: kind of arguments -> the variables that it assigns inside transforms.
+      asks_inside: whether it calls jscope inside transforms. Only speed depends on it.
     """
 
-    types: dict[str, jax.ShapeDtypeStruct]
-    script: Script | Never | None = None
-    alike: Sequence[VariableSpec] = ()
+    __slots__ = ("asks_inside", "assigned_inside")
 
-    def after(self, front: Recording | Declaring | None, declared: list[VariableSpec]) -> _Known:
-        """What is known after one more run; nothing of the run itself, since no trace may be kept."""
-        if isinstance(front, Declaring) and not front.is_aside:
-            return self
-        if isinstance(front, Recording):
-            script = front.script()
-            if script is not None:
-                return _Known(self.types, script, script.alike(declared))
-        types = {spec.name: jax.ShapeDtypeStruct(spec.shape, spec.dtype) for spec in declared}
-        # The first run leaves types alone: placeholders for a script are made of them.
-        return _Known(types, None if self is _NOTHING_KNOWN else NEVER)
+    _MOST = 64  # kinds of arguments
 
+    def __init__(self) -> None:
+        self.assigned_inside: dict[Hashable, frozenset[str]] = {}
+        self.asks_inside = False
 
-_NOTHING_KNOWN = _Known({})
+    def keep(self, kind: Hashable | None, names: frozenset[str]) -> frozenset[str]:
+        """Notes the names, unless the kind can't be told, and returns them."""
+        if kind is not None:
+            if len(self.assigned_inside) >= self._MOST:
+                self.assigned_inside.clear()
+            self.assigned_inside[kind] = names
+        return names
 
 
 class Transformed:
@@ -69,7 +64,7 @@ class Transformed:
     `specs`, `init`, `apply` and `update` are the same objects at every access, so `jax.jit(net.apply)` caches.
     """
 
-    __slots__ = ("__dict__", "_fn", "_hint", "_known", "_lifted", "_rehearsed", "_scripts")
+    __slots__ = ("__dict__", "_fn", "_memory")
 
     __name__: str
 
@@ -78,11 +73,7 @@ class Transformed:
         members = {"__name__": name, "__qualname__": getattr(fn, "__qualname__", name), "__doc__": fn.__doc__}
         members |= {"__wrapped__": fn, "__module__": getattr(fn, "__module__", __name__)}
         object.__setattr__(self, "_fn", fn)
-        object.__setattr__(self, "_hint", Hint())
-        object.__setattr__(self, "_rehearsed", ByKind())
-        object.__setattr__(self, "_known", ByKind())
-        object.__setattr__(self, "_scripts", ByKind())
-        object.__setattr__(self, "_lifted", ByKind())  # `lift`'s own
+        object.__setattr__(self, "_memory", _Memory())
         # JAX names a compiled program after its function: jit(net.apply) reads as jit(program).
         for member, shown in (("specs", "_specs"), ("init", "_init"), ("apply", ""), ("update", "_update")):
             method = getattr(type(self), member)
@@ -239,66 +230,54 @@ class Transformed:
             check_key(rng, "rng=")
         arguments = Arguments(args, kwargs)
         source = Given(tree, all_faults)
-        carried = Carried(_ENTRY, self._assigned_inside(source, rng, arguments) if can_assign else frozenset())
-        carried.start_all(source.start)
-        store = Store(source, new_scopes(shown=True), rng=rng, can_assign=can_assign, carried=carried)
-
-        def result(out: Any) -> tuple[Any, dict[str, Any]]:
-            return out, store.assigned()
-
-        kind = arguments.kind(plain=True)
-        if kind is None or carried.names or not source.is_of_arrays:
-            return self._call(store, arguments, result)
-        kind = kind, tree._layout  # with the names of the tree, so that leaves of a script are looked up by their place
-        script = self._scripts.get(kind)
-        front: Reading | Recording | None = None
-        if script is None and not self._scripts.is_full:
-            front = Recording(store, source)
-        elif script is not None and script.fits(source):
-            front = Reading(store, script, source)
-        returned = self._call(store, arguments, result, front=front)
-        if isinstance(front, Recording):
-            self._scripts.keep(kind, front.script() or NEVER)
-        elif front is not None and front.is_aside:
-            self._scripts.keep(kind, NEVER)
-        return returned
+        refs = self._refs(tree, rng, arguments) if can_assign else Refs(ENTRY, frozenset())
+        refs.start_all(source.start)
+        run = Run(source, new_scopes(shown=True), rng=rng, can_assign=can_assign, refs=refs)
+        return self._call(run, arguments, lambda out: (out, run.assigned()))
 
     def _call(
-        self,
-        store: Store,
-        arguments: Arguments,
-        result: Callable[[Any], Any],
-        arrays: list[Any] | None = None,
-        front: Reading | Recording | None = None,
+        self, run: Run, arguments: Arguments, result: Callable[[Any], Any], arrays: list[Any] | None = None
     ) -> Any:
-        """Runs the program: `result(its output)`, while the store still has its values."""
+        """Runs the program: `result(its output)`, while the run still has its values."""
         args, kwargs = arguments.filled(arrays)
+        frame = Frame(run, self._memory.asks_inside)
         try:
-            with Frame(store, self._hint, _ENTRY, front=front):
-                out = self._fn(*args, **kwargs)
-            return result(out)
+            return result(frame.call(self._fn, args, kwargs))
         except Exception as error:
-            refusal = store.carried.refusal(error)
+            refusal = run.refs.refusal(error)
             if refusal is None:
                 raise
             raise refusal from error
         finally:
-            store.release()
+            self._memory.asks_inside = frame.spends
+            run.release()
 
-    def _assigned_inside(self, source: Source, rng: Any, arguments: Arguments) -> frozenset[str]:
-        """The variables that the program assigns inside transforms for such arguments, from a rehearsal."""
-        kind = arguments.kind(plain=True)
-        known = self._rehearsed.get(kind)
+    def _refs(self, tree: Params, rng: Any, arguments: Arguments) -> Refs:
+        """What carries the variables that the program assigns inside transforms, which a rehearsal finds out."""
+        kind = arguments.kind()
+        known = self._memory.assigned_inside.get(kind)
         if known is not None:
-            return known
+            return Refs(ENTRY, known)
+        if arguments.has_iterators:
+            return Refs(ENTRY, frozenset(), "a rehearsal would use up an iterator that is among its arguments")
         rehearsal = Rehearsal()
-        store = Store(source, new_scopes(shown=False), rng=rng, carried=rehearsal)
+
+        # A new function each time: JAX caches traces by function, and on a hit the program would not run.
+        def traced(tree: Params, rng: Any, arrays: list[Any] | None) -> None:
+            run = Run(Given(tree), new_scopes(shown=False), rng=rng, refs=rehearsal)
+            self._call(run, arguments, lambda out: None, arrays)
+
         try:
-            # A new function each time, as in `_declared`.
-            jax.eval_shape(lambda: self._call(store, arguments, lambda out: None))
-        except Exception:  # the run itself will say what is wrong, or needs concrete values and does without
-            return frozenset(rehearsal.names)
-        return self._rehearsed.keep(kind, frozenset(rehearsal.names))
+            jax.eval_shape(traced, tree, rng, arguments.arrays)
+            return Refs(ENTRY, self._memory.keep(kind, frozenset(rehearsal.names)))
+        except Exception:  # it needs concrete values: NumPy's can be had
+            pass
+        try:
+            jax.eval_shape(lambda: traced(tree, rng, None))
+        except Exception as error:  # the run itself will say what is wrong, or needs JAX's values and does without
+            why = f"the program can't be run abstractly: {type(error).__name__}: {str(error).splitlines()[0]:.200}"
+            return Refs(ENTRY, frozenset(rehearsal.names), why)
+        return Refs(ENTRY, frozenset(rehearsal.names))
 
     def _declared(self, key: Any, arguments: Arguments, drawers: Drawers | None) -> tuple[Specs, frozenset[str]]:
         """What the program declares, and which variables it assigns inside transforms, from an abstract run.
@@ -307,34 +286,27 @@ class Transformed:
         """
         rehearsal = Rehearsal()
         declared: list[VariableSpec] = []
-        kind = arguments.kind(plain=True)
-        before: _Known = self._known.get(kind, _NOTHING_KNOWN)
-        known = before
 
-        # A new function each time: JAX caches traces by function, and on a hit the program would not run.
+        # A new function each time, as in `_refs`.
         def traced(key: jax.Array, arrays: list[Any]) -> None:
-            nonlocal known
-            source = Abstract(key, before.types, drawers)
-            store = Store(source, new_scopes(shown=False), rng=key, carried=rehearsal)
-            front: Recording | Declaring | None = None
-            specs = store.specs
-            if before.script is not None and before.script.fits(source):
-                front = Declaring(store, before.script, source, before.alike, key)
-                specs = front.specs
-            elif before.script is None and before is not _NOTHING_KNOWN:
-                front = Recording(store, source, lifts=False)
-            self._call(store, arguments, lambda out: declared.extend(specs()), arrays, front)
-            known = before.after(front, declared)
+            run = Run(Abstract(key, drawers), new_scopes(shown=False), rng=key, refs=rehearsal)
+            self._call(run, arguments, lambda out: declared.extend(run.specs()), arrays)
 
         jax.eval_shape(traced, key, arguments.arrays)
-        self._known.keep(kind, known)
-        inside = self._rehearsed.keep(kind, frozenset(rehearsal.names))
-        return Specs(declared), inside
+        return Specs(declared), self._memory.keep(arguments.kind(), frozenset(rehearsal.names))
 
     def _computed(
         self, key: jax.Array, specs: Specs, inside: frozenset[str], names: list[str], arguments: Arguments
     ) -> dict[str, jax.Array]:
         """The initial values that the program computes, and nothing else of it."""
+        if arguments.has_iterators:
+            raise InitializerError(
+                f"The initial values of {some(names)} are computed by the program, and finding out what it declares "
+                "has used up an iterator among its arguments.",
+                kind="from_program",
+                where=user_line(),
+                fix="take from the iterator outside, and pass what it gives",
+            )
         if any(isinstance(array, jax.ShapeDtypeStruct) for array in arguments.arrays):
             raise InitializerError(
                 f"The initial values of {some(names)} are computed by the program, from arguments that are abstract.",
@@ -347,18 +319,14 @@ class Transformed:
             def start(name: str) -> Any:
                 return None if isinstance(specs[name].initializer, FromProgram) else specs[name].initial_value(key)
 
-            carried = Carried(_ENTRY, inside)
-            carried.start_all(start)
-            store = Store(Drawn(key), new_scopes(shown=False), rng=key, carried=carried)
-            return self._call(store, arguments, lambda out: [store.computed[name] for name in names], arrays)
+            refs = Refs(ENTRY, inside)
+            refs.start_all(start)
+            run = Run(Drawn(key), new_scopes(shown=False), rng=key, refs=refs)
+            return self._call(run, arguments, lambda out: [run.computed[name] for name in names], arrays)
 
         closed = jax.make_jaxpr(traced)(key, arguments.arrays)
         values = jax.jit(needed_only(closed))(*jax.tree.leaves((key, arguments.arrays)))
         return dict(zip(names, values, strict=True))
-
-
-# The code in which every program is entered: where the stack of transforms within it ends.
-_ENTRY = Transformed._call.__code__
 
 
 def transform(fn: Callable[..., Any]) -> Transformed:
@@ -415,11 +383,16 @@ def transform(fn: Callable[..., Any]) -> Transformed:
 
 
 class _OpenedByHand:
-    """What `build` and `bind` have in common: a store whose calls are made line by line."""
+    """What `build` and `bind` have in common: a run whose calls are made line by line."""
 
-    def __init__(self, store: Store, call: str) -> None:
-        self._store = store
-        self._frame = Frame(store, Hint(), _ENTRY, refuses_inner_calls=call)
+    def __init__(self, run: Run, call: str) -> None:
+        self._run = run
+        self._frame = Frame(run, refuses_inner_calls=call)
+
+    def _enter(self, caller: FrameType) -> None:
+        self._frame.__enter__()
+        if not caller.f_code.co_flags & SUSPENDS:
+            self._run.scopes.innermost.frame = caller
 
     def __exit__(self, *exception: Any) -> None:
         self._frame.__exit__(*exception)
@@ -427,12 +400,12 @@ class _OpenedByHand:
     @property
     def params(self) -> Params:
         """A snapshot of the variables so far, with their current values."""
-        return Params(self._store.values())
+        return Params(self._run.values())
 
     @property
     def specs(self) -> Specs:
         """A snapshot of the declarations so far."""
-        return Specs(self._store.specs())
+        return Specs(self._run.specs())
 
 
 class build(_OpenedByHand):  # noqa: N801 (reads as a statement: `with js.build(key):`)
@@ -456,10 +429,10 @@ class build(_OpenedByHand):  # noqa: N801 (reads as a statement: `with js.build(
 
     def __init__(self, key: jax.Array) -> None:
         check_key(key, "build")
-        super().__init__(Store(Drawn(key), new_scopes(shown=True), rng=key), "js.build")
+        super().__init__(Run(Drawn(key), new_scopes(shown=True), rng=key), "js.build")
 
     def __enter__(self) -> build:
-        self._frame.__enter__()
+        self._enter(sys._getframe(1))
         return self
 
 
@@ -487,8 +460,8 @@ class bind(_OpenedByHand):  # noqa: N801
         tree = params_of(params, "bind")
         if rng is not None:
             check_key(rng, "rng=")
-        super().__init__(Store(Given(tree), new_scopes(shown=True), rng=rng, can_assign=False), "js.bind")
+        super().__init__(Run(Given(tree), new_scopes(shown=True), rng=rng, can_assign=False), "js.bind")
 
     def __enter__(self) -> bind:
-        self._frame.__enter__()
+        self._enter(sys._getframe(1))
         return self

@@ -11,7 +11,8 @@ import jax.core
 import jax.numpy as jnp
 import numpy as np
 
-from ._errors import BadArgumentError, BadInitialValueTypeError, BadTypeError, user_line, user_location
+from ._callsite import user_line, user_location
+from ._errors import BadArgumentError, BadInitialValueTypeError, BadTypeError
 
 FLOAT32 = np.dtype("float32")
 

@@ -1,27 +1,31 @@
-"""From names to random keys, and from keys to initial values: stable, and independent of every other name. Floor 1."""
+"""From names to random keys, and from keys to initial values: stable, and independent of every other name. Floor 1.
+
+XLA takes some 0.2 s to compile each kind of draw (initializer, shape and dtype), far more than the draws themselves,
+and needs no lock of Python's for it. So `Drawers` compiles each kind in another thread, as soon as it is known that it
+will be drawn, and while the program is still being traced. What is compiled, and under which of JAX's settings, is
+decided in the calling thread: if JAX's settings differ at the draw, what was compiled is not found, and the draw is
+compiled again.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
+import os
 import types
 import weakref
 from collections.abc import Callable, Hashable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ._arguments import is_importable
-from ._errors import (
-    BadInitialValueTypeError,
-    BadTypeError,
-    InitializerError,
-    MissingRngError,
-    parameters_for,
-    user_line,
-)
+from ._arguments import is_importable, parameters_for
+from ._callsite import user_line
+from ._errors import BadInitialValueTypeError, BadTypeError, InitializerError
 from ._values import is_traced
 
 
@@ -68,56 +72,6 @@ def _raw_shape(impl: str) -> tuple[int, ...]:
     return jax.eval_shape(lambda: jax.random.key_data(jax.random.key(0, impl=impl))).shape
 
 
-class CallKeys:
-    """The keys of `next_key` in one run.
-
-    Args:
-      root: the key they all come from, or None.
-    """
-
-    __slots__ = ("_counts", "_root")
-
-    def __init__(self, root: jax.Array | None) -> None:
-        self._root = root
-        self._counts: dict[tuple[str, str], int] = {}
-
-    def next(self, scope: str, name: str) -> jax.Array:
-        """The next key of this scope under `name`.
-
-        Raises:
-          MissingRngError: without a root.
-          BadTypeError: for a name that is no string.
-        """
-        if not isinstance(name, str):
-            raise BadTypeError(
-                f"next_key takes the name of a stream, a string, not {name!r}.",
-                kind="bad_name_type",
-                scope=scope,
-                where=user_line(),
-                fix="leave it out or give a string; the key that all keys come from goes to the call: rng=key",
-            )
-        if self._root is None:
-            raise MissingRngError(
-                "next_key is called, but this call was given no rng.",
-                kind="no_rng",
-                asked=f"next_key({name!r})",
-                scope=scope,
-                where=user_line(),
-                fix="pass one: net.apply(params, ..., rng=jax.random.key(0))",
-            )
-        count = self._counts.get((scope, name), 0)
-        self._counts[scope, name] = count + 1
-        return call_key(self._root, scope, name, count)
-
-    def counts(self) -> dict[tuple[str, str], int]:
-        """How many keys were given so far, for `restore`."""
-        return dict(self._counts)
-
-    def restore(self, counts: dict[tuple[str, str], int]) -> None:
-        """Goes on as if only these keys had been given."""
-        self._counts = dict(counts)
-
-
 def draw(initializer: Callable[..., Any], shape: tuple[int, ...], dtype: Any, key: jax.Array, name: str) -> jax.Array:
     """The initial value of variable `name`: `initializer(key of that name, shape, dtype)`, always jitted.
 
@@ -147,24 +101,14 @@ def check_draw(initializer: Callable[..., Any], shape: tuple[int, ...], dtype: A
     Raises:
       InitializerError: for a wrong result, and for an initializer that closes over values of a trace.
     """
-    if not check_by_value(initializer, shape, dtype, key):
-        _check_abstractly(initializer, shape, dtype, _abstract(key))
-
-
-def check_by_value(initializer: Callable[..., Any], shape: tuple[int, ...], dtype: Any, key: jax.Array) -> bool:
-    """`check_draw` for an initializer that is known to do the same each time it is called; False, unasked, for others.
-
-    Raises:
-      InitializerError: as `check_draw`.
-    """
-    check = getattr(initializer, "check", None)
-    if check is not None and type(initializer).__module__ == "jscope.initializers":
-        check(shape, dtype)
-        return True
+    if type(initializer).__module__ == "jscope.initializers":
+        initializer.check(shape, dtype)  # type: ignore[attr-defined]
+        return
     by_value = _ByValue.of(initializer)
-    if by_value is not None:
+    if by_value is None:
+        _check_abstractly(initializer, shape, dtype, _abstract(key))
+    else:
         _check_once(by_value, shape, dtype, _abstract(key), jax.config.read("jax_enable_x64"))
-    return by_value is not None
 
 
 def _abstract(key: jax.Array) -> jax.ShapeDtypeStruct:
@@ -363,3 +307,90 @@ def _globals_read(code: types.CodeType, names: dict[str, Any]) -> Iterator[Hasha
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
             yield from _globals_read(constant, names)
+
+
+# Drawn side by side --------------------------------------------------------------------------------------------------
+
+# XLA keeps more than one processor busy with one compilation. With more threads than this, twelve kinds took a tenth
+# less on two idle processors, and a quarter more beside other work.
+_PROCESSORS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 2
+_THREADS = max(1, _PROCESSORS // 2)
+
+# What some thread has begun to compile. For other settings it is compiled where it is called, as any jitted function.
+_begun: weakref.WeakSet[Any] = weakref.WeakSet()
+
+
+class Drawers:
+    """Initial values out of one key. A context manager, so that no thread outlives it.
+
+    Args:
+      key: the root key. If it is traced, nothing is compiled here.
+      settings: makes a context in which JAX is set as it is for the draws, where kinds are expected in other ones.
+
+    Attributes:
+      key: as given.
+    """
+
+    __slots__ = ("_compiled", "_drawers", "_may_compile", "_settings", "_threads", "key")
+
+    def __init__(
+        self,
+        key: jax.Array,
+        settings: Callable[[], contextlib.AbstractContextManager[Any]] = contextlib.nullcontext,
+    ) -> None:
+        config: Any = jax.config
+        self.key = key
+        self._settings = settings
+        self._may_compile = not is_traced(key) and not config.jax_disable_jit
+        self._threads: ThreadPoolExecutor | None = None
+        # By the initializer's id, since few have a hash; it is kept alive beside it. Most variables of a program differ
+        # in nothing but their names.
+        self._drawers: dict[Any, tuple[Any, Callable[..., jax.Array]]] = {}
+        self._compiled: dict[Any, Future[Any]] = {}
+
+    def __enter__(self) -> Drawers:
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        if self._threads is not None:
+            self._threads.shutdown(cancel_futures=True)
+            _begun.difference_update(draw for draw, compiled in self._compiled.items() if compiled.cancelled())
+
+    def expect(self, initializer: Callable[..., Any], shape: tuple[int, ...], dtype: Any) -> None:
+        """Begins to compile what draws such variables, if nobody has."""
+        kind = id(initializer), shape, dtype
+        if kind not in self._drawers:
+            draw = drawer(initializer, shape, dtype)
+            self._drawers[kind] = initializer, draw
+            lower = getattr(draw, "lower", None)  # what initializers do that are no known functions is left to draws
+            if lower is not None and self._may_compile and draw not in _begun:
+                _begun.add(draw)
+                self._compile(draw, lower)
+
+    def _compile(self, draw: Callable[..., jax.Array], lower: Callable[..., Any]) -> None:
+        try:
+            with self._settings():
+                lowered = lower(self.key, name_words(""))
+        except Exception:  # the draw says it
+            return
+        self._threads = self._threads or ThreadPoolExecutor(_THREADS, "jscope")
+        try:
+            self._compiled[draw] = self._threads.submit(lowered.compile)
+        except RuntimeError:  # no thread can start: there are too many, or the interpreter is about to end
+            self._may_compile = False
+
+    def draw(self, initializer: Callable[..., Any], shape: tuple[int, ...], dtype: Any, name: str) -> jax.Array:
+        """The initial value of variable `name`.
+
+        Raises:
+          InitializerError, BadInitialValueTypeError: as `draw`.
+        """
+        kind = id(initializer), shape, dtype
+        if kind not in self._drawers:
+            self.expect(initializer, shape, dtype)
+        draw = self._drawers[kind][1]
+        if self._compiled:
+            compiled = self._compiled.pop(draw, None)
+            if compiled is not None:
+                compiled.exception()  # waits; what fails here fails in the draw again, where it can be told
+        return draw(self.key, name_words(name))

@@ -1,27 +1,35 @@
-"""One declared variable of a running program: what is known of it, and its value. Floor 2."""
+"""One declared variable of a run: what is known of it, and its value. Floor 2."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from ._errors import format_location
-from ._show import short_type
-from ._specs import VariableSpec
+from .._callsite import Place, located
+from .._show import short_type
+from .._specs import VariableSpec
+
+GLOBAL_VARIABLES = "variables"
+TRAINABLE_VARIABLES = "trainable_variables"
+LOCAL_VARIABLES = "local_variables"
+REGULARIZATION_LOSSES = "regularization_losses"
 
 NOTHING: Any = object()
 
+_USUAL = {True: (GLOBAL_VARIABLES, TRAINABLE_VARIABLES), False: (GLOBAL_VARIABLES,)}
+
 
 class Variable:
-    """A variable and its value in this run; the fields of `VariableSpec`, as cheap to make as Python allows.
+    """A variable and its value in this run. What is asked rarely is worked out when it is asked: see `spec`.
 
     Attributes:
+      collections: those it is in, None for the usual ones: the global one and, if it is trainable, the trainable one.
+      made_at: where the user made it.
+      read_at: where the user read it later.
       value: its value where that is good in every trace; `NOTHING` while there is none.
       inner: level -> weak reference to the value, for values that are bound to one trace.
       bound: whether a value is bound to the trace it is made in.
       carried: the run's refs, if JAX carries its value in one of them, else None.
       assigned: whether the program assigned it.
-      created_at: (file, line) of the call that made it.
-      used_at: the same of each later read.
     """
 
     __slots__ = (
@@ -30,17 +38,17 @@ class Variable:
         "carried",
         "collections",
         "constraint",
-        "created_at",
         "dtype",
         "initializer",
         "inner",
         "key",
+        "made_at",
         "name",
         "partition",
+        "read_at",
         "regularizer",
         "shape",
         "trainable",
-        "used_at",
         "value",
     )
 
@@ -52,11 +60,11 @@ class Variable:
         dtype: Any,
         initializer: Any,
         trainable: bool,
-        collections: tuple[str, ...],
+        collections: tuple[str, ...] | None,
         regularizer: Any,
         constraint: Any,
         partition: Any,
-        created_at: tuple[str, int] | None,
+        made_at: Place | None,
     ) -> None:
         self.name = name
         self.key = key
@@ -68,35 +76,24 @@ class Variable:
         self.regularizer = regularizer
         self.constraint = constraint
         self.partition = partition
-        self.created_at = created_at
-        self.used_at: list[tuple[str, int] | None] = []
+        self.made_at = made_at
+        self.read_at: list[Place | None] | None = None
         self.value: Any = NOTHING
-        self.inner: dict[int, Any] = {}
+        self.inner: dict[int, Any] | None = None
         self.bound = False
         self.carried: Any = None
         self.assigned = False
 
-    @classmethod
-    def after(cls, spec: VariableSpec, name: str, key: Any, created_at: tuple[str, int] | None) -> Variable:
-        """One of another name that is declared as `spec` is."""
-        return cls(
-            name,
-            key,
-            spec.shape,
-            spec.dtype,
-            spec.initializer,
-            spec.trainable,
-            spec.collections,
-            spec.regularizer,
-            spec.constraint,
-            spec.partition,
-            created_at,
-        )
-
     def forget(self) -> None:
         """Lets go of the values known so far: another one is assigned."""
         self.value = NOTHING
-        self.inner.clear()
+        self.inner = None
+
+    def listed_in(self) -> tuple[str, ...]:
+        """The collections it is in."""
+        if self.collections is None:
+            return _USUAL[self.trainable]
+        return self.collections
 
     def spec(self) -> VariableSpec:
         """What is known of it so far, as a value."""
@@ -107,15 +104,15 @@ class Variable:
             self.dtype,
             self.initializer,
             self.trainable,
-            self.collections,
+            self.listed_in(),
             self.regularizer,
             self.constraint,
             self.partition,
-            format_location(self.created_at),
-            tuple(map(format_location, self.used_at)),
+            located(self.made_at),
+            tuple(map(located, self.read_at or ())),
         )
 
     def origin(self) -> str:
         """What it is and where it was first made, for messages."""
-        made = f", made at {format_location(self.created_at)}" if self.created_at else ""
+        made = f", made at {located(self.made_at)}" if self.made_at else ""
         return f"'{self.name}' {short_type(self)}{made}"

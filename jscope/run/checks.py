@@ -10,8 +10,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ._compat import is_differentiated
-from ._errors import (
+from .._arguments import parameters_for
+from .._callsite import user_line
+from .._compat import is_differentiated
+from .._errors import (
     BadArgumentError,
     BadInitialValueTypeError,
     BadTypeError,
@@ -20,11 +22,9 @@ from ._errors import (
     JscopeError,
     ShapeMismatchError,
     TransformError,
-    parameters_for,
-    user_line,
 )
-from ._names import OpNames
-from ._values import (
+from .._names import OpNames
+from .._values import (
     FromProgram,
     InitialValue,
     PartialShape,
@@ -35,13 +35,8 @@ from ._values import (
     is_compatible,
     is_traced,
 )
-from ._variable import Variable
-from .initializers import glorot_uniform_initializer, zeros_initializer
-
-GLOBAL_VARIABLES = "variables"
-TRAINABLE_VARIABLES = "trainable_variables"
-LOCAL_VARIABLES = "local_variables"
-REGULARIZATION_LOSSES = "regularization_losses"
+from ..initializers import glorot_uniform_initializer, zeros_initializer
+from .record import TRAINABLE_VARIABLES, Variable
 
 # The fields of an error that say what was asked and where; made only when there is an error to raise.
 Asked = Callable[[str], dict[str, Any]]
@@ -153,17 +148,12 @@ def own_value(
     return FromProgram(), array.shape, array.dtype, array
 
 
-_DEFAULT_COLLECTIONS = {True: (GLOBAL_VARIABLES, TRAINABLE_VARIABLES), False: (GLOBAL_VARIABLES,)}
-
-
-def collections_of(collections: Any, trainable: bool, key: Any, asked: Asked) -> tuple[str, ...]:
-    """The collections of a variable: those given or the global one, and the trainable one unless it is not trainable.
+def checked_collections(collections: Any, trainable: bool, key: Any, asked: Asked) -> tuple[str, ...]:
+    """The collections of a variable that is given some: those, and the trainable one unless it is not trainable.
 
     Raises:
       BadArgumentError: for what is no list of names.
     """
-    if collections is None:
-        return _DEFAULT_COLLECTIONS[trainable]
     is_list = isinstance(collections, list | tuple | set | frozenset)
     if not is_list or not all(isinstance(name, Hashable) for name in collections):
         raise BadArgumentError(

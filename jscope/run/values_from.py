@@ -1,4 +1,4 @@
-"""Where a program's variables get their values: nowhere (abstract), from initializers, or from a given tree. Floor 2.
+"""Where the variables of a run get their values: nowhere (abstract), from initializers, or from a given tree. Floor 2.
 
 The scope rules are the same over all three; only this differs between `specs`, `init` / `build` and `apply` / `bind`.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import jax
@@ -15,15 +15,14 @@ import jax.core
 import jax.numpy as jnp
 import numpy as np
 
-from . import _rng
-from ._compat import trace_finder
-from ._drawers import Drawers
-from ._errors import ParamsMismatchError
-from ._names import near
-from ._params import Params
-from ._specs import mismatch, mismatch_error
-from ._values import FromProgram, InitialValue, as_initial_value
-from ._variable import Variable
+from .._compat import trace_finder
+from .._errors import ParamsMismatchError
+from .._initial_values import Drawers, check_draw, draw
+from .._names import near
+from .._params import Params
+from .._specs import mismatch, mismatch_error
+from .._values import FromProgram, InitialValue, as_initial_value
+from .record import Variable
 
 
 def abstract_key() -> Any:
@@ -52,92 +51,45 @@ class Source(Protocol):
         ...
 
 
-class Leaves(Protocol):
-    """Values that are there before the program runs.
-
-    Attributes:
-      index: name -> place among the leaves.
-      leaves: the values.
-      types: their types; None for what is no `jax.Array`.
-      is_of_arrays: whether all are.
-    """
-
-    index: dict[str, int]
-    leaves: list[Any]
-    types: list[Any]
-    is_of_arrays: bool
-
-
 class Abstract:
     """Placeholders of the right shape and dtype, for tracing: nobody computes with them.
 
     Args:
       key: a key of the kind that initializers are called with.
-      expected: name -> type, of variables that may come.
       drawers: told what will be drawn, if it will be.
     """
 
     makes_values = True
-    is_of_arrays = True
 
-    def __init__(
-        self,
-        key: jax.Array,
-        expected: dict[str, jax.ShapeDtypeStruct] | None = None,
-        drawers: Drawers | None = None,
-    ) -> None:
+    def __init__(self, key: jax.Array, drawers: Drawers | None = None) -> None:
         self._key = key
         self._drawers = drawers
-        expected = expected or {}
-        self._placeholders = _Placeholders(expected.values())
-        self.index = {name: index for index, name in enumerate(expected)}
-        self.types = list(expected.values())
-        self.leaves = [self._placeholders.one(type_.shape, type_.dtype) for type_ in self.types]
+        self._find_trace = trace_finder()
+        self._entry_trace = self._find_trace(())
+        self._spare: dict[Any, list[Any]] = {}
+        self._made: Counter[Any] = Counter()
 
     def make(self, variable: Variable) -> Any:
-        if not isinstance(variable.initializer, InitialValue | FromProgram):
-            _rng.check_draw(variable.initializer, variable.shape, variable.dtype, self._key)
-            if self._drawers is not None:
-                self._drawers.expect(variable.initializer, variable.shape, variable.dtype)
-        index = self.index.get(variable.name)
-        if index is not None:
-            type_ = self.types[index]
-            if type_.shape == variable.shape and type_.dtype == variable.dtype:
-                return self.leaves[index]
-        return self._placeholders.one(variable.shape, variable.dtype)
-
-
-class _Placeholders:
-    """Placeholders, made in the trace that the program is entered in where that is possible, and many at once.
-
-    An operation for each would take a third of a first run.
-
-    Args:
-      expected: the types of those that will be needed.
-    """
-
-    def __init__(self, expected: Iterable[jax.ShapeDtypeStruct]) -> None:
-        self._entry_trace = trace_finder()(())
-        self._spare: dict[Any, list[Any]] = {}
-        self._made = Counter((type_.shape, type_.dtype) for type_ in expected)
-        for (shape, dtype), number in self._made.items():
-            self._make(shape, dtype, number)
-
-    def one(self, shape: tuple[int, ...], dtype: Any) -> Any:
-        """One more of a type, good in the current trace."""
+        """A placeholder, good in the current trace; raises what the initializer would raise."""
+        initializer, shape, dtype = variable.initializer, variable.shape, variable.dtype
+        if type(initializer).__module__ == "jscope.initializers":
+            initializer.check(shape, dtype)
+        elif not isinstance(initializer, InitialValue | FromProgram):
+            check_draw(initializer, shape, dtype, self._key)
+        if self._drawers is not None and not isinstance(initializer, InitialValue | FromProgram):
+            self._drawers.expect(initializer, shape, dtype)
         kind = shape, dtype
-        if not self._spare.get(kind):
-            if trace_finder()(()) is not self._entry_trace:
-                return _placeholder(shape, dtype)
-            more = self._made[kind] + 1
-            self._make(shape, dtype, more)
-            self._made[kind] += more
-        return self._spare[kind].pop()
-
-    def _make(self, shape: tuple[int, ...], dtype: Any, number: int) -> None:
-        # The operation that gives as many results as it takes arguments, and that nothing in JAX takes apart.
+        spare = self._spare.get(kind)
+        if spare:
+            return spare.pop() if self._find_trace(()) is self._entry_trace else _placeholder(shape, dtype)
+        if self._find_trace(()) is not self._entry_trace:
+            return _placeholder(shape, dtype)
+        # In the trace that the program is entered in, twice as many each time: an operation for each would take a third
+        # of the run. This one gives as many results as it takes arguments, and nothing in JAX takes it apart.
+        number = self._made[kind] = max(1, 2 * self._made[kind])
         one = _placeholder(shape, dtype)
-        self._spare[shape, dtype] = jax.lax.optimization_barrier([one] * number) if number > 1 else [one]
+        more = self._spare[kind] = jax.lax.optimization_barrier([one] * number) if number > 1 else [one]
+        return more.pop()
 
 
 def _placeholder(shape: tuple[int, ...], dtype: Any) -> Any:
@@ -156,7 +108,10 @@ class Drawn:
         self._key = key
 
     def make(self, variable: Variable) -> Any:
-        return variable.spec().initial_value(self._key)
+        """The initial value, computed in the current trace."""
+        if isinstance(variable.initializer, InitialValue | FromProgram):
+            return variable.spec().initial_value(self._key)
+        return draw(variable.initializer, variable.shape, variable.dtype, self._key, variable.name)
 
 
 class Given:
@@ -171,25 +126,23 @@ class Given:
 
     def __init__(self, params: Params, all_faults: Callable[[], list[str]] | None = None) -> None:
         self._params = params
-        self.index = params._layout.index
-        self.leaves = list(params._leaves)
-        self.types: list[Any] = []
-        self.is_of_arrays = True
-        for index, leaf in enumerate(self.leaves):
+        self._index = params._layout.index
+        self._leaves = list(params._leaves)
+        self._types: list[Any] = []
+        for index, leaf in enumerate(self._leaves):
             type_ = _array_type(leaf)
-            self.types.append(type_)
-            if type_ is None:
-                self.is_of_arrays = False
-            elif type_.weak_type:
+            self._types.append(type_)
+            if type_ is not None and type_.weak_type:
                 # A variable is never weakly typed. Converted here, in the entry trace, where the value is good in all.
-                self.leaves[index] = jnp.asarray(leaf, type_.dtype)
+                self._leaves[index] = jnp.asarray(leaf, type_.dtype)
         self._all_faults = all_faults
 
     def make(self, variable: Variable) -> Any:
-        index = self.index.get(variable.name)
+        """The leaf of that name, if it is as declared."""
+        index = self._index.get(variable.name)
         if index is None:
             raise self._missing(variable)
-        leaf, type_ = self.leaves[index], self.types[index]
+        leaf, type_ = self._leaves[index], self._types[index]
         if type_ is not None and type_.shape == variable.shape and type_.dtype == variable.dtype:
             return leaf
         if isinstance(leaf, jax.ShapeDtypeStruct):
@@ -206,15 +159,15 @@ class Given:
         if variable.shape is None:
             jax.eval_shape(lambda: jnp.asarray(as_initial_value(variable.initializer())))
         elif callable(variable.initializer):
-            _rng.check_draw(variable.initializer, variable.shape, variable.dtype, abstract_key())
+            check_draw(variable.initializer, variable.shape, variable.dtype, abstract_key())
         close = near(variable.name, self._params.names)
         hint = f" (near: {', '.join(map(repr, close))})" if close else ""
         return self._fault(f"'{variable.name}' is missing{hint}")
 
     def start(self, name: str) -> Any:
         """The leaf of that name as an array; None where the tree has none."""
-        index = self.index.get(name)
-        leaf = None if index is None else self.leaves[index]
+        index = self._index.get(name)
+        leaf = None if index is None else self._leaves[index]
         return None if leaf is None or isinstance(leaf, jax.ShapeDtypeStruct) else _array(leaf)
 
     def _fault(self, fault: str) -> ParamsMismatchError:

@@ -22,10 +22,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ._compat import Surroundings, surroundings
-from ._errors import TransformError
-from ._values import is_traced
-from ._variable import Variable
+from .._errors import TransformError
+from .._stack import Surroundings, surroundings
+from .._values import is_traced
+from .record import Variable
 
 
 class _Obstacle(NamedTuple):
@@ -109,18 +109,23 @@ class Rehearsal:
         """None: no error can be about a ref."""
 
 
-class Carried:
+class Refs:
     """The refs of one run.
 
     Args:
       entry: the code that enters programs.
       names: the variables to carry, as a rehearsal found them.
+      why_unknown: why there was no rehearsal, or none that went to its end; empty where there was.
+
+    Attributes:
+      names: as given.
     """
 
-    __slots__ = ("_entry", "_perhaps_differentiated", "_refs", "names")
+    __slots__ = ("_entry", "_perhaps_differentiated", "_refs", "_why_unknown", "names")
 
-    def __init__(self, entry: CodeType, names: frozenset[str]) -> None:
+    def __init__(self, entry: CodeType, names: frozenset[str], why_unknown: str = "") -> None:
         self._entry = entry
+        self._why_unknown = why_unknown
         self._refs: dict[str, Any] = {}
         self._perhaps_differentiated: TransformError | None = None
         self.names = names
@@ -153,13 +158,21 @@ class Carried:
         Raises:
           TransformError: always.
         """
+        if self._why_unknown:
+            what = f"which must be known before the program runs; but {self._why_unknown}"
+            fix = "put jax.jit around net.update, and pass what the program branches on or takes from an iterator as "
+            fix += "arguments of their own; or return the value from the transformed function and assign it outside"
+        else:
+            what = (
+                "and was not when the program was run abstractly for such arguments; so JAX does not carry its value"
+            )
+            fix = "let the program depend on its arguments alone, not on what Python variables hold at the time"
         raise TransformError(
-            f"'{variable.name}' is assigned inside a JAX transform, and was not when the program was run abstractly "
-            "for such arguments; so JAX does not carry its value.",
+            f"'{variable.name}' is assigned inside a JAX transform, {what}.",
             kind="assign_unforeseen",
             **asked,
             exists=variable.origin(),
-            fix="let the program depend on its arguments alone, not on what Python variables hold at the time",
+            fix=fix,
         )
 
     def read(self, variable: Variable, asked: dict[str, Any] | None = None) -> Any:
@@ -249,22 +262,36 @@ def _at_once(kept: Any, around: Surroundings) -> bool:
     return not is_traced(kept) and any(around.nested("trace", often) for often in ("scan", "while_loop", "cond"))
 
 
-# JAX 0.10 can't transpose what writes to a ref of integers: their bits are kept in floats, which nothing computes with.
+# JAX 0.10 can't transpose what writes to a ref of integers: they are kept in floats, 16 bits in each. (Bits of integers
+# that are taken for floats are some that mean "no number", at which `jax.debug_nans` stops.)
 
 
 def _kept(value: Any) -> Any:
     """A value as its ref holds it."""
     if not isinstance(value.dtype, np.dtype) or jnp.issubdtype(value.dtype, jnp.inexact):
         return value
-    bits = 64 if value.dtype.itemsize == 8 else 32
-    return jax.lax.bitcast_convert_type(value.astype(f"int{bits}"), f"float{bits}")
+    if value.dtype.itemsize <= 2:
+        return value.astype(np.float32)
+    bits = value.astype(f"uint{8 * value.dtype.itemsize}")
+    parts = [bits >> np.array(16 * part, bits.dtype) & np.array(0xFFFF, bits.dtype) for part in _parts(value.dtype)]
+    return jnp.stack(parts).astype(np.float32)
 
 
 def _given(kept: Any, dtype: Any) -> Any:
     """The value of this dtype that a ref holds."""
     if kept.dtype == dtype:
         return kept
-    return jax.lax.bitcast_convert_type(kept, f"int{8 * kept.dtype.itemsize}").astype(dtype)
+    if dtype.itemsize <= 2:
+        return kept.astype(dtype)
+    bits = kept.astype(f"uint{8 * dtype.itemsize}")
+    value = bits[0]
+    for part in _parts(dtype)[1:]:
+        value = value | bits[part] << np.array(16 * part, bits.dtype)
+    return value.astype(dtype)
+
+
+def _parts(dtype: Any) -> range:
+    return range(dtype.itemsize // 2)
 
 
 def _not_differentiable(value: Any, refusal: TransformError) -> Any:

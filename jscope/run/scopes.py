@@ -1,7 +1,7 @@
-"""Variable scopes and op scopes of one running program, entered and left by TensorFlow 1's rules. Floor 2.
+"""Variable scopes and op scopes of one run, entered and left by TensorFlow 1's rules. Floor 2.
 
-Explicit and pure: nothing here knows what "the current program" is. `ScopeStack` holds everything that TF1 keeps per
-graph about scopes; scope objects that outlive a program (`ScopeHandle`) hold only what they were made with.
+`Scopes` holds everything that TF1 keeps per graph about scopes; scope objects that outlive a program (`ScopeHandle`)
+hold only what they were made with.
 """
 
 from __future__ import annotations
@@ -9,11 +9,14 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from types import FrameType
 from typing import Any, NamedTuple, Protocol
 
-from ._errors import BadArgumentError, BadTypeError, ScopeExitError, user_line
-from ._names import OpNames, ScopeCounts, join
-from ._values import FLOAT32
+from .._callsite import user_line
+from .._errors import BadArgumentError, BadTypeError, ScopeExitError
+from .._names import OpNames, ScopeCounts, join
+from .._values import FLOAT32
+from .bodies import Body
 
 
 class ReuseMode(enum.Enum):
@@ -48,7 +51,7 @@ class ScopeState(NamedTuple):
 
 
 class ScopeHandle:
-    """A scope object: its identity, and the state it was made with. Changes to it live in the `ScopeStack`."""
+    """A scope object: its identity, and the state it was made with. Changes to it live in the `Scopes` of a run."""
 
     __slots__ = ("__weakref__", "_made_with")
 
@@ -61,9 +64,6 @@ class ScopeRequest(Protocol):
 
     Attributes:
       _overrides: the defaults given, by field of `ScopeState`.
-      _in_short: the name, whether it is a default name, `reuse` and `auxiliary_name_scope`, where that is all there is;
-        else None. Set to None as well by what answers the request from it, so that it does so once. That sets also
-      _run, _meaning: the run that it did so in (`ScopeStack.run`), and what the request came to mean.
     """
 
     _name_or_scope: Any
@@ -71,22 +71,16 @@ class ScopeRequest(Protocol):
     _reuse: Reuse | None
     _overrides: dict[str, Any]
     _auxiliary_name_scope: bool
-    _in_short: tuple[str, bool, Reuse | None, bool] | None
-    _run: object
-    _meaning: Meaning
-
-
-class Meaning(NamedTuple):
-    """What a request came to mean at its first entry, and means at every later one (TF1 keeps this in the instance)."""
-
-    op_scope_name: str | None
-    target: str | ScopeHandle
-    original_name_scope: str
-    reuse: Reuse
 
 
 class _OpEntry:
-    """One open op scope: what to put back when it is left."""
+    """One open op scope: what to put back when it is left.
+
+    Attributes:
+      before: the op scope before.
+      shown: what shows it in JAX's names of operations, or None.
+      put_back: whether `before` has been put back.
+    """
 
     __slots__ = ("before", "put_back", "shown")
 
@@ -97,23 +91,28 @@ class _OpEntry:
 
 
 class _Entry(_OpEntry):
-    """One entry of a variable scope: what to put back, and what the request came to mean.
+    """One entry of a variable scope: what to put back, and what the request came to mean (TF1 keeps this, too).
 
     Attributes:
-      op_scope_name, target, original_name_scope, reuse: the request's `Meaning`.
-      handle, name: the scope object entered and its name.
-      below: the scope object that was current before.
+      op_scope_name: what opens its op scope; None if it has none.
+      target: the scope's name, or a scope object.
+      original_name_scope, reuse: of the scope.
+      handle: the scope object entered.
+      below: the entry that was innermost before.
       mark: where the counts are rolled back to; None where only those below the scope are forgotten.
       previous: the same request's entry that was open before this one, if any.
       is_open: whether it has not been left yet.
+      frame: the Python frame that entered it, while it is open; None for one that can be suspended.
+      body: the body that this frame runs in.
     """
 
     __slots__ = (
         "below",
+        "body",
+        "frame",
         "handle",
         "is_open",
         "mark",
-        "name",
         "op_scope_name",
         "original_name_scope",
         "previous",
@@ -121,8 +120,18 @@ class _Entry(_OpEntry):
         "target",
     )
 
+    below: _Entry | None
+    handle: ScopeHandle
+    mark: int | None
+    previous: _Entry | None
+
     def __init__(
-        self, before: str, op_scope_name: str | None, target: str | ScopeHandle, original_name_scope: str, reuse: Reuse
+        self,
+        before: str,
+        op_scope_name: str | None,
+        target: str | ScopeHandle,
+        original_name_scope: str,
+        reuse: Reuse,
     ) -> None:
         self.before = before
         self.put_back = op_scope_name is None  # what opened none puts none back, whatever was opened inside
@@ -131,38 +140,37 @@ class _Entry(_OpEntry):
         self.original_name_scope = original_name_scope
         self.reuse = reuse
         self.is_open = True
+        self.frame: FrameType | None = None
+        self.body: Body | None = None
 
 
-class ScopeStack:
-    """The scopes of one program.
+class Scopes:
+    """The scopes of one run.
 
     Args:
       handle_class: the class of scope objects.
       show: opens a name in JAX's own names of operations (`jax.named_scope`), or None to show nothing.
 
     Attributes:
-      handle_class, show: as given.
       handle: the current scope object.
       state: its state, changes included.
       op_scope: the current op scope without a final slash.
       op_names: the op-name table, shared with the variables.
-      default_names: how many default names were given so far.
-      run: stands for this run where something from it may be met in another.
+      innermost: the entry of the current scope; the run's own stands for the root.
     """
 
     __slots__ = (
         "_changed",
         "_counts",
         "_entries",
+        "_handle_class",
         "_open_op_scopes",
+        "_show",
         "_shown",
-        "default_names",
         "handle",
-        "handle_class",
+        "innermost",
         "op_names",
         "op_scope",
-        "run",
-        "show",
         "state",
     )
 
@@ -171,26 +179,26 @@ class ScopeStack:
         handle_class: type[ScopeHandle] = ScopeHandle,
         show: Callable[[str], AbstractContextManager[Any]] | None = None,
     ) -> None:
-        self.handle_class = handle_class
-        self.show = show
+        self._handle_class = handle_class
+        self._show = show
         self._shown: list[AbstractContextManager[Any]] = []
         self._changed: dict[ScopeHandle, ScopeState] = {}
         self._counts = ScopeCounts()
-        self.default_names = 0
-        self.run = object()
         self._entries: dict[ScopeRequest, _Entry] = {}  # the last open one of each, else the last one
         self._open_op_scopes: dict[object, list[_OpEntry]] = {}
         self.op_names = OpNames()
         self.op_scope = ""
         self.state = ScopeState()
         self.handle = handle_class(self.state)
+        self.innermost = _Entry("", None, "", "", False)
+        self.innermost.handle, self.innermost.below = self.handle, None
 
     def state_of(self, handle: ScopeHandle) -> ScopeState:
-        """What `handle` says in this program."""
+        """What `handle` says in this run."""
         return self._changed.get(handle, handle._made_with)
 
     def change(self, handle: ScopeHandle, **changes: Any) -> None:
-        """`reuse_variables` and `set_*`: in force for this program, through this very object."""
+        """`reuse_variables` and `set_*`: in force for this run, through this very object."""
         state = self.state_of(handle)._replace(**changes)
         self._changed[handle] = state
         if handle is self.handle:
@@ -198,7 +206,7 @@ class ScopeStack:
 
     # Op scopes --------------------------------------------------------------------------------------------------------
 
-    def _open_op_scope(self, name: str) -> str:
+    def _open_op_scope(self, name: Any, body: Body | None) -> str:
         """Makes `name` the op scope and returns it as TF1 does, with a final slash; "" goes to the root."""
         if not isinstance(name, str):
             raise BadTypeError(
@@ -207,7 +215,11 @@ class ScopeStack:
                 where=user_line(),
                 fix="give a string",
             )
-        self.op_scope = self.op_names.open(self.op_scope, name)
+        before = self.op_scope
+        if body is None:
+            self.op_scope = self.op_names.open(before, name)
+        else:
+            self.op_scope = body.take(("op scope", before, name), lambda: self.op_names.open(before, name))
         return self.op_scope + "/" if name else ""
 
     def _open_shown(self, before: str) -> Any:
@@ -216,10 +228,10 @@ class ScopeStack:
         JAX can only extend the names in force. An absolute op scope (a final slash, a jump to the root) therefore shows
         below the place of entry.
         """
-        name = shown_name(before, self.op_scope)
-        if self.show is None or not name:
+        opened = self.op_scope
+        if self._show is None or not opened or opened == before:
             return None
-        shown = self.show(name)
+        shown = self._show(opened[len(before) + 1 :] if before and opened.startswith(before + "/") else opened)
         shown.__enter__()
         self._shown.append(shown)
         return shown
@@ -238,14 +250,18 @@ class ScopeStack:
         shown.__exit__(None, None, None)
 
     def close(self) -> None:
-        """Closes in JAX's names what the program leaves open there."""
+        """Closes in JAX's names what the program leaves open there, and lets go of the user's frames."""
         while self._shown:
             self._shown.pop().__exit__(None, None, None)
+        entry: _Entry | None = self.innermost
+        while entry is not None:
+            entry.frame = None
+            entry = entry.below
 
-    def enter_op_scope(self, request: object, name: str | None) -> str:
+    def enter_op_scope(self, request: object, name: str | None, body: Body | None) -> str:
         """Enters op scope `name` on behalf of `request`; None and "" go to the root."""
         before = self.op_scope
-        opened = self._open_op_scope("" if name is None else name)
+        opened = self._open_op_scope("" if name is None else name, body)
         self._open_op_scopes.setdefault(request, []).append(_OpEntry(before, self._open_shown(before)))
         return opened
 
@@ -271,25 +287,22 @@ class ScopeStack:
 
     # Variable scopes --------------------------------------------------------------------------------------------------
 
-    def enter(self, request: ScopeRequest, handle: ScopeHandle | None = None) -> ScopeHandle:
+    def enter(self, request: ScopeRequest, frame: FrameType | None, body: Body | None) -> ScopeHandle:
         """Enters a scope by name, by scope object or by default name; the semantics are those of TF1's `with`.
 
-        `handle` is the scope object that has been given out for a name, if it has.
+        Args:
+          request: what was called.
+          frame: the Python frame that enters; None if it can be suspended, and go on where other scopes are open.
+          body: the body that the frame runs in.
         """
         before = self.op_scope
-        last: _Entry | Meaning | None = self._entries.get(request)
-        if last is None and request._run is self.run:
-            last = request._meaning
-        try:
-            if last is None:
-                entry = self._prepare(request, before)
-            else:
-                entry = _Entry(before, last.op_scope_name, last.target, last.original_name_scope, last.reuse)
-                if last.op_scope_name is not None:
-                    self._open_op_scope(last.op_scope_name)
-        except BaseException:
-            self.op_scope = before
-            raise
+        last = self._entries.get(request)
+        if last is None:
+            entry = self._prepare(request, before, body)
+        else:
+            entry = _Entry(before, last.op_scope_name, last.target, last.original_name_scope, last.reuse)
+            if last.op_scope_name is not None:
+                self._open_op_scope(last.op_scope_name, body)
         target = entry.target
         if isinstance(target, ScopeHandle):
             handle, state = target, self.state_of(target)
@@ -298,35 +311,22 @@ class ScopeStack:
         else:
             entry.reuse = entry.reuse or self.state.reuse
             state = self._inner(target, request, entry.reuse, entry.original_name_scope)
-            handle = handle or self.handle_class(state)
+            handle = self._handle_class(state)
             self._counts.open(state.name)
             entry.mark = None
         entry.shown = self._open_shown(before)
-        entry.handle, entry.name, entry.below = handle, state.name, self.handle
-        entry.previous = last if isinstance(last, _Entry) and last.is_open else None
-        self._entries[request] = entry
+        entry.handle, entry.below = handle, self.innermost
+        entry.frame, entry.body = frame, body
+        entry.previous = last if last is not None and last.is_open else None
+        self._entries[request] = self.innermost = entry
         self.handle, self.state = handle, state
         return handle
 
-    def meaning_of(self, request: ScopeRequest) -> Meaning:
-        """What a request came to mean that has been entered."""
-        entry = self._entries[request]
-        return Meaning(entry.op_scope_name, entry.target, entry.original_name_scope, entry.reuse)
-
-    def enter_again(self, request: ScopeRequest, handle: ScopeHandle, shown: Any) -> None:
-        """Enters as `enter` does, where the scope object has been given out and the scope is shown already, or not."""
-        show, self.show = self.show, None
-        try:
-            self.enter(request, handle)
-        finally:
-            self.show = show
-        if shown is not None:
-            self._entries[request].shown = shown
-            self._shown.append(shown)
-
-    def _prepare(self, request: ScopeRequest, before: str) -> _Entry:
+    def _prepare(self, request: ScopeRequest, before: str, body: Body | None) -> _Entry:
         """What a request means that is entered for the first time; opens its op scope."""
         target, reuse = request._name_or_scope, request._reuse or False
+        if type(target) is str and target and request._auxiliary_name_scope:  # most are so
+            return _Entry(before, target, target, self._open_op_scope(target, body), reuse)
         if target is not None and not isinstance(target, str | ScopeHandle):
             raise BadTypeError(
                 f"variable_scope takes a string or a scope object, not {target!r}.",
@@ -348,21 +348,23 @@ class ScopeStack:
             last = state.name.rpartition("/")[2]
             op_scope_name = (last or None) if request._auxiliary_name_scope else self._op_scope_in_force()
             if op_scope_name is not None:
-                self._open_op_scope(op_scope_name)
+                self._open_op_scope(op_scope_name, body)
             return _Entry(before, op_scope_name, self._copy(state, request), state.original_name_scope, reuse)
         name = request._default_name if target is None else target
         if request._auxiliary_name_scope:
             op_scope_name = name if target is None or target else None
         else:
             op_scope_name = self._op_scope_in_force()
-        original = name if op_scope_name is None else self._open_op_scope(op_scope_name)
+        original = name if op_scope_name is None else self._open_op_scope(op_scope_name, body)
         if target is None:
-            name = self._unique(name)
+            name = self._unique(name, body)
         return _Entry(before, op_scope_name, name, original, reuse)
 
-    def _unique(self, default_name: str) -> str:
-        self.default_names += 1
-        return self._counts.unique(self.state.name, default_name)
+    def _unique(self, default_name: str, body: Body | None) -> str:
+        scope = self.state.name
+        if body is None:
+            return self._counts.unique(scope, default_name)
+        return body.take(("default name", scope, default_name), lambda: self._counts.unique(scope, default_name))
 
     def _op_scope_in_force(self) -> str:
         """The name that opens the op scope in force again: what is opened where no auxiliary one is wanted."""
@@ -371,25 +373,29 @@ class ScopeStack:
     def _inner(self, name: str, request: ScopeRequest, reuse: Reuse, original_name_scope: str) -> ScopeState:
         """The state of string scope `name` opened here: TF1 inherits everything except the constraint."""
         outer = self.state
-        full = join(outer.name, name)
-        state = ScopeState(
-            full,
-            full + "/" if full else "",
-            reuse,
-            outer.initializer,
-            outer.regularizer,
-            outer.dtype,
-            outer.custom_getter,
-            outer.partitioner,
-            None,
-            original_name_scope,
+        full = outer.prefix + name
+        # Not ScopeState(...), which takes three times as long.
+        state = tuple.__new__(
+            ScopeState,
+            (
+                full,
+                full + "/" if full else "",
+                reuse,
+                outer.initializer,
+                outer.regularizer,
+                outer.dtype,
+                outer.custom_getter,
+                outer.partitioner,
+                None,
+                original_name_scope,
+            ),
         )
         return self._overridden(state, request) if request._overrides else state
 
     def _copy(self, state: ScopeState, request: ScopeRequest) -> ScopeHandle:
         """A new scope object after a captured one, with what the request overrides."""
         state = state._replace(reuse=request._reuse or state.reuse, constraint=None)
-        return self.handle_class(self._overridden(state, request))
+        return self._handle_class(self._overridden(state, request))
 
     @staticmethod
     def _overridden(state: ScopeState, request: ScopeRequest) -> ScopeState:
@@ -400,7 +406,7 @@ class ScopeStack:
         return state._replace(**overrides)
 
     def is_open(self, request: Any) -> bool:
-        """Whether `request` has been entered in this program, and not been left."""
+        """Whether `request` has been entered in this run, and not been left."""
         entry = self._entries.get(request)
         return (entry is not None and entry.is_open) or bool(self._open_op_scopes.get(request))
 
@@ -421,9 +427,11 @@ class ScopeStack:
                 fix="use `with variable_scope(...):`",
             )
         self._leave_op_entry(entry)
-        if self.handle is not entry.handle:
+        handle = entry.handle
+        if self.handle is not handle:
             raise ScopeExitError(
-                f"Improper nesting: scope '{entry.name}' is left while '{self.state.name}', opened later, is open.",
+                f"Improper nesting: scope '{handle._made_with.name}' is left while '{self.state.name}', opened later, "
+                "is open.",
                 kind="nesting",
                 scope=self.state.name,
                 where=user_line(),
@@ -432,22 +440,26 @@ class ScopeStack:
         if entry.shown is not None:
             self._close_shown(entry.shown)
         entry.is_open = False
+        entry.frame = None
         if entry.previous is not None:
             entry.previous.reuse = entry.reuse
             self._entries[request] = entry.previous
         if entry.mark is None:
-            self._counts.leave(entry.name)
+            self._counts.leave(handle._made_with.name)
         else:
             self._counts.roll_back(entry.mark)
-        self.handle = entry.below
-        self.state = self.state_of(entry.below)
+        self.innermost: _Entry = entry.below  # type: ignore[assignment]  # only the root has nothing below
+        self.handle = self.innermost.handle
+        self.state = self.state_of(self.handle) if self._changed else self.handle._made_with
 
-    def now_and_at_once_closed(self, name: str | None, default_name: str, custom_getter: Any) -> ScopeHandle:
+    def now_and_at_once_closed(
+        self, name: str | None, default_name: str, custom_getter: Any, body: Body | None
+    ) -> ScopeHandle:
         """The scope of a template with `create_scope_now_`: opened without any op scope, and left again.
 
         TF1 resets the dtype to float32 here, and inherits the rest.
         """
-        name = name or self._unique(default_name)
+        name = name or self._unique(default_name, body)
         outer = self.state
         full = join(outer.name, name)
         state = outer._replace(
@@ -457,14 +469,7 @@ class ScopeStack:
             state = state._replace(custom_getter=compose_getters(custom_getter, outer.custom_getter))
         self._counts.open(full)
         self._counts.leave(full)
-        return self.handle_class(state)
-
-
-def shown_name(before: str, opened: str) -> str:
-    """What going from one op scope to another adds to JAX's names of operations, which can only be extended."""
-    if not opened or opened == before:
-        return ""
-    return opened[len(before) + 1 :] if before and opened.startswith(before + "/") else opened
+        return self._handle_class(state)
 
 
 def compose_getters(inner: Any, outer: Any) -> Any:

@@ -1,0 +1,82 @@
+"""Whose code a Python frame runs, and which line of the user's a call comes from. Floor 0: no jax here."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from types import CodeType, FrameType
+
+from ._errors import RetraceWarning
+
+# Whose code a file holds. What is JAX's is greater than all the rest, so that one comparison finds it.
+USER, OURS, PLUMBING, TREES, ENTRY, JAX, BRANCHES, WRAPPER = range(8)
+
+_BY_PACKAGE = {"jscope": OURS, "contextlib": PLUMBING, "functools": PLUMBING, "jax": JAX, "jaxlib": JAX}
+
+# File name -> whose it is, for the files seen so far: a call looks at several frames. `_stack` tells JAX's files apart.
+FILES: dict[str, int] = {}
+
+Place = tuple[CodeType, int]  # code and offset in it: finding the line takes longest, and few lines are asked for
+
+
+def owner(frame: FrameType) -> int:
+    """Whose code a frame runs: USER, OURS, and so on."""
+    name = frame.f_code.co_filename
+    found = FILES.get(name)
+    if found is None:
+        found = _BY_PACKAGE.get(frame.f_globals.get("__name__", "").partition(".")[0], USER)
+        if name.startswith("<"):
+            return USER  # "<string>" and the like name no file: anybody's code may be called so
+        FILES[name] = found
+    return found
+
+
+def user_frame(frame: FrameType | None) -> FrameType | None:
+    """The innermost frame, from this one outwards, that belongs to neither jscope nor JAX."""
+    while frame is not None and owner(frame) != USER:
+        frame = frame.f_back
+    return frame
+
+
+def user_place(frame: FrameType | None) -> Place | None:
+    """Where the user's code is, from this frame outwards; `located` gives the line."""
+    frame = user_frame(frame)
+    return None if frame is None else (frame.f_code, frame.f_lasti)
+
+
+def located(place: Place | None) -> str:
+    """`file:line` of a place, as editors and terminals link it; `""` for none."""
+    if place is None:
+        return ""
+    code, offset = place
+    lines = (line for start, end, line in code.co_lines() if start <= offset < end)
+    return f"{code.co_filename}:{next(lines, None) or code.co_firstlineno}"
+
+
+def user_location() -> tuple[str, int] | None:
+    """(file, line) of the user's call in progress, None if there is none."""
+    frame = user_frame(sys._getframe(1))
+    return (frame.f_code.co_filename, frame.f_lineno) if frame is not None else None
+
+
+def user_line() -> str:
+    """The user's `file:line` of the call in progress, `""` if there is none."""
+    location = user_location()
+    return f"{location[0]}:{location[1]}" if location else ""
+
+
+def warn_retrace() -> None:
+    """Warns at the user's line that a program with calls inside transforms runs without `jax.jit`.
+
+    Python shows it once for each line, as any warning.
+    """
+    frame = user_frame(sys._getframe(1))
+    message = (
+        "This program calls jscope inside JAX transforms and runs without jax.jit: it is right, but each call traces "
+        "and compiles those functions anew. jax.jit(net.apply), or jax.jit around the whole step, does it once."
+    )
+    if frame is None:
+        warnings.warn(message, RetraceWarning, stacklevel=1)
+        return
+    registry = frame.f_globals.setdefault("__warningregistry__", {})
+    warnings.warn_explicit(message, RetraceWarning, frame.f_code.co_filename, frame.f_lineno, registry=registry)

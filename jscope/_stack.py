@@ -1,0 +1,266 @@
+"""What the Python stack tells of JAX: the transforms around a call, and which call of which function it is in. Floor 1.
+
+JAX traces a function by calling it. So whatever transforms what runs now has a frame on the stack, unless it is applied
+later to what was traced before. All reading of frames of JAX is in this file. It reads names of files, positions and
+variables of frames, and never depends on who else looks at them: a debugger, a profiler, coverage.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import sys
+from types import CodeType, FrameType
+from typing import Any, NamedTuple
+
+import jax
+
+from ._callsite import BRANCHES, ENTRY, FILES, JAX, TREES, WRAPPER, owner
+from ._compat import differentiating_and_staging
+
+# The transforms around a call -----------------------------------------------------------------------------------------
+
+
+class Surroundings(NamedTuple):
+    """The JAX transforms at work around a call, the innermost first.
+
+    Attributes:
+      transforms: some of "checkpoint", "scan" (map and fori_loop too), "while_loop" (fori_loop too) and perhaps
+        "while_condition" after that, "cond" (and switch), "vmap", "derivative", "custom_jvp", "custom_vjp",
+        "shard_map", "trace" (whatever stages its function out), and "program" where the program was entered.
+    """
+
+    transforms: tuple[str, ...]
+
+    def within(self, name: str) -> bool:
+        """Whether a transform is around the call within the program."""
+        return name in self.transforms[: self.transforms.index("program")]
+
+    def nested(self, *names: str) -> bool:
+        """Whether these transforms are around the call in this order, the first of them within the program."""
+        rest = iter(self.transforms)
+        return self.within(names[0]) and all(name in rest for name in names)
+
+
+def surroundings(entry: CodeType | None) -> Surroundings:
+    """The JAX transforms around the call in progress.
+
+    Args:
+      entry: the code in which programs are entered; None where none runs.
+    """
+    modules, codes = _landmarks()
+    found: list[str] = []
+    user = frame = sys._getframe(1)
+    while frame is not None:
+        code, module = frame.f_code, frame.f_globals.get("__name__", "")
+        name = codes.get(id(code)) or modules.get(module)
+        if code is entry and "program" not in found:
+            found.append("program")
+        elif name is not None and found[-1:] != [name]:
+            found.append(name)
+        if name == "while_loop" and not _is_body(frame, user):
+            found.append("while_condition")
+        if owner(frame) < JAX:
+            user = frame
+        frame = frame.f_back
+    return Surroundings(tuple(found))
+
+
+@functools.cache
+def _landmarks() -> tuple[dict[str, str], dict[int, str]]:
+    """Which modules, and which code (by id: it is slow to hash), stand for which transform."""
+    differentiates, stages = differentiating_and_staging()
+    of_module: dict[Any, str] = {
+        jax.checkpoint: "checkpoint",
+        jax.lax.cond: "cond",
+        jax.shard_map: "shard_map",
+        differentiates: "derivative",
+        stages: "trace",
+    }
+    of_code: dict[Any, str] = {
+        jax.lax.scan: "scan",
+        jax.lax.while_loop: "while_loop",
+        jax.custom_jvp.__call__: "custom_jvp",
+        jax.custom_vjp.__call__: "custom_vjp",
+    }
+    modules = {inspect.unwrap(function).__globals__["__name__"]: name for function, name in of_module.items()}
+    codes = {id(inspect.unwrap(function).__code__): name for function, name in of_code.items()}
+    # What jax.vmap returns: JAX's module for batching also runs what is not in a vmap, such as custom_vjp functions
+    # that are called under one.
+    vmapped = [constant for constant in inspect.unwrap(jax.vmap).__code__.co_consts if isinstance(constant, CodeType)]
+    return modules, codes | dict.fromkeys(map(id, vmapped), "vmap")
+
+
+def _is_body(while_loop: FrameType, called: FrameType) -> bool:
+    """Whether what a `lax.while_loop` has called is its body, not its condition; False where that can't be told."""
+    arguments = while_loop.f_locals
+    if getattr(arguments["cond_fun"], "__globals__", None) is while_loop.f_globals:
+        return True  # the condition of lax.fori_loop, which is no user's
+    return _is_call_of(arguments["body_fun"], called) and not _is_call_of(arguments["cond_fun"], called)
+
+
+# Which call of which function -----------------------------------------------------------------------------------------
+
+
+class Call(NamedTuple):
+    """A function of the user's that runs because a function of JAX called it.
+
+    Attributes:
+      notes: ours, for this one call of a function of JAX by the user; they go when it returns.
+      function: stands for the function that was called, among all that this call of JAX calls.
+      turn: for this one call of that function; another call has another one.
+    """
+
+    notes: dict[Any, Any]
+    function: Any
+    turn: Any
+
+
+def calls_between(caller: FrameType, outer: FrameType | None) -> tuple[list[Call], bool]:
+    """The calls by JAX between two frames, the outermost first; and whether the outer frame was met.
+
+    Without it, or where it is not met, the search ends where the program was entered. `jax.tree.map` and its like call
+    a function as often as the user wrote it, and so do branches of `lax.cond` and `lax.switch`: they don't count.
+    """
+    found: list[tuple[list[FrameType], list[FrameType]]] = []  # frames of JAX, and those that run because of them
+    users: list[FrameType] = []
+    frame: FrameType | None = caller
+    while frame is not None and frame is not outer:
+        kind = owner(frame)
+        if kind < ENTRY:
+            users.append(frame)
+            frame = frame.f_back
+        elif kind == ENTRY:
+            break
+        else:
+            of_jax: list[FrameType] = []
+            while frame is not None and owner(frame) >= JAX:
+                if owner(frame) == BRANCHES:
+                    of_jax, users = [], [*users, frame]
+                elif owner(frame) == JAX:
+                    of_jax.append(frame)
+                frame = frame.f_back
+            if of_jax:
+                found.append((of_jax, users))
+                users = []
+    return _calls(found[::-1]), frame is not None and frame is outer
+
+
+def _calls(found: list[tuple[list[FrameType], list[FrameType]]]) -> list[Call]:
+    """The calls, the outermost first, of which frames of JAX and of the user's were found; see `calls_between`."""
+    calls: list[Call] = []
+    while found:
+        (of_jax, users), *found = found
+        functions = _functions_given_to(of_jax[-1])
+        notes, _ = _look_into(of_jax[-1])
+        function, turn = _function(users[-1], functions), _turn(of_jax[0])
+        # A function that was given to this call of JAX may also be called by another one that was: a linear operator by
+        # the user's own solver, say. It is the same function all the same.
+        for number, (inner_jax, inner_users) in enumerate([([], users), *found] if len(functions) > 1 else []):
+            for place in range(len(inner_users) - (2 if number == 0 else 1), -1, -1):
+                matches = [key for key, value in functions.items() if _is_call_of(value, inner_users[place])]
+                if len(matches) == 1 and matches[0] != function:
+                    function = matches[0]
+                    turn = turn, *(map(_turn, inner_jax[:1])), *map(_state, inner_users[place + 1 :])
+                    found = found[number:] if number else found
+                    break
+        calls.append(Call(notes, function, turn))
+    return calls
+
+
+_NOTES = "jscope's notes"  # no name that a variable could have
+
+
+def _look_into(frame: FrameType) -> tuple[dict[Any, Any], tuple[Any, ...]]:
+    """(our notes in a frame of JAX, where it stands).
+
+    The notes stand among the frame's variables, since nothing else comes and goes with one call of a function: an id
+    may be given again, a reference would keep what the function computes alive, and weak references to frames there
+    are none. Code that runs in the frame does not see them.
+    """
+    variables: Any = frame.f_locals
+    notes = variables.get(_NOTES)
+    if notes is None:
+        notes = variables[_NOTES] = {}
+    state = _state(frame)
+    if type(variables) is dict:
+        # Before Python 3.13 this is a copy, which would keep alive what the function lets go.
+        variables.clear()
+        variables[_NOTES] = notes
+    return notes, state
+
+
+def _state(frame: FrameType) -> tuple[Any, ...]:
+    """Where a frame stands: it stays the same while the frame waits for a call, and is another one for the next.
+
+    Plain values are compared; of others only the id is kept, so that nothing is kept alive.
+    """
+    plain = (bool, int, float, str)
+    variables = frame.f_locals.items()
+    return frame.f_lasti, *(v if type(v) in plain else id(v) for name, v in variables if name != _NOTES)
+
+
+def _turn(frame: FrameType) -> object:
+    """Stands for the call that a frame of JAX is waiting for: another object for each call."""
+    notes, seen = _look_into(frame)
+    known = notes.get("turn")
+    if known is None or known[0] != seen:
+        known = notes["turn"] = seen, object()
+    return known[1]
+
+
+def _functions_given_to(frame: FrameType) -> dict[int, Any]:
+    """The functions among the arguments of a function, by id."""
+    code, variables = frame.f_code, frame.f_locals
+    given: list[Any] = []
+    for name in code.co_varnames[: code.co_argcount + code.co_kwonlyargcount + 2]:
+        value = variables.get(name)
+        given += value if type(value) in (tuple, list) else value.values() if type(value) is dict else [value]
+    return {id(value): value for value in given if callable(value)}
+
+
+def _function(called: FrameType, functions: dict[int, Any]) -> Any:
+    """Stands for the function whose call a frame is, among those that may be called."""
+    if len(functions) < 2:
+        return called.f_code
+    matches = [number for number, value in functions.items() if _is_call_of(value, called)]
+    if len(matches) == 1:
+        return matches[0]
+    return called.f_code, *(id(called.f_locals.get(name)) for name in called.f_code.co_freevars)
+
+
+def _is_call_of(function: Any, frame: FrameType) -> bool:
+    """Whether a frame is a call of a function: of that very object, not of one that only has the same code."""
+    if isinstance(function, functools.partial):
+        there = [part for value in frame.f_locals.values() for part in (value if type(value) is tuple else (value,))]
+        bound = (*function.args, *function.keywords.values())
+        return _is_call_of(function.func, frame) and all(any(part is value for part in there) for value in bound)
+    if getattr(function, "__code__", None) is frame.f_code:
+        cells = function.__closure__ or ()
+        names = function.__code__.co_freevars
+        return all(_content(cell) is frame.f_locals.get(name) for name, cell in zip(names, cells, strict=True))
+    code = frame.f_code
+    first = frame.f_locals.get(code.co_varnames[0]) if code.co_argcount else None
+    if inspect.ismethod(function):
+        return function.__self__ is first and _is_call_of(function.__func__, frame)
+    if getattr(type(function).__call__, "__code__", None) is code and first is function:
+        return True
+    wrapped = getattr(function, "__wrapped__", None)
+    return wrapped is not None and _is_call_of(wrapped, frame)
+
+
+def _content(cell: Any) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:  # still empty
+        return None
+
+
+def tell_files_apart(entry: CodeType) -> None:
+    """Notes which files of JAX count in another way than the rest, and the file in which programs are entered."""
+    for function, kind in ((jax.tree.map, TREES), (jax.tree_util.tree_map, TREES), (jax.lax.cond, BRANCHES)):
+        FILES[inspect.unwrap(function).__code__.co_filename] = kind
+    shortens_tracebacks: Any = jax.grad  # as the wrapper around most functions of JAX does
+    if shortens_tracebacks.__code__ is not inspect.unwrap(shortens_tracebacks).__code__:
+        FILES[shortens_tracebacks.__code__.co_filename] = WRAPPER
+    FILES[entry.co_filename] = ENTRY

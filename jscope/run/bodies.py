@@ -1,0 +1,87 @@
+"""Functions that one call of a function of JAX calls several times: one body, which asks for the same each time. Floor 2.
+
+`lax.scan` traces its function again if the carry changes its type in it; `lax.map` calls its function once more for the
+rows left over; a solver calls its function at many places. For the program these are one body: in each *turn* it is
+given the names, keys and variables that it was given in the first one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+from .._stack import calls_between
+
+
+class Body:
+    """A function that runs because a function of JAX called it; it may be called again.
+
+    Args:
+      outer: the body around it, None if that is the program itself.
+
+    Attributes:
+      outer: as given.
+    """
+
+    __slots__ = ("_asked", "_given", "_made", "_number", "_turn", "outer")
+
+    def __init__(self, outer: Body | None) -> None:
+        self.outer = outer
+        self._turn: Any = None
+        self._number = 0
+        self._given: dict[Any, list[Any]] = {}  # what was asked -> the answers, in order
+        self._asked: dict[Any, int] = {}  # what was asked -> how often, in this turn
+        self._made: dict[Any, int] = {}  # key of a variable -> the last turn in which it was made
+
+    def begin(self, turn: Any) -> None:
+        """Notes which turn runs now; another one than before starts from the beginning."""
+        if turn != self._turn:
+            self._turn = turn
+            self._number += 1
+            self._asked = {}
+
+    def take(self, asked: Any, take: Callable[[], Any]) -> Any:
+        """What this body was given at this place in its first turn; in the first one, what is taken now."""
+        number = self._asked[asked] = self._asked.get(asked, 0) + 1
+        given = self._given.setdefault(asked, [])
+        if number > len(given):
+            given.append(take() if self.outer is None else self.outer.take(asked, take))
+        return given[number - 1]
+
+    def makes(self, key: Any) -> None:
+        """Notes that a variable is made in this turn."""
+        body: Body | None = self
+        while body is not None:
+            body._made[key] = body._number
+            body = body.outer
+
+    def makes_again(self, key: Any) -> bool:
+        """Whether a variable that exists was made by an earlier turn, and by this one not yet."""
+        body: Body | None = self
+        while body is not None:
+            if body._made.get(key, body._number) < body._number:
+                self.makes(key)
+                return True
+            body = body.outer
+        return False
+
+
+def body_of(caller: FrameType, run: object, near: FrameType | None, around: Body | None) -> Body | None:
+    """The body that a call comes from; None if that is the program itself.
+
+    Args:
+      caller: the frame of the call.
+      run: stands for the run.
+      near: a frame around, in the same run, whose body is known to be `around`.
+    """
+    calls, is_near = calls_between(caller, near)
+    body = around if is_near else None
+    for call in calls:
+        bodies = call.notes.setdefault(run, {})
+        inner = bodies.get(call.function)
+        if inner is None:
+            inner = bodies[call.function] = Body(body)
+        inner.begin(call.turn)
+        body = inner
+    return body

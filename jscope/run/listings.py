@@ -1,0 +1,101 @@
+"""What TF1 lists of a run: collections, and the losses of regularizers; worked out when somebody asks. Floor 2."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Hashable
+from typing import Any
+
+import jax
+
+from .._callsite import user_line
+from .._errors import BadTypeError, TransformError
+from .._names import matcher
+from .._specs import VariableSpec
+from .._values import is_traced
+from .record import REGULARIZATION_LOSSES, Variable
+from .variables import Run
+
+
+def add_to_collection(run: Run, key: str, value: Any) -> None:
+    """Appends; an array of `get_variable` and a `VariableSpec` stand for their variable.
+
+    Raises:
+      TransformError: for another value of an inner trace.
+      BadTypeError: for a collection that can't be looked up.
+    """
+    _check_key(run, key)
+    if isinstance(value, VariableSpec) or run.knows(value):
+        value = run.find(value, "add_to_collection")
+    elif run.level and any(map(is_traced, jax.tree.leaves(value))):
+        raise TransformError(
+            f"A value made inside a JAX transform is added to collection {key!r}: nobody outside could use it.",
+            kind="leak",
+            scope=run.scopes.state.name,
+            where=user_line(),
+            fix="return it from the transformed function and add it outside",
+        )
+
+    def append() -> None:
+        run.collected.append((key, len(run.by_name), value))
+
+    if run.body is None:
+        append()
+    else:
+        run.body.take(("collected", key), append)
+
+
+def _check_key(run: Run, key: Any) -> None:
+    if not isinstance(key, Hashable):
+        raise BadTypeError(
+            f"A collection's name is a string, not {key!r}.",
+            kind="bad_name_type",
+            scope=run.scopes.state.name,
+            where=user_line(),
+            fix="give a string; for several collections call it for each",
+        )
+
+
+def _items(run: Run, key: str) -> list[Any]:
+    """The items in the order in which they came into the collection."""
+    listed = [(number, variable) for number, variable in enumerate(run.by_name.values(), 1) if key in variable.listed_in()]
+    listed += [(number, item) for collection, number, item in run.collected if collection == key]
+    return [item for _, item in sorted(listed, key=lambda numbered: numbered[0])]
+
+
+def collection(run: Run, key: str, scope: str | None = None) -> list[Any]:
+    """TF1's `get_collection`: a new list, variables as specs.
+
+    Args:
+      scope: matched at the start of TF1's `.name`, full name + ":0", which only variables have.
+
+    Raises:
+      BadTypeError: for a collection that can't be looked up.
+    """
+    _check_key(run, key)
+    items = _items(run, key)
+    if scope is not None:
+        match = matcher(scope).match
+        items = [item for item in items if isinstance(item, Variable) and match(item.name + ":0")]
+    listed = losses(run, scope) if key == REGULARIZATION_LOSSES else []
+    return listed + [item.spec() if isinstance(item, Variable) else item for item in items]
+
+
+def adds_to(run: Run, key: str, variables: int, collected: int) -> bool:
+    """Whether a collection has grown since there were so many variables, and so many things collected."""
+    new = itertools.islice(run.by_name.values(), variables, None)
+    return any(key in variable.listed_in() for variable in new) or any(
+        collection == key for collection, _, _ in run.collected[collected:]
+    )
+
+
+def losses(run: Run, scope: str | None = None) -> list[Any]:
+    """One scalar for each regularizer that gives one, computed now; `scope` is matched on the loss's op name."""
+    match = matcher(scope or "").match
+    found, here = [], (run.level, run.body)
+    for variable in list(run.by_name.values()):
+        regularizer = variable.regularizer
+        if regularizer is not None and match(f"{variable.key}/Regularizer/"):
+            found.append(regularizer(run.read(variable)))
+            run.level, run.body = here  # a regularizer may have called in another place
+    return [loss for loss in found if loss is not None]

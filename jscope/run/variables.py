@@ -1,0 +1,584 @@
+"""The variables of one run: TF1's `get_variable`, step by step, over explicit state. Floor 2.
+
+A `Run` is made for one run and thrown away. It is told which trace a call comes from by a level: 0 is the trace that
+the program was entered in, any other number one inner trace (of `jit`, `scan`, ...).
+"""
+
+from __future__ import annotations
+
+import functools
+import weakref
+from operator import index as as_index
+from types import FrameType
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from .._callsite import FILES, USER, Place, located, user_line, user_place
+from .._errors import (
+    AssignError,
+    BadArgumentError,
+    BadNameError,
+    BadTypeError,
+    InitializerError,
+    JscopeError,
+    TransformError,
+    UnknownNameError,
+    VariableExistsError,
+    VariableNotFoundError,
+)
+from .._names import near
+from .._specs import VariableSpec
+from .._values import FLOAT32, PartialShape, as_dtype, as_shape
+from .bodies import Body
+from .call_keys import CallKeys
+from .checks import (
+    Asked,
+    assignable,
+    check_constraint,
+    check_getter,
+    check_initial_dtype,
+    check_not_differentiated,
+    check_shared,
+    checked_collections,
+    checked_initializer,
+    checked_name,
+    default_initializer,
+    odd_key,
+    op_name,
+    own_shape,
+    own_value,
+    partition_of,
+)
+from .record import NOTHING, Variable
+from .refs import Refs, Rehearsal
+from .scopes import Reuse, Scopes
+from .values_from import Source
+
+_SHARE = "to share it, enter the scope with reuse=True or js.AUTO_REUSE; else use another name or scope"
+
+
+class Run:
+    """Everything that TF1 keeps per graph about variables, for one run of a program.
+
+    Args:
+      source: where values come from.
+      scopes: the scopes of this run.
+      rng: root of `next_key`, or None.
+      can_assign: whether `assign` is allowed.
+      refs: what carries the variables that are assigned inside transforms; default a rehearsal of them.
+
+    Attributes:
+      source, scopes, refs: as given.
+      mark: stands for this run.
+      level, body: of the call in progress; whoever finds the run sets them.
+      keys: the keys of `next_key`.
+      by_key: store key -> variable, of those that can be shared.
+      by_name: op name -> variable, of all, in order of creation.
+      computed: name -> initial value computed by the program.
+      rule_levels: levels of traces in which a custom derivative rule calls its function.
+      collected: what the program added to collections: (collection, number of variables at the time, item).
+      templates, lifted, arg_scopes: what `make_template`, `lift` and `arg_scope` keep for one run.
+    """
+
+    __slots__ = (
+        "_by_id",
+        "_can_assign",
+        "_indexed",
+        "_other_values",
+        "arg_scopes",
+        "body",
+        "by_key",
+        "by_name",
+        "collected",
+        "computed",
+        "keys",
+        "level",
+        "lifted",
+        "mark",
+        "refs",
+        "rule_levels",
+        "scopes",
+        "source",
+        "templates",
+    )
+
+    def __init__(
+        self,
+        source: Source,
+        scopes: Scopes | None = None,
+        *,
+        rng: jax.Array | None = None,
+        can_assign: bool = True,
+        refs: Refs | Rehearsal | None = None,
+    ) -> None:
+        self.source = source
+        self.scopes = scopes or Scopes()
+        self.refs = refs or Rehearsal()
+        self.mark = object()
+        self.level = 0
+        self.body: Body | None = None
+        self.keys = CallKeys(rng)
+        self.rule_levels: set[int] = set()
+        self.templates: dict[Any, Any] = {}
+        self.lifted: dict[Any, Any] = {}
+        self.arg_scopes: tuple[Any, ...] = ()
+        self._can_assign = can_assign
+        self.release()
+
+    def release(self) -> None:
+        """Lets go of all values, so that no tracer outlives the run."""
+        self.by_key: dict[Any, Variable] = {}
+        self.by_name: dict[str, Variable] = {}
+        self.collected: list[tuple[str, int, Any]] = []
+        self.computed: dict[str, Any] = {}
+        self._by_id: dict[int, tuple[Any, Variable | None]] = {}
+        self._indexed = 0
+        self._other_values: list[tuple[Any, Variable]] = []
+
+    # get_variable -----------------------------------------------------------------------------------------------------
+
+    def get_variable(
+        self,
+        caller: FrameType,
+        name: Any,
+        shape: Any = None,
+        dtype: Any = None,
+        initializer: Any = None,
+        regularizer: Any = None,
+        trainable: bool | None = None,
+        collections: Any = None,
+        partitioner: Any = None,
+        custom_getter: Any = None,
+        constraint: Any = None,
+        without_effect: tuple[Any, Any, Any] = (None, True, None),
+    ) -> Any:
+        """TF1's `get_variable` in the current scope.
+
+        Args:
+          caller: the frame that called.
+          custom_getter: called instead, if given; it finds its way back to `get_by_key` by itself.
+          without_effect: `caching_device`, `validate_shape` and `use_resource`, which reach custom getters alone.
+        """
+        state = self.scopes.state
+        if dtype is not None and initializer is not None and not callable(initializer):
+            check_initial_dtype(initializer, dtype, name, functools.partial(self._asked, name, shape, dtype))
+        try:
+            key = state.prefix + name
+        except TypeError:
+            key = odd_key(name, state.name)
+        if initializer is None:
+            initializer = state.initializer
+        if regularizer is None:
+            regularizer = state.regularizer
+        if dtype is None:
+            dtype = state.dtype
+        if partitioner is None:
+            partitioner = state.partitioner
+        if constraint is None:
+            constraint = state.constraint
+        if custom_getter is None:
+            more = initializer, regularizer, state.reuse, trainable, collections, partitioner, constraint
+            return self.get_by_key(caller, key, shape, dtype, *more)
+        check_getter(custom_getter, name, state.name)
+        caching_device, validate_shape, use_resource = without_effect
+        before, self.scopes.op_scope = self.scopes.op_scope, ""  # what a getter makes is named from the op root
+        try:
+            return custom_getter(
+                name=key,
+                shape=shape,
+                dtype=as_dtype(dtype),
+                initializer=initializer,
+                regularizer=regularizer,
+                reuse=state.reuse,
+                trainable=True if trainable is None else trainable,
+                collections=collections,
+                partitioner=partitioner,
+                constraint=constraint,
+                caching_device=caching_device,
+                validate_shape=validate_shape,
+                use_resource=use_resource,
+            )
+        finally:
+            self.scopes.op_scope = before
+
+    def get_by_key(
+        self,
+        caller: FrameType,
+        key: Any,
+        shape: Any,
+        dtype: Any,
+        initializer: Any,
+        regularizer: Any,
+        reuse: Reuse | None,
+        trainable: bool | None,
+        collections: Any,
+        partitioner: Any,
+        constraint: Any,
+        op_scope: str = "",
+    ) -> Any:
+        """TF1's steps from a full key on, everything resolved; `op_scope` is what a getter has opened."""
+        if shape is not None and initializer is not None and not callable(initializer):
+            raise InitializerError(
+                "If the initializer is a constant, the shape is its own and can't be given too.",
+                **self._asked(key, shape, dtype, "const_shape"),
+                fix="there are no initializers by name: give js.zeros_initializer() or another callable"
+                if isinstance(initializer, str)
+                else "leave shape out, or use constant_initializer(value)",
+            )
+        try:
+            if dtype is not FLOAT32:
+                dtype = as_dtype(dtype)
+            wanted = as_shape(shape)
+        except JscopeError as error:
+            error.complete(self._asked(key, shape, dtype, error.kind))
+            raise
+        variable = self.by_key.get(key)
+        if variable is not None:
+            if reuse is False and (self.body is None or not self.body.makes_again(key)):
+                raise VariableExistsError(
+                    f"Variable '{key}' already exists, and reuse is off here.",
+                    **self._asked(key, wanted, dtype, "exists"),
+                    exists=variable.origin(),
+                    fix=_SHARE,
+                )
+            if (wanted is not None and wanted != variable.shape) or dtype != variable.dtype:
+                check_shared(variable, wanted, dtype, functools.partial(self._asked, key, wanted, dtype))
+            if self.source.makes_values:
+                if variable.read_at is None:
+                    variable.read_at = []
+                variable.read_at.append(self._place(caller))
+            return self.read(variable)
+        if reuse is True:
+            known = [k for k in self.by_key if isinstance(k, str)]
+            raise VariableNotFoundError(
+                f"Variable '{key}' does not exist, and reuse=True makes no new ones.",
+                **self._asked(key, wanted, dtype, "missing"),
+                near=functools.partial(near, str(key), known),
+                fix="make it before without reuse, enter the scope with reuse=js.AUTO_REUSE, or correct the name",
+            )
+        more = initializer, regularizer, trainable, collections, partitioner, constraint
+        return self._create(caller, key, wanted, dtype, *more, op_scope)
+
+    def _create(
+        self,
+        caller: FrameType,
+        key: Any,
+        shape: PartialShape | None,
+        dtype: Any,
+        initializer: Any,
+        regularizer: Any,
+        trainable: bool | None,
+        collections: Any,
+        partitioner: Any,
+        constraint: Any,
+        op_scope: str,
+    ) -> Any:
+        asked = functools.partial(self._asked, key, shape, dtype)
+        if initializer is None:
+            initializer = default_initializer(key, shape, dtype, asked)
+        initializer, by_shape = checked_initializer(initializer, key, shape, asked)
+        if constraint is not None:
+            check_constraint(constraint, key, asked)
+        trainable = trainable is None or bool(trainable)
+        if collections is not None:
+            collections = checked_collections(collections, trainable, key, asked)
+        here = self.level, self.body  # partitioners and initializers are the user's, and may call in other places
+        partition = None if partitioner is None or not by_shape else partition_of(partitioner, key, shape, dtype, asked)
+        op_names = self.scopes.op_names
+        name = op_names.open(op_scope, key) if type(key) is str and key else op_name(key, op_names, op_scope)
+        if name in self.by_name:
+            raise self._taken(name)
+        computed = None
+        if not by_shape:
+            initializer, found, dtype, computed = self._initial(key, initializer, asked)
+            shape = own_shape(found, shape, key, asked)
+            partition = partition_of(partitioner, key, shape, dtype, asked)
+        self.level, self.body = here
+        place = self._place(caller)
+        variable = Variable(
+            name, key, shape, dtype, initializer, trainable, collections, regularizer, constraint, partition, place
+        )
+        return self._declare(variable, computed, shared=True)
+
+    def adopt(self, spec: VariableSpec, key: str, place: Place | None) -> Any:
+        """Makes a variable that another program has declared; only the beginning of its name is new, and checked."""
+        name = self._fresh(self.scopes.op_names.unique(key))
+        more = spec.initializer, spec.trainable, spec.collections, spec.regularizer, spec.constraint, spec.partition
+        return self._declare(Variable(name, key, spec.shape, spec.dtype, *more, place), None, shared=True)
+
+    def _declare(self, variable: Variable, computed: Any, *, shared: bool) -> Any:
+        """Registers a variable whose name is taken; `computed` is its initial value if the program computed that."""
+        source = self.source
+        variable.bound = source.makes_values
+        if computed is not None and source.makes_values:
+            value = self.computed[variable.name] = jnp.array(computed, variable.dtype, copy=True)
+            self._remember(variable, value)
+        else:
+            value = self._make(variable)
+        if self.refs.names and self.refs.takes(variable, value):
+            value = self.read(variable)
+        if variable.shape is None:  # a bare initializer that did not run: the given value says what it is
+            variable.shape, variable.dtype = value.shape, value.dtype
+        self.by_name[variable.name] = variable
+        if shared:
+            self.by_key[variable.key] = variable
+            if self.body is not None:
+                self.body.makes(variable.key)
+        regularizer = variable.regularizer
+        if regularizer is not None and not callable(regularizer):
+            variable.regularizer = None  # the variable exists nevertheless, as in TF1
+            raise BadTypeError(
+                f"The regularizer of '{variable.name}' is not callable: {regularizer!r}.",
+                **self._asked(variable.name, variable.shape, variable.dtype, "bad_regularizer"),
+                fix="give a function from the value to a scalar, or js.no_regularizer",
+            )
+        return value
+
+    # Values -----------------------------------------------------------------------------------------------------------
+
+    def read(self, variable: Variable) -> Any:
+        """The current value; in one trace the same object until it is assigned."""
+        value = variable.value
+        if value is not NOTHING:
+            if self.rule_levels:
+                self._check_rule(variable, value)
+            return value
+        reference = None if variable.inner is None else variable.inner.get(self.level)
+        value = None if reference is None else reference()
+        return self._make(variable) if value is None else value
+
+    def _make(self, variable: Variable) -> Any:
+        if variable.carried is not None:
+            asked = self._done_to(variable, "value of ") if self.level else None
+            value = variable.carried.read(variable, asked)
+            self._remember(variable, value)
+            return value
+        if not variable.bound:  # given, and good in every trace
+            value = variable.value = self.source.make(variable)
+            if self.rule_levels:
+                self._check_rule(variable, value)
+            return value
+        here = self.level, self.body
+        try:
+            value = self.source.make(variable)
+        except Exception as error:
+            error.add_note(f"in the initial value of '{variable.name}', asked for at {located(variable.made_at)}")
+            raise
+        self.level, self.body = here  # an initializer may have called in another place
+        if self.rule_levels:
+            self._check_rule(variable, value)
+        self._remember(variable, value)
+        return value
+
+    def _check_rule(self, variable: Variable, value: Any) -> None:
+        if self.level in self.rule_levels:
+            check_not_differentiated(variable, value, functools.partial(self._done_to, variable, "value of "))
+
+    def _remember(self, variable: Variable, value: Any) -> None:
+        if variable.bound and (self.level or variable.carried is not None):
+            # It is bound to an inner trace, and may not be kept longer than the trace.
+            reference = weakref.ref(value)
+            self._index()
+            self._by_id[id(value)] = reference, variable
+            variable.inner = {**(variable.inner or {}), self.level: reference}
+        else:
+            variable.value = value
+
+    def assign(self, reference: Any, value: Any) -> Any:
+        """Sets a variable for the rest of this run; returns the new value as an array."""
+        variable = self.find(reference, "assign")
+        asked = self._done_to(variable, "assign to ")
+        if not self._can_assign:
+            raise AssignError(
+                f"'{variable.name}' is assigned, but this call gives no tree back.",
+                kind="assign",
+                **asked,
+                fix="call net.update(params, ...), which returns (out, params with all assignments)",
+            )
+        value = assignable(variable, value, asked)
+        if self.knows(value):
+            value = jnp.array(value, copy=True)  # an object of its own, so that each array still tells its variable
+        if variable.carried is not None:
+            variable.carried.write(variable, value, asked if self.level else None)
+        elif self.level:
+            self.refs.assign_inside(variable, asked)
+        if variable.value is not NOTHING:
+            self._other_values.append((variable.value, variable))
+        variable.forget()
+        variable.assigned = True
+        self._remember(variable, value)
+        if variable.value is not NOTHING:
+            self._other_values.append((value, variable))
+        return value
+
+    def assigned(self) -> dict[str, Any]:
+        """name -> value of all variables that the program assigned."""
+        return {
+            name: variable.value if variable.carried is None else variable.carried.final(variable)
+            for name, variable in self.by_name.items()
+            if variable.assigned
+        }
+
+    def values(self) -> dict[str, Any]:
+        """name -> current value of all variables."""
+        return {name: self.read(variable) for name, variable in self.by_name.items()}
+
+    def specs(self) -> list[VariableSpec]:
+        """All declarations in order."""
+        return [variable.spec() for variable in self.by_name.values()]
+
+    # Variables that are never shared ----------------------------------------------------------------------------------
+
+    def variable(
+        self, caller: FrameType, initial_value: Any, name: Any, trainable: Any, dtype: Any, collections: Any
+    ) -> Any:
+        """TF1's `tf.Variable`: a name of its own in the op scope, never found by `get_variable`."""
+        if initial_value is None:
+            raise InitializerError(
+                "variable needs an initial value.",
+                kind="no_value",
+                scope=self.scopes.state.name,
+                where=user_line(),
+                fix="give a number or array",
+            )
+        trainable, name = bool(trainable), checked_name(name, self.scopes.state.name)
+        asked = functools.partial(self._asked, name, None, dtype, call="variable")
+        if collections is not None:
+            collections = checked_collections(collections, trainable, name, asked)
+        made: list[Any] = []
+
+        def make() -> Variable:
+            op_names = self.scopes.op_names
+            full = self._fresh(op_names.open(self.scopes.op_scope, name) or op_names.unique("VariableV2"))
+            given = None if dtype is None else as_dtype(dtype)
+            initializer, shape, found, computed = self._initial(full, initial_value, asked, given)
+            what = full, None, shape, found if given is None else given, initializer, trainable, collections
+            variable = Variable(*what, None, None, None, self._place(caller))
+            made.append(self._declare(variable, computed, shared=False))
+            return variable
+
+        if self.body is None:
+            make()
+            return made[0]
+        variable = self.body.take(("variable", self.scopes.op_scope, name), make)
+        return made[0] if made else self.read(variable)
+
+    # Finding one ------------------------------------------------------------------------------------------------------
+
+    def _index(self) -> None:
+        """Enters the arrays into the index; put off until one is looked for, which most programs never do."""
+        new = list(self.by_name.values())[self._indexed :]
+        self._indexed += len(new)
+        values = [(variable.value, variable) for variable in new if variable.value is not NOTHING]
+        for value, variable in self._other_values + values:
+            known = self._entry(value)
+            ambiguous = known is not None and known[1] is not variable
+            # The array is kept, so that its id is not given to another one.
+            self._by_id[id(value)] = (value, None if ambiguous else variable)
+        self._other_values.clear()
+
+    def _entry(self, value: Any) -> tuple[Any, Variable | None] | None:
+        known = self._by_id.get(id(value))
+        if known is None:
+            return None
+        kept = known[0]
+        return known if (kept() if isinstance(kept, weakref.ref) else kept) is value else None
+
+    def knows(self, value: Any) -> bool:
+        """Whether this very object is the value of a variable."""
+        self._index()
+        return self._entry(value) is not None
+
+    def find(self, reference: Any, call: str) -> Variable:
+        """The variable meant by an array of `get_variable`, a `VariableSpec` or a full name.
+
+        Raises:
+          UnknownNameError: for a name that is not declared so far.
+          BadArgumentError: for an array that is no variable's, or several variables'.
+        """
+        scope = self.scopes.state.name
+        if isinstance(reference, str | VariableSpec):
+            name = reference if isinstance(reference, str) else reference.name
+            variable = self.by_name.get(name)
+            if variable is not None:
+                return variable
+            raise UnknownNameError(
+                f"{call}: no variable '{name}' has been declared in this program so far.",
+                kind="unknown_name",
+                scope=scope,
+                where=user_line(),
+                near=near(name, self.by_name),
+                fix="give the variable's name without ':0', which TF1 adds to name its value"
+                if name.endswith(":0")
+                else "give the full name of a variable that get_variable has returned before",
+            )
+        self._index()
+        known = self._entry(reference)
+        if known is None:
+            raise BadArgumentError(
+                f"{call}: this {type(reference).__name__} is no array that get_variable gave in this program.",
+                kind="not_a_variable",
+                scope=scope,
+                where=user_line(),
+                fix="pass the very object that get_variable returned, its VariableSpec or its full name",
+            )
+        if known[1] is None:
+            raise BadArgumentError(
+                f"{call}: this array is the value of several variables, so it does not tell which is meant.",
+                kind="ambiguous",
+                scope=scope,
+                where=user_line(),
+                fix="pass the full name",
+            )
+        return known[1]
+
+    # What the steps have in common ------------------------------------------------------------------------------------
+
+    def _place(self, caller: FrameType) -> Place | None:
+        if FILES.get(caller.f_code.co_filename) == USER:
+            return caller.f_code, caller.f_lasti
+        return user_place(caller)
+
+    def _taken(self, name: str) -> BadNameError:
+        """The error of an op name that a variable has already; only names with a final slash are not made unique."""
+        return BadNameError(
+            f"There already is a variable with the op name '{name}'.",
+            exists=self.by_name[name].origin(),
+            scope=self.scopes.state.name,
+            where=user_line(),
+            fix="don't end names in a slash",
+        )
+
+    def _fresh(self, name: str) -> str:
+        """An op name just taken; raises if a variable has it."""
+        if name in self.by_name:
+            raise self._taken(name)
+        return name
+
+    def _done_to(self, variable: Variable, what: str) -> dict[str, Any]:
+        """The fields of an error about what is done to a variable."""
+        return {"asked": f"{what}'{variable.name}'", "scope": self.scopes.state.name, "where": user_line()}
+
+    def _asked(self, key: Any, shape: Any, dtype: Any, kind: str, call: str = "get_variable") -> dict[str, Any]:
+        """The fields of an error about a call that asks for a variable."""
+        shown = f"{call}('{key}'" + (f", shape={shape}" if shape is not None else "")
+        state = self.scopes.state
+        return {
+            "kind": kind,
+            "asked": f"{shown}, dtype={getattr(dtype, 'name', dtype)}) with reuse={state.reuse}",
+            "scope": state.name,
+            "where": user_line(),
+        }
+
+    def _initial(self, key: Any, initializer: Any, asked: Asked, dtype: Any = None) -> tuple[Any, Any, Any, Any]:
+        """What `own_value` gives, of an initializer with a shape of its own."""
+        makes_values = self.source.makes_values
+        if callable(initializer):
+            if not makes_values:
+                return initializer, None, None, None
+            here = self.level, self.body
+            initializer = initializer()  # it may call in another place
+            self.level, self.body = here
+        return own_value(key, initializer, dtype, asked, is_inside=bool(self.level), is_kept=makes_values)
