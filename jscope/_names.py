@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import functools
 import re
 from collections.abc import Iterable
 
@@ -13,6 +12,7 @@ from ._errors import BadArgumentError, BadNameError
 # TensorFlow's patterns for operation names, at the root and inside an op scope.
 _ROOT_NAME = re.compile(r"[A-Za-z0-9.][A-Za-z0-9_.\\/>-]*")
 _INNER_NAME = re.compile(r"[A-Za-z0-9_.\\/>-]*")
+_is_root_name, _is_inner_name = _ROOT_NAME.fullmatch, _INNER_NAME.fullmatch
 
 
 def join(scope: str, name: str) -> str:
@@ -57,12 +57,6 @@ def matcher(pattern: str) -> re.Pattern[str]:
         ) from None
 
 
-@functools.lru_cache(maxsize=1 << 14)
-def _is_well_formed(name: str, inside: bool) -> bool:
-    """Whether TensorFlow takes a name, inside an op scope or at the root. Kept, since it depends on the text alone."""
-    return (_INNER_NAME if inside else _ROOT_NAME).fullmatch(name) is not None
-
-
 class OpNames:
     """TensorFlow's op-name table: every op scope and variable takes a name here, a second taker gets `_1`.
 
@@ -98,16 +92,22 @@ class OpNames:
         """
         if not name:
             return ""
-        self.check(scope, name)
+        if (_is_inner_name if scope else _is_root_name)(name) is None:
+            self.check(scope, name)
         if name[-1] == "/":
             return name[:-1]
-        return self.unique(f"{scope}/{name}" if scope else name)
+        full = f"{scope}/{name}" if scope else name
+        key = full.lower()
+        if key in self._taken:
+            return self.unique(full)
+        self._taken[key] = 1
+        return full
 
     @staticmethod
     def check(scope: str, name: str) -> None:
         """Raises BadNameError for a name that TensorFlow refuses inside op scope `scope`."""
-        if not _is_well_formed(name, bool(scope)):
-            pattern = _INNER_NAME if scope else _ROOT_NAME
+        pattern = _INNER_NAME if scope else _ROOT_NAME
+        if pattern.fullmatch(name) is None:
             where = "inside a scope" if scope else "at the root"
             raise BadNameError(
                 f"{name!r} is not a valid name {where}.",
@@ -126,12 +126,15 @@ class ScopeCounts:
     names. So entering and leaving a scope are just written down, and looked at when somebody asks. Then this notes
     *when* a name was last opened and *when* a scope was last left: a name is in use if it was opened after each scope
     around it was last left. That costs O(1) for each scope, whatever their number.
+
+    Attributes:
+      written: what was written down and not looked at yet: a name was opened, or (name,), it was left.
     """
 
-    __slots__ = ("_clock", "_first_free", "_left", "_marks", "_opened", "_rolled_back", "_undo", "_written")
+    __slots__ = ("_clock", "_first_free", "_left", "_marks", "_opened", "_rolled_back", "_undo", "written")
 
     def __init__(self) -> None:
-        self._written: list[str | tuple[str]] = []  # a name was opened; or (name,): it was left
+        self.written: list[str | tuple[str]] = []
         self._clock = 0
         self._opened: dict[str, int] = {}
         self._left: dict[str, int] = {}
@@ -142,23 +145,15 @@ class ScopeCounts:
         # base name -> (when found, first number not yet tried): keeps n default names linear.
         self._first_free: dict[str, tuple[int, int]] = {}
 
-    def open(self, name: str) -> None:
-        """Counts one entry of scope `name`."""
-        self._written.append(name)
-
-    def leave(self, name: str) -> None:
-        """Forgets every scope below `name`."""
-        self._written.append((name,))
-
     def _read(self) -> None:
         """Notes the times of what was written down."""
-        for written in self._written:
+        for written in self.written:
             self._clock += 1
             table, name = (self._opened, written) if isinstance(written, str) else (self._left, written[0])
             if self._marks:
                 self._undo.append((table, name, table.get(name, 0)))
             table[name] = self._clock
-        self._written.clear()
+        self.written.clear()
 
     def mark(self) -> int:
         """A point to come back to; each is rolled back to once."""

@@ -116,6 +116,17 @@ class Call(NamedTuple):
     turn: Any
 
 
+def next_landmark(caller: FrameType, outer: FrameType | None) -> FrameType | None:
+    """Of the frames from this one outwards the first that is the outer one, of JAX, or where the program was entered."""
+    frame: FrameType | None = caller
+    while frame is not None and frame is not outer:
+        kind = FILES.get(frame.f_code.co_filename)
+        if (owner(frame) if kind is None else kind) >= ENTRY:
+            break
+        frame = frame.f_back
+    return frame
+
+
 def calls_between(caller: FrameType, outer: FrameType | None) -> tuple[list[Call], bool]:
     """The calls by JAX between two frames, the outermost first; and whether the outer frame was met.
 

@@ -78,6 +78,12 @@ def as_shape(shape: Any) -> PartialShape | None:
     if shape is None:
         return None
     try:
+        sizes = tuple(map(operator.index, shape))  # most are so
+        if not sizes or min(sizes) >= 0:
+            return sizes
+    except TypeError:
+        pass
+    try:
         dims = tuple(shape)
     except TypeError:
         dims = (shape,)

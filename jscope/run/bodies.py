@@ -11,7 +11,8 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
-from .._stack import calls_between
+from .._callsite import ENTRY, owner
+from .._stack import calls_between, next_landmark
 
 
 class Body:
@@ -75,6 +76,11 @@ def body_of(caller: FrameType, run: object, near: FrameType | None, around: Body
       run: stands for the run.
       near: a frame around, in the same run, whose body is known to be `around`.
     """
+    landmark = next_landmark(caller, near)
+    if landmark is near and near is not None:
+        return around
+    if landmark is None or owner(landmark) == ENTRY:
+        return None
     calls, is_near = calls_between(caller, near)
     body = around if is_near else None
     for call in calls:

@@ -41,7 +41,7 @@ from .record import TRAINABLE_VARIABLES, Variable
 # The fields of an error that say what was asked and where; made only when there is an error to raise.
 Asked = Callable[[str], dict[str, Any]]
 
-_GLOROT = glorot_uniform_initializer()
+GLOROT = glorot_uniform_initializer()
 _ZEROS = zeros_initializer()
 
 
@@ -59,7 +59,7 @@ def default_initializer(key: Any, shape: PartialShape | None, dtype: Any, asked:
         )
     kind = getattr(dtype, "kind", "V")
     if kind == "f" or (kind == "V" and jnp.issubdtype(dtype, jnp.floating)):  # bfloat16 and float8 are of kind V
-        return _GLOROT
+        return GLOROT
     if kind in "iub" or jnp.issubdtype(dtype, jnp.integer):
         return _ZEROS
     raise InitializerError(

@@ -32,25 +32,13 @@ class Variable:
       assigned: whether the program assigned it.
     """
 
-    __slots__ = (
-        "assigned",
-        "bound",
-        "carried",
-        "collections",
-        "constraint",
-        "dtype",
-        "initializer",
-        "inner",
-        "key",
-        "made_at",
-        "name",
-        "partition",
-        "read_at",
-        "regularizer",
-        "shape",
-        "trainable",
-        "value",
-    )
+    # No slots: what has a default here need not be set, and most variables leave it so.
+    read_at: list[Place | None] | None = None
+    value: Any = NOTHING
+    inner: dict[int, Any] | None = None
+    bound = False
+    carried: Any = None
+    assigned = False
 
     def __init__(
         self,
@@ -77,12 +65,6 @@ class Variable:
         self.constraint = constraint
         self.partition = partition
         self.made_at = made_at
-        self.read_at: list[Place | None] | None = None
-        self.value: Any = NOTHING
-        self.inner: dict[int, Any] | None = None
-        self.bound = False
-        self.carried: Any = None
-        self.assigned = False
 
     def forget(self) -> None:
         """Lets go of the values known so far: another one is assigned."""

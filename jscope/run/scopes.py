@@ -73,27 +73,19 @@ class ScopeRequest(Protocol):
     _auxiliary_name_scope: bool
 
 
-class _OpEntry:
-    """One open op scope: what to put back when it is left.
+class _OpEntry(NamedTuple):
+    """One open op scope: the op scope to put back, and what shows it in JAX's names of operations, or None."""
 
-    Attributes:
-      before: the op scope before.
-      shown: what shows it in JAX's names of operations, or None.
-      put_back: whether `before` has been put back.
-    """
-
-    __slots__ = ("before", "put_back", "shown")
-
-    def __init__(self, before: str, shown: Any) -> None:
-        self.before = before
-        self.shown = shown
-        self.put_back = False
+    before: str
+    shown: Any
 
 
-class _Entry(_OpEntry):
+class _Entry:
     """One entry of a variable scope: what to put back, and what the request came to mean (TF1 keeps this, too).
 
     Attributes:
+      before, put_back: the op scope to put back, and whether that has been done.
+      shown: what shows it in JAX's names of operations, or None.
       op_scope_name: what opens its op scope; None if it has none.
       target: the scope's name, or a scope object.
       original_name_scope, reuse: of the scope.
@@ -106,24 +98,15 @@ class _Entry(_OpEntry):
       body: the body that this frame runs in.
     """
 
-    __slots__ = (
-        "below",
-        "body",
-        "frame",
-        "handle",
-        "is_open",
-        "mark",
-        "op_scope_name",
-        "original_name_scope",
-        "previous",
-        "reuse",
-        "target",
-    )
-
-    below: _Entry | None
+    # No slots: what has a default here need not be set, and most entries leave it so.
+    shown: Any = None
+    is_open = True
+    mark: int | None = None
+    previous: _Entry | None = None
+    below: _Entry | None = None
+    frame: FrameType | None = None
+    body: Body | None = None
     handle: ScopeHandle
-    mark: int | None
-    previous: _Entry | None
 
     def __init__(
         self,
@@ -139,9 +122,9 @@ class _Entry(_OpEntry):
         self.target = target
         self.original_name_scope = original_name_scope
         self.reuse = reuse
-        self.is_open = True
-        self.frame: FrameType | None = None
-        self.body: Body | None = None
+
+
+_blank = object.__new__  # quicker than the call of a class that has an __init__
 
 
 class Scopes:
@@ -191,7 +174,7 @@ class Scopes:
         self.state = ScopeState()
         self.handle = handle_class(self.state)
         self.innermost = _Entry("", None, "", "", False)
-        self.innermost.handle, self.innermost.below = self.handle, None
+        self.innermost.handle = self.handle
 
     def state_of(self, handle: ScopeHandle) -> ScopeState:
         """What `handle` says in this run."""
@@ -236,12 +219,6 @@ class Scopes:
         self._shown.append(shown)
         return shown
 
-    def _leave_op_entry(self, entry: _OpEntry) -> None:
-        """Puts the op scope back, once: TF1 does so also where the variable scope has to be left a second time."""
-        if not entry.put_back:
-            entry.put_back = True
-            self.op_scope = entry.before
-
     def _close_shown(self, shown: Any) -> None:
         if self._shown[-1] is shown:
             self._shown.pop()
@@ -281,7 +258,7 @@ class Scopes:
                 fix="use `with name_scope(...):`",
             )
         entry = entries.pop()
-        self._leave_op_entry(entry)
+        self.op_scope = entry.before
         if entry.shown is not None:
             self._close_shown(entry.shown)
 
@@ -295,29 +272,39 @@ class Scopes:
           frame: the Python frame that enters; None if it can be suspended, and go on where other scopes are open.
           body: the body that the frame runs in.
         """
-        before = self.op_scope
-        last = self._entries.get(request)
-        if last is None:
-            entry = self._prepare(request, before, body)
+        before, target, last = self.op_scope, request._name_or_scope, self._entries.get(request)
+        if last is None and body is None and type(target) is str and target and request._auxiliary_name_scope:
+            # What nearly all scopes are: what follows, written out.
+            opened = self.op_scope = self.op_names.open(before, target)
+            entry = _Entry(before, target, target, opened + "/", request._reuse or self.state.reuse)
+            shown = self._show
+            if shown is not None:
+                absolute = target[-1] == "/" or not before
+                shown = entry.shown = shown(opened if absolute else opened[len(before) + 1 :])
+                shown.__enter__()
+                self._shown.append(shown)
         else:
-            entry = _Entry(before, last.op_scope_name, last.target, last.original_name_scope, last.reuse)
-            if last.op_scope_name is not None:
-                self._open_op_scope(last.op_scope_name, body)
-        target = entry.target
+            if last is None:
+                entry = self._prepare(request, before, body)
+            else:
+                entry = _Entry(before, last.op_scope_name, last.target, last.original_name_scope, last.reuse)
+                if last.is_open:
+                    entry.previous = last
+                if last.op_scope_name is not None:
+                    self._open_op_scope(last.op_scope_name, body)
+            target = entry.target
+            entry.reuse = entry.reuse or (not isinstance(target, ScopeHandle) and self.state.reuse)
+            entry.shown = self._open_shown(before)
         if isinstance(target, ScopeHandle):
             handle, state = target, self.state_of(target)
-            self._counts.open(state.name)
+            self._counts.written.append(state.name)
             entry.mark = self._counts.mark()
         else:
-            entry.reuse = entry.reuse or self.state.reuse
             state = self._inner(target, request, entry.reuse, entry.original_name_scope)
-            handle = self._handle_class(state)
-            self._counts.open(state.name)
-            entry.mark = None
-        entry.shown = self._open_shown(before)
-        entry.handle, entry.below = handle, self.innermost
-        entry.frame, entry.body = frame, body
-        entry.previous = last if last is not None and last.is_open else None
+            handle = _blank(self._handle_class)
+            handle._made_with = state
+            self._counts.written.append(state[0])
+        entry.handle, entry.below, entry.frame, entry.body = handle, self.innermost, frame, body
         self._entries[request] = self.innermost = entry
         self.handle, self.state = handle, state
         return handle
@@ -325,8 +312,6 @@ class Scopes:
     def _prepare(self, request: ScopeRequest, before: str, body: Body | None) -> _Entry:
         """What a request means that is entered for the first time; opens its op scope."""
         target, reuse = request._name_or_scope, request._reuse or False
-        if type(target) is str and target and request._auxiliary_name_scope:  # most are so
-            return _Entry(before, target, target, self._open_op_scope(target, body), reuse)
         if target is not None and not isinstance(target, str | ScopeHandle):
             raise BadTypeError(
                 f"variable_scope takes a string or a scope object, not {target!r}.",
@@ -426,7 +411,9 @@ class Scopes:
                 where=user_line(),
                 fix="use `with variable_scope(...):`",
             )
-        self._leave_op_entry(entry)
+        if not entry.put_back:  # once: TF1 does so also where the variable scope has to be left a second time
+            entry.put_back = True
+            self.op_scope = entry.before
         handle = entry.handle
         if self.handle is not handle:
             raise ScopeExitError(
@@ -445,7 +432,7 @@ class Scopes:
             entry.previous.reuse = entry.reuse
             self._entries[request] = entry.previous
         if entry.mark is None:
-            self._counts.leave(handle._made_with.name)
+            self._counts.written.append((handle._made_with[0],))
         else:
             self._counts.roll_back(entry.mark)
         self.innermost: _Entry = entry.below  # type: ignore[assignment]  # only the root has nothing below
@@ -467,8 +454,7 @@ class Scopes:
         )
         if custom_getter is not None:
             state = state._replace(custom_getter=compose_getters(custom_getter, outer.custom_getter))
-        self._counts.open(full)
-        self._counts.leave(full)
+        self._counts.written += [full, (full,)]
         return self._handle_class(state)
 
 

@@ -34,6 +34,7 @@ from .._values import FLOAT32, PartialShape, as_dtype, as_shape
 from .bodies import Body
 from .call_keys import CallKeys
 from .checks import (
+    GLOROT,
     Asked,
     assignable,
     check_constraint,
@@ -275,17 +276,26 @@ class Run:
         constraint: Any,
         op_scope: str,
     ) -> Any:
-        asked = functools.partial(self._asked, key, shape, dtype)
-        if initializer is None:
-            initializer = default_initializer(key, shape, dtype, asked)
-        initializer, by_shape = checked_initializer(initializer, key, shape, asked)
+        here = self.level, self.body  # what is the user's (partitioners, initializers) may call in other places
+        if initializer is None and dtype is FLOAT32 and shape is not None:
+            initializer = GLOROT
+        if shape is not None and None not in shape and callable(initializer) and not isinstance(initializer, type):
+            by_shape = True  # what nearly all are
+        else:
+            asked = functools.partial(self._asked, key, shape, dtype)
+            if initializer is None:
+                initializer = default_initializer(key, shape, dtype, asked)
+            initializer, by_shape = checked_initializer(initializer, key, shape, asked)
         if constraint is not None:
-            check_constraint(constraint, key, asked)
+            check_constraint(constraint, key, functools.partial(self._asked, key, shape, dtype))
         trainable = trainable is None or bool(trainable)
-        if collections is not None:
-            collections = checked_collections(collections, trainable, key, asked)
-        here = self.level, self.body  # partitioners and initializers are the user's, and may call in other places
-        partition = None if partitioner is None or not by_shape else partition_of(partitioner, key, shape, dtype, asked)
+        partition = None
+        if collections is not None or partitioner is not None or not by_shape:
+            asked = functools.partial(self._asked, key, shape, dtype)
+            if collections is not None:
+                collections = checked_collections(collections, trainable, key, asked)
+            if by_shape:
+                partition = partition_of(partitioner, key, shape, dtype, asked)
         op_names = self.scopes.op_names
         name = op_names.open(op_scope, key) if type(key) is str and key else op_name(key, op_names, op_scope)
         if name in self.by_name:
@@ -296,7 +306,8 @@ class Run:
             shape = own_shape(found, shape, key, asked)
             partition = partition_of(partitioner, key, shape, dtype, asked)
         self.level, self.body = here
-        place = self._place(caller)
+        code = caller.f_code
+        place = (code, caller.f_lasti) if FILES.get(code.co_filename) == USER else user_place(caller)
         variable = Variable(
             name, key, shape, dtype, initializer, trainable, collections, regularizer, constraint, partition, place
         )
@@ -311,12 +322,15 @@ class Run:
     def _declare(self, variable: Variable, computed: Any, *, shared: bool) -> Any:
         """Registers a variable whose name is taken; `computed` is its initial value if the program computed that."""
         source = self.source
-        variable.bound = source.makes_values
-        if computed is not None and source.makes_values:
-            value = self.computed[variable.name] = jnp.array(computed, variable.dtype, copy=True)
-            self._remember(variable, value)
+        if not source.makes_values and not self.rule_levels:
+            value = variable.value = source.make(variable)
         else:
-            value = self._make(variable)
+            variable.bound = source.makes_values
+            if computed is not None and source.makes_values:
+                value = self.computed[variable.name] = jnp.array(computed, variable.dtype, copy=True)
+                self._remember(variable, value)
+            else:
+                value = self._make(variable)
         if self.refs.names and self.refs.takes(variable, value):
             value = self.read(variable)
         if variable.shape is None:  # a bare initializer that did not run: the given value says what it is
