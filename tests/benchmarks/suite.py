@@ -218,7 +218,10 @@ class Suite(NamedTuple):
         return found
 
     def variants(self, kind: str, layers: int, tick: Callable[[float], None]) -> Rows:
-        """Each to by hand with the same arithmetic, and how far that ratio is above the one of the plain model."""
+        """Each to by hand with the same arithmetic, and how much more than the plain model it takes on top of that.
+
+        That is in times of the plain model by hand, also where the arithmetic is more.
+        """
         x = models.inputs(kind)
         hands = {"deep": BY_HAND, "with_losses": f"{BY_HAND}, with losses"}
         makers: dict[str, Maker] = {}
@@ -232,16 +235,15 @@ class Suite(NamedTuple):
         cases = [Case(name, first_trace(make, make().init(KEY), x)) for name, make in makers.items()]
         seconds = measure(cases, self.rounds(layers), time.thread_time, tick)
         bases = {hand: base_of(list(makers), seconds, name) for hand, name in hands.items()}
-        plain = divided(seconds[list(makers).index(OWN)], bases["deep"])
+        plain = more_than(seconds[list(makers).index(OWN)], bases["deep"])
         found = rows("variants", f"deep, {layers} layers", list(makers), seconds, model=kind, layers=layers)
         for row, own in zip(found, seconds, strict=True):
-            name = row["library"]
-            variant = VARIANTS.get(name)
-            own_base = bases[variant.hand if variant else "with_losses" if "losses" in name else "deep"]
-            row["ratio"] = ratios(own, own_base)
+            variant = VARIANTS.get(row["library"])
+            base = bases[variant.hand if variant else "with_losses" if "losses" in row["library"] else "deep"]
+            row["ratio"] = ratios(own, base)
             if variant:
-                above = [a - b for a, b in zip(divided(own, own_base), plain, strict=True)]
-                row |= {"beside": {"above plain": quartiles(above)}, "goal": variant.goal}
+                above = ratios(more_than(more_than(own, base), plain), bases["deep"])
+                row |= {"beside": {"above plain": above}, "goal": variant.goal}
         return found
 
     def specs(self, kind: str, layers: int, tick: Callable[[float], None]) -> Rows:
@@ -409,8 +411,8 @@ def new_specs(make: Maker) -> Action:
     return specs
 
 
-def divided(values: Sequence[float], base: Sequence[float]) -> list[float]:
-    return [own / other for own, other in zip(values, base, strict=True)]
+def more_than(values: Sequence[float], base: Sequence[float]) -> list[float]:
+    return [own - other for own, other in zip(values, base, strict=True)]
 
 
 def waiting(function: Callable[..., Any], *arguments: Any) -> Action:
