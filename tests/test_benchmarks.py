@@ -14,13 +14,18 @@ import zlib
 from pathlib import Path
 from typing import Any
 
+import clock
 import jax
 import models
 import numpy as np
 import pytest
 import reading
 import suite
-from models import maths
+import way
+from models import by_hand, maths
+from models.variants import VARIANTS
+
+import jscope as js
 
 BENCHMARKS = Path(__file__).parent / "benchmarks"
 
@@ -60,21 +65,48 @@ def test_sizes_shows_every_operation(tmp_path: Path) -> None:
 def test_guard_measures_every_group(guard: tuple[str, dict[str, Any]]) -> None:
     printed, figures = guard
     groups = {row["group"] for row in figures["times"]}
-    assert groups == {"names", "names, usual layers"} | {
-        f"{kind}, {way}" for kind in ("checkpoint", "lift") for way in ("forward", "grad")
-    }
+    assert groups == {f"{kind}, {way}" for kind in ("checkpoint", "lift") for way in ("forward", "grad")}
     assert all(group in printed for group in groups)
     # One goal in each group, and the same base twice.
     for group in groups:
         rows = [row for row in figures["times"] if row["group"] == group]
-        assert [row["goal"] is not None for row in rows].count(True) == 1
+        assert [row["case"] for row in rows if row["goal"]] == ["jscope"]
         assert rows[1]["calls_ratio"] == pytest.approx(1, abs=0.02)
 
 
-def test_taking_the_guard_out_takes_calls_away(guard: tuple[str, dict[str, Any]]) -> None:
-    _, figures = guard
-    for use, count in figures["calls"]["with the guard"].items():
-        assert count > figures["calls"]["without"][use]
+@pytest.fixture(scope="module")
+def ways(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, Any]]:
+    return run(tmp_path_factory.mktemp("way"), "way.py")
+
+
+def test_the_way_of_a_call_is_counted_in_each_mode(ways: tuple[str, dict[str, Any]]) -> None:
+    printed, found = ways
+    assert list(found) == list(way.MODES)
+    for mode, calls in found.items():
+        for call in way.CALLS:
+            steps = [way.Step(**step) for step in calls[call]]
+            count, files = len(steps), way.files(steps)
+            assert f"{call}, {mode}: {count} functions, {len(files)} files" in printed
+            assert re.search(rf"\| {call} \| {mode} \| {count} \|.*\| {len(files)} \|", printed)
+            assert count > 0
+            assert all(step.file.startswith("jscope/") for step in steps)
+            assert steps[0].depth == 0
+        assert calls["create"][0]["function"] == calls["found"][0]["function"] == "get_variable"
+        assert len(calls["found"]) < len(calls["create"])
+
+
+def test_the_way_of_a_call_is_the_same_each_time(ways: tuple[str, dict[str, Any]]) -> None:
+    _, found = ways
+    assert way.way("bind") == {call: [way.Step(**step) for step in found["bind"][call]] for call in way.CALLS}
+
+
+def test_watching_notes_jscope_only_and_gives_back_who_watched_before() -> None:
+    before, steps = sys.getprofile(), []
+    with way.watching(steps):
+        sorted([2, 1], key=lambda number: number)
+        js.Params({"a": 1})
+    assert sys.getprofile() is before
+    assert {step.file.partition("/")[0] for step in steps} == {"jscope"}
 
 
 def test_an_eager_call_traces_the_block_once_in_each_scope(growth: tuple[str, dict[str, Any]]) -> None:
@@ -92,15 +124,17 @@ def test_the_library_keeps_nothing_of_an_eager_call(growth: tuple[str, dict[str,
 
 def test_arrays_are_free_without_the_block_and_without_the_caches(growth: tuple[str, dict[str, Any]]) -> None:
     _, figures = growth
-    for way in ("the block dropped", "jax.clear_caches()"):
-        held = figures["freeing"][way]
+    for freeing in ("the block dropped", "jax.clear_caches()"):
+        held = figures["freeing"][freeing]
         assert held["after the calls"]["array_bytes"] > 0
-        assert held[way]["array_bytes"] == 0
+        assert held[freeing]["array_bytes"] == 0
 
 
 # The suite ----------------------------------------------------------------------------------------------------------
 
-FIGURES = ["trace", "calls", "equations", "specs", "init", "call", "trees"]  # what is quick, and in this process
+# What is quick, and in this process. Those of libraries are against by hand, which is there twice.
+LIBRARIES = ["first", "trace", "calls", "equations", "specs", "init", "call"]
+FIGURES = [*LIBRARIES, "variants", "checkpointed", "trees"]
 TITLES = {"by hand", suite.AGAIN, "floor", "floor, guarded", "jscope"}
 
 
@@ -110,7 +144,7 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     libraries = ["--libraries", "by_hand", "floor", "guarded", "jscope"]
     sizes = ["--layers", "1", "--repeats", "3", "--leaves", "4"]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(suite, "ROUND", 0)
+        patch.setattr(clock, "ROUND", 0)
         suite.main([*sizes, *libraries, "--only", *FIGURES, "--out", str(folder)])
     return folder
 
@@ -125,13 +159,48 @@ def of(found: list[dict[str, Any]], figure: str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("figure", FIGURES)
-def test_the_suite_measures_every_library_against_by_hand(found: list[dict[str, Any]], figure: str) -> None:
+def test_the_suite_measures_every_library_against_the_mean_of_by_hand(found: list[dict[str, Any]], figure: str) -> None:
     rows = of(found, figure)
     for case in {row["case"] for row in rows}:
-        own = [row for row in rows if row["case"] == case]
-        assert own[0]["ratio"] == [1, 1, 1]
-        assert figure == "trees" or {row["library"] for row in own} >= TITLES
-        assert all(row["quartiles"][0] > 0 for row in own)
+        own = {row["library"]: row for row in rows if row["case"] == case}
+        assert figure not in LIBRARIES or own.keys() >= TITLES
+        twins = [next(iter(own.values())), own[clock.again(next(iter(own)))]]
+        assert sum(row["ratio"][1] for row in twins) == pytest.approx(2)
+        assert all(row["quartiles"][0] > 0 for row in own.values())
+
+
+def test_goals_stand_beside_the_figures_of_jscope(found: list[dict[str, Any]]) -> None:
+    goals = {(row["figure"], row["case"]): row["goal"] for row in found if row["library"] == "jscope" and "goal" in row}
+    cases = {(figure, f"{kind}, 1 layers") for figure, kind in suite.GOALS}
+    cases |= {("specs", f"{kind}, 1 layers") for kind in models.KINDS}
+    cases |= {("checkpointed", row["case"]) for row in of(found, "checkpointed")}
+    assert goals.keys() == cases
+
+
+def test_variants_stand_beside_plain_deep(found: list[dict[str, Any]]) -> None:
+    rows = {row["library"]: row for row in of(found, "variants")}
+    assert rows.keys() >= {"jscope", *VARIANTS}
+    assert all(rows[name]["goal"] == variant.goal for name, variant in VARIANTS.items())
+    assert all(len(rows[name]["beside"]["above plain"]) == 3 for name in VARIANTS)
+
+
+def test_specs_stand_beside_first_traces_by_hand_and_of_the_same_model(found: list[dict[str, Any]]) -> None:
+    rows = {row["library"]: row for row in of(found, "specs") if row["model"] == "deep"}
+    assert rows[suite.traced("by hand")]["beside"] == {"to the first trace by hand": [1, 1, 1]}
+    assert rows["jscope"]["beside"].keys() == {"to the first trace by hand", "to its own first trace"}
+
+
+def test_a_first_trace_makes_the_model_anew() -> None:
+    made = []
+
+    def make() -> models.Model:
+        made.append(models.make("jscope", "deep", 1))
+        return made[-1]
+
+    action = suite.first_trace(make, make().init(suite.KEY), models.inputs("deep"))
+    action()
+    action()
+    assert len({model.apply for model in made}) == 3
 
 
 def test_the_counts_of_the_suite_have_no_noise(found: list[dict[str, Any]]) -> None:
@@ -141,19 +210,19 @@ def test_the_counts_of_the_suite_have_no_noise(found: list[dict[str, Any]]) -> N
 
 
 def test_the_suite_sees_who_writes_op_names(found: list[dict[str, Any]]) -> None:
-    writes = {row["library"]: row["op_names"] for row in of(found, "trace")}
+    writes = {row["library"]: row["op_names"] for row in of(found, "first")}
     assert writes == {name: name not in ("by hand", suite.AGAIN) for name in TITLES}
 
 
 def test_the_suite_writes_tables_and_a_picture(out: Path) -> None:
     text = (out / "figures.md").read_text()
     assert all(suite.FIGURES[figure].title in text for figure in FIGURES)
-    assert (out / "trace.png").read_bytes().startswith(b"\x89PNG")
+    assert (out / "first.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_a_library_that_is_not_installed_is_left_out_with_a_note(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(models, "installed", lambda library: library not in ("haiku", "equinox"))
-    libraries, _, notes = suite.left_out(["haiku", "equinox", "jscope"], ["trace"])
+    libraries, _, notes = suite.left_out(["haiku", "equinox", "jscope"], ["first"])
     assert libraries == ["by_hand", "jscope"]
     assert re.search(r"Haiku is left out.*jscope\[peers\]", notes[0])
     assert re.search(r"Equinox is left out.*jscope\[bench\]", notes[1])
@@ -177,7 +246,7 @@ def test_the_whole_suite_runs(tmp_path: Path) -> None:
         libraries = {row["library"] for row in of(rows, figure)}
         if figure == "import":
             assert libraries == installed - {"by hand", "by hand, key by key", "floor", "floor, guarded"}
-        elif figure != "trees" and (figure != "memory" or libraries):
+        elif figure not in ("trees", "variants", "checkpointed") and (figure != "memory" or libraries):
             assert libraries >= (installed | {suite.AGAIN}) - {"by hand, key by key"}
 
 
@@ -215,6 +284,23 @@ def test_models_agree_with_by_hand(library: str, kind: str) -> None:
     assert shapes[0] == shapes[1]
     np.testing.assert_allclose(model.apply(filled(params), x), base.apply(filled(theirs), x), rtol=1e-6)
     assert jax.tree.structure(jax.eval_shape(model.init, jax.random.key(0))) == jax.tree.structure(params)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_variants_compute_what_by_hand_does(name: str) -> None:
+    variant, x = VARIANTS[name], 0.5 * models.inputs("deep")
+    model, base = variant.make(3, models.WIDTH), getattr(by_hand, variant.hand)(3, models.WIDTH)
+    theirs = filled(base.init(jax.random.key(0)))
+    layers = [theirs[f"layer_{i}"]["mlp"]["dense"] for i in range(3)]
+    specs = model.specs()
+    params = js.Params(dict(zip(specs, [layer[name] for layer in layers for name in "wb"], strict=True)))
+    specs.check(params)
+    found, wanted = (jax.tree.leaves(own.apply(tree, x)) for own, tree in ((model, params), (base, theirs)))
+    for a, b in zip(found, wanted, strict=False):  # without losses, only one has their sum
+        np.testing.assert_allclose(a, b, rtol=1e-6)
+    assert len(found) - len(wanted) == (name == "listings")
+    counts = [suite.equations(suite.trace_of(own, tree, x).jaxpr) for own, tree in ((model, params), (base, theirs))]
+    assert counts[0] == counts[1]
 
 
 @pytest.mark.parametrize("library", models.LIBRARIES)

@@ -1,6 +1,6 @@
 """What calls without `jax.jit` leave behind, and what an inner trace costs when a program has many of them.
 
-A function that JAX remembers and that asks for variables is traced anew in each eager call (see `jscope._ambient`),
+A function that JAX remembers and that asks for variables is traced anew in each eager call (see `docs/transforms.md`),
 and JAX keeps what it has traced. Here such a block, called in two scopes, is called with a new tree each time: eagerly,
 under an eager `jax.grad`, and under `jax.jit(net.apply)`. All values are checked against arithmetic. Measured per call:
 traces of the block, XLA compilations, arrays and their bytes, Python objects (jscope's own, and entries of its tables,

@@ -1,12 +1,18 @@
 """jscope beside other libraries and beside the same models written by hand, in one run.
 
 Every figure is a ratio to nested dicts written by hand, measured in the same rounds: a ratio is the median of the
-ratios of single rounds, with its quartiles. The hand-written model is there twice; its second row is the noise of the
-run, and must be quoted beside every figure. `floor` is the least that a library by names can do. The models are in
-`models`; they compute the same numbers with the same operations in every library. The figures:
+ratios of single rounds, with its quartiles. The hand-written model is there twice, and ratios are to the mean of the
+two; how far its two rows are apart is the noise of the run, and must be quoted beside every figure. `floor` is the
+least that a library by names can do. The models are in `models`; they compute the same numbers with the same
+operations in every library. `jax.jit` traces a program once, so what a user pays is a first trace. The figures:
 
-* trace, calls, equations: `apply` of a new function each time, its time, the functions called in it, and what it gives;
-* specs: the variables without making them; init: eager and warm, and what is known beforehand drawn alone;
+* first: the first trace of `apply`: in each trace the model is made anew, of new functions, and transformed anew;
+* variants: the same of jscope's deep model, written in other ways, and how much each is above the plain one;
+* specs: the variables without making them, anew each time, beside the first trace of `apply`;
+* init: eager, anew each time, the draws compiled; and what is known beforehand drawn alone;
+* checkpointed: first traces of checkpointed layers, as they are and through `js.lift`; see `guard.py`;
+* trace: a later trace, of the same model through a new function for `jax.jit`;
+* calls, equations: the functions called in a first trace, and what it gives;
 * init_jitted, init_compile: `jax.jit(init)`, a warm call and the first one;
 * cold, compiles: the first `init` of a process; import: of the library, on top of JAX's; memory: the peak of `init`;
 * call, sgd, adam: warm calls of the compiled `apply` and of steps of training, every output waited for;
@@ -16,7 +22,8 @@ Run:
 
     python tests/benchmarks/suite.py [--layers 10 100 500] [--repeats 20] [--only FIGURE ...] [--libraries NAME ...]
 
-It prints the tables and writes `figures.json`, `figures.md` and `trace.png` to `--out`.
+It prints the tables and writes `figures.json`, `figures.md` and `first.png` to `--out`. What one call of jscope does is
+counted by `way.py`.
 """
 
 from __future__ import annotations
@@ -24,11 +31,9 @@ from __future__ import annotations
 import argparse
 import compileall
 import functools
-import gc
 import importlib.util
 import json
 import os
-import statistics
 import subprocess
 import sys
 import time
@@ -39,19 +44,24 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import models
-from guard import calls
+from clock import Action, Case, again, base_of, calls, measure, quartiles, ratios
+from guard import GOAL as GUARD_GOAL
+from guard import groups
+from models import by_hand
+from models.variants import VARIANTS
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 import jscope as js
 
-Action = Callable[[], Any]
 Rows = list[dict[str, Any]]
+Maker = Callable[[], models.Model]
 
-AGAIN = "by hand, again"
+BY_HAND = models.LIBRARIES[models.BASE].title
+AGAIN = again(BY_HAND)
+OWN = models.LIBRARIES["jscope"].title
 KEY = jax.random.key(0)
 LONGEST_JITTED_INIT = 20  # XLA takes seconds for some tens of draws in one program
-ROUND = 0.01  # seconds that a case takes in one round at least, of its own
 MEMORY_WIDTH = 1024  # one layer is 4 MiB
 
 
@@ -64,11 +74,14 @@ class Figure(NamedTuple):
 
 
 FIGURES = {
-    "trace": Figure("Trace of `apply`", "ms"),
-    "calls": Figure("Python and C functions called in a trace of `apply`", "calls", 1),
+    "first": Figure("First trace of `apply`", "ms"),
+    "variants": Figure("First trace of `apply`, jscope written in other ways", "ms"),
+    "specs": Figure("Variables without making them, the first time: `specs`, else `jax.eval_shape(init)`", "ms"),
+    "init": Figure("`init`, eager, the draws compiled", "ms"),
+    "checkpointed": Figure("First trace of checkpointed layers", "ms"),
+    "trace": Figure("Later trace of `apply`", "ms"),
+    "calls": Figure("Python and C functions called in the first trace of `apply`", "calls", 1),
     "equations": Figure("Equations in the trace of `apply`", "equations", 1),
-    "specs": Figure("Variables without making them: `specs`, else `jax.eval_shape(init)`", "ms"),
-    "init": Figure("`init`, eager, warm", "ms"),
     "init_jitted": Figure("`jax.jit(init)`, warm", "ms"),
     "init_compile": Figure("`jax.jit(init)`, the first call", "ms"),
     "cold": Figure("First `init` of a process, eager, without imports", "ms"),
@@ -82,11 +95,13 @@ FIGURES = {
 }
 
 
-class Case(NamedTuple):
-    """One row of a table: what it is called, and what is measured."""
-
-    name: str
-    action: Action
+# What the ratio of jscope should not exceed, by figure and model.
+GOALS = {
+    ("first", "deep"): "1.25",
+    ("first", "shared"): "1.25",
+    ("first", "transformer"): "1.08",
+    ("init", "deep"): "1.6",
+}
 
 
 class Job(NamedTuple):
@@ -96,51 +111,17 @@ class Job(NamedTuple):
     measure: Callable[[Callable[[float], None]], Rows]
 
 
-# Measuring ----------------------------------------------------------------------------------------------------------
-
-
-def measure(
-    cases: Sequence[Case], rounds: int, clock: Callable[[], float], tick: Callable[[float], None]
-) -> list[list[float]]:
-    """Seconds of each case in each round; every round starts with another case. Warm: each runs twice before."""
-    for case in cases:
-        case.action()
-    times = [times_of(case.action, clock) for case in cases]
-    seconds: list[list[float]] = [[] for _ in cases]
-    gc.collect()
-    gc.freeze()  # what is there by now is not looked through again
-    for turn in range(rounds):
-        for index in [(turn + i) % len(cases) for i in range(len(cases))]:
-            action = cases[index].action
-            gc.collect()
-            gc.disable()
-            start = clock()
-            for _ in range(times[index]):
-                action()
-            seconds[index].append((clock() - start) / times[index])
-            gc.enable()
-        tick(1 / rounds)
-    gc.unfreeze()
-    return seconds
-
-
-def times_of(action: Action, clock: Callable[[], float]) -> int:
-    """How often in one round: what is short would else tell how cold the processor is after the case before it."""
-    start = clock()
-    action()
-    return max(1, min(50, round(ROUND / max(clock() - start, 1e-6))))
-
-
-def quartiles(values: Sequence[float]) -> list[float]:
-    return [float(values[0])] * 3 if len(values) == 1 else statistics.quantiles(values, n=4)
+# Rows ---------------------------------------------------------------------------------------------------------------
 
 
 def rows(figure: str, case: str, names: Sequence[str], values: Sequence[Sequence[float]], **more: Any) -> Rows:
-    """A row for each name. The first is what the ratios are to; where it is zero there are none."""
+    """A row for each name. Ratios are to the first, or to the mean of its two rows; where it is zero there are none."""
+    base = base_of(names, values, names[0])
     return [
         {"figure": figure, "case": case, **more, "library": name, "unit": FIGURES[figure].unit}
         | {"quartiles": [FIGURES[figure].factor * value for value in quartiles(own)]}
-        | {"ratio": quartiles([a / b for a, b in zip(own, values[0], strict=True)]) if all(values[0]) else None}
+        | {"ratio": ratios(own, base) if all(base) else None}
+        | ({"goal": GOALS[figure, more["model"]]} if name == OWN and (figure, more.get("model")) in GOALS else {})
         for name, own in zip(names, values, strict=True)
     ]
 
@@ -168,9 +149,12 @@ class Suite(NamedTuple):
     def jobs(self) -> Iterator[Job]:
         compiled = self.layers_to(self.compiled)
         parts: list[tuple[list[str], Callable[..., Rows], list[str], list[int]]] = [
-            (["trace", "calls", "equations"], self.traces, self.models, self.layers),
+            (["first", "calls", "equations"], self.firsts, self.models, self.layers),
+            (["variants"], self.variants, ["deep"], self.layers),
             (["specs"], self.specs, self.models, self.layers),
             (["init"], self.inits, self.models, self.layers),
+            (["checkpointed"], self.checkpointed, ["deep"], compiled),
+            (["trace"], self.traces, self.models, self.layers),
             (["init_jitted", "init_compile"], self.jitted_inits, ["deep"], self.layers_to(LONGEST_JITTED_INIT)),
             (["call"], self.compiled_calls, ["deep"], compiled),
             (["sgd"], functools.partial(self.steps, "sgd"), ["deep"], compiled),
@@ -205,51 +189,112 @@ class Suite(NamedTuple):
         names = [(models.LIBRARIES[library].title, library) for library in libraries]
         return [names[0], (AGAIN, models.BASE), *names[1:]]
 
+    def makers(self, kind: str, layers: int, init: bool = False) -> list[tuple[str, Maker]]:
+        """What makes the model anew, in every library."""
+        return [(name, functools.partial(models.make, library, kind, layers)) for name, library in self.named(init)]
+
     def made(self, kind: str, layers: int, init: bool = False) -> list[tuple[str, models.Model]]:
         """The model in every library."""
-        return [(name, models.make(library, kind, layers)) for name, library in self.named(init)]
+        return [(name, make()) for name, make in self.makers(kind, layers, init)]
 
-    def traces(self, kind: str, layers: int, tick: Callable[[float], None]) -> Rows:
-        made = self.made(kind, layers)
+    def firsts(self, kind: str, layers: int, tick: Callable[[float], None]) -> Rows:
         x = models.inputs(kind)
-        cases = [Case(name, tracing(model, jax.eval_shape(model.init, KEY), x)) for name, model in made]
-        names = [name for name, _ in made]
+        cases = [Case(name, first_trace(make, make().init(KEY), x)) for name, make in self.makers(kind, layers)]
+        names = [case.name for case in cases]
         jaxprs = [case.action() for case in cases]
         what: dict[str, Any] = {"model": kind, "layers": layers}
         title = f"{kind}, {layers} layers"
         found: Rows = []
+        if "first" in self.only:
+            found += timed("first", title, cases, self.rounds(layers), time.thread_time, tick, **what)
         if "calls" in self.only:
             for case in cases:
                 case.action()
             found += rows("calls", title, names, [[calls(case.action)] for case in cases], **what)
         if "equations" in self.only:
             found += rows("equations", title, names, [[equations(jaxpr.jaxpr)] for jaxpr in jaxprs], **what)
-        if "trace" in self.only:
-            found += timed("trace", title, cases, self.rounds(layers), time.thread_time, tick, **what)
         for row in found:
             row["op_names"] = writes_names(jaxprs[names.index(row["library"])].jaxpr)
         return found
 
+    def variants(self, kind: str, layers: int, tick: Callable[[float], None]) -> Rows:
+        """Each to by hand with the same arithmetic, and how much more than the plain model it takes on top of that.
+
+        That is in times of the plain model by hand, also where the arithmetic is more.
+        """
+        x = models.inputs(kind)
+        hands = {"deep": BY_HAND, "with_losses": f"{BY_HAND}, with losses"}
+        makers: dict[str, Maker] = {}
+        for hand, name in hands.items():
+            makers |= dict.fromkeys(
+                [name, again(name)], functools.partial(getattr(by_hand, hand), layers, models.WIDTH)
+            )
+        makers[OWN] = functools.partial(models.make, "jscope", kind, layers)
+        for name, variant in VARIANTS.items():
+            makers[name] = functools.partial(variant.make, layers, models.WIDTH)
+        cases = [Case(name, first_trace(make, make().init(KEY), x)) for name, make in makers.items()]
+        seconds = measure(cases, self.rounds(layers), time.thread_time, tick)
+        bases = {hand: base_of(list(makers), seconds, name) for hand, name in hands.items()}
+        plain = more_than(seconds[list(makers).index(OWN)], bases["deep"])
+        found = rows("variants", f"deep, {layers} layers", list(makers), seconds, model=kind, layers=layers)
+        for row, own in zip(found, seconds, strict=True):
+            variant = VARIANTS.get(row["library"])
+            base = bases[variant.hand if variant else "with_losses" if "losses" in row["library"] else "deep"]
+            row["ratio"] = ratios(own, base)
+            if variant:
+                above = ratios(more_than(more_than(own, base), plain), bases["deep"])
+                row |= {"beside": {"above plain": above}, "goal": variant.goal}
+        return found
+
     def specs(self, kind: str, layers: int, tick: Callable[[float], None]) -> Rows:
-        """Next to a model that knows its variables beforehand is the trace of its `apply`, which the goal is about."""
+        """Next to a model that knows its variables beforehand is the first trace of its `apply`: the goal is about it.
+
+        There is also that of by hand, which has no names to look for.
+        """
         cases, x = [], models.inputs(kind)
-        for name, model in self.made(kind, layers):
-            cases.append(Case(name, specs_of(model)))
-            if model.specs:
-                cases.append(Case(f"{name}, trace of apply", tracing(model, jax.eval_shape(model.init, KEY), x)))
-        title = f"{kind}, {layers} layers"
-        return timed("specs", title, cases, self.rounds(layers), time.thread_time, tick, model=kind, layers=layers)
+        for name, make in self.makers(kind, layers):
+            model = make()
+            cases.append(Case(name, new_specs(make)))
+            if model.specs or name == BY_HAND:
+                cases.append(Case(traced(name), first_trace(make, model.init(KEY), x)))
+        seconds = measure(cases, self.rounds(layers), time.thread_time, tick)
+        names = [case.name for case in cases]
+        found = rows("specs", f"{kind}, {layers} layers", names, seconds, model=kind, layers=layers)
+        of = dict(zip(names, seconds, strict=True))
+        for row in found:
+            own = of[row["library"]]
+            row["beside"] = {"to the first trace by hand": ratios(own, of[traced(BY_HAND)])}
+            if row["library"] != BY_HAND and traced(row["library"]) in of:
+                row["beside"]["to its own first trace"] = ratios(own, of[traced(row["library"])])
+                if row["library"] == OWN:
+                    row["goal"] = "1.3 of its own first trace"
+        return found
 
     def inits(self, kind: str, layers: int, tick: Callable[[float], None]) -> Rows:
-        """A model that knows its variables beforehand is there three times: as `init`, in two steps, and the second."""
+        """Anew each time. A model that knows its variables beforehand is there again, with them known: the draws."""
         cases = []
-        for name, model in self.made(kind, layers, init=True):
-            cases.append(Case(name, waiting(model.init, KEY)))
+        for name, make in self.makers(kind, layers, init=True):
+            model = make()
+            cases.append(Case(name, waiting(lambda make=make: make().init(KEY))))
             if model.specs and model.draw:
-                cases.append(Case(f"{name}, specs and draw", waiting(lambda m=model: m.draw(m.specs(), KEY))))
                 cases.append(Case(f"{name}, draw", waiting(model.draw, model.specs(), KEY)))
         title = f"{kind}, {layers} layers"
         return timed("init", title, cases, self.rounds(layers), time.perf_counter, tick, model=kind, layers=layers)
+
+    def checkpointed(self, kind: str, layers: int, tick: Callable[[float], None]) -> Rows:
+        found: Rows = []
+        parts = groups(layers)
+        for group, cases in parts.items():
+            title, what = f"{group}, {layers} layers", {"model": group, "layers": layers}
+            how = self.rounds(layers), time.thread_time, lambda part: tick(part / len(parts))
+            found += timed("checkpointed", title, cases, *how, **what)
+        return [row | ({"goal": f"{GUARD_GOAL}"} if row["library"] == OWN else {}) for row in found]
+
+    def traces(self, kind: str, layers: int, tick: Callable[[float], None]) -> Rows:
+        x = models.inputs(kind)
+        cases = [Case(name, later_trace(model, model.init(KEY), x)) for name, model in self.made(kind, layers)]
+        title = f"{kind}, {layers} layers"
+        return timed("trace", title, cases, self.rounds(layers), time.thread_time, tick, model=kind, layers=layers)
 
     def jitted_inits(self, kind: str, layers: int, tick: Callable[[float], None]) -> Rows:
         first, cases = [], []
@@ -340,13 +385,34 @@ class Suite(NamedTuple):
         return found
 
 
-def tracing(model: models.Model, params: Any, x: jax.Array) -> Action:
-    # A new function in each trace: JAX would find the last one's again.
-    return lambda: jax.make_jaxpr(lambda params, x: model.apply(params, x))(params, x)
+def first_trace(make: Maker, params: Any, x: jax.Array) -> Action:
+    """Makes the model anew in each call and traces it, so that nothing is known of it but its text."""
+    return lambda: trace_of(make(), params, x)
 
 
-def specs_of(model: models.Model) -> Action:
-    return model.specs or (lambda: jax.eval_shape(lambda key: model.init(key), KEY))
+def later_trace(model: models.Model, params: Any, x: jax.Array) -> Action:
+    return lambda: trace_of(model, params, x)
+
+
+def trace_of(model: models.Model, params: Any, x: jax.Array) -> Any:
+    # A new function each time: JAX would find the last trace again, also by an equal method of an equal module.
+    return jax.jit(lambda params, x: model.apply(params, x)).trace(params, x).jaxpr
+
+
+def traced(name: str) -> str:
+    return f"{name}, first trace of apply"
+
+
+def new_specs(make: Maker) -> Action:
+    def specs() -> Any:
+        model = make()
+        return model.specs() if model.specs else jax.eval_shape(lambda key: model.init(key), KEY)
+
+    return specs
+
+
+def more_than(values: Sequence[float], base: Sequence[float]) -> list[float]:
+    return [own - other for own, other in zip(values, base, strict=True)]
 
 
 def waiting(function: Callable[..., Any], *arguments: Any) -> Action:
@@ -410,19 +476,28 @@ def in_new_process(what: str, library: str, layers: int, width: int) -> dict[str
 def tables(found: Rows, notes: Sequence[str]) -> str:
     """One Markdown table for each figure."""
     where = f"JAX {jax.__version__}, Python {sys.version.split()[0]}, {jax.default_backend()}, {os.cpu_count()} cores"
-    lines = [f"{where}. Ratios are to the first row of a case; `{AGAIN}` is the noise of the run.", *notes]
+    lines = [
+        f"{where}. Ratios are to the first row of a case, "
+        f"or to the mean of the two where it is there again: `{AGAIN}` is the noise of the run.",
+        *notes,
+    ]
     for name, figure in FIGURES.items():
         own = [row for row in found if row["figure"] == name]
         if not own:
             continue
-        named = any("op_names" in row for row in own)
-        head = ["case", "library", figure.unit, "quartiles", "ratio", "quartiles"] + ["op names"] * named
+        named, aimed = (any(key in row for row in own) for key in ("op_names", "goal"))
+        beside = list(dict.fromkeys(label for row in own for label in row.get("beside", ())))
+        head = ["case", "library", figure.unit, "quartiles", "ratio", "quartiles"]
+        head += [cell for label in beside for cell in (label, "quartiles")]
+        head += ["goal"] * aimed + ["op names"] * named
         lines += ["", f"### {figure.title}", "", line(head), line(["---"] * len(head))]
         case = None
         for row in own:
-            ratio = [f"{value:.3f}" for value in row["ratio"] or ()]
             cells = ["" if row["case"] == case else row["case"], row["library"]]
-            cells += [*spread(list(map(number, row["quartiles"]))), *spread(ratio)]
+            cells += spread(list(map(number, row["quartiles"])))
+            for quarters in (row["ratio"], *(row.get("beside", {}).get(label) for label in beside)):
+                cells += spread([f"{value:.3f}" for value in quarters or ()])
+            cells += [row.get("goal", "")] * aimed
             lines.append(line(cells + ["yes" if row.get("op_names") else "no"] * named))
             case = row["case"]
     return "\n".join(lines) + "\n"
@@ -446,13 +521,13 @@ def number(value: float) -> str:
 
 
 def draw(found: Rows, file: Path) -> None:
-    """The ratio of a trace against the number of layers, a picture for each model."""
+    """The ratio of a first trace against the number of layers, a picture for each model."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    traces = [row for row in found if row["figure"] == "trace"]
+    traces = [row for row in found if row["figure"] == "first"]
     kinds = [kind for kind in models.KINDS if any(row["model"] == kind for row in traces)]
     sizes = sorted({row["layers"] for row in traces})
     picture, panels = pyplot.subplots(
@@ -472,7 +547,7 @@ def draw(found: Rows, file: Path) -> None:
         panel.set_yticks([1, 1.1, 1.2, 1.5, 2, 3, 4, 5, 7, 10, 15], ["1", "1.1", "1.2", "1.5", *"23457", "10", "15"])
         panel.minorticks_off()
         panel.grid(alpha=0.3)
-    panels[0][0].set_ylabel("time of a trace, ratio to by hand")
+    panels[0][0].set_ylabel("time of the first trace, ratio to by hand")
     picture.legend(*panels[0][0].get_legend_handles_labels(), loc="outside right center", fontsize=9)
     picture.savefig(file, dpi=110)
     pyplot.close(picture)
@@ -480,8 +555,8 @@ def draw(found: Rows, file: Path) -> None:
 
 # How a line of the picture differs from the others.
 STYLES: dict[str, dict[str, Any]] = {
-    "jscope": {"color": "black", "linewidth": 2.5, "zorder": 5},
-    "by hand": {"color": "grey"},
+    OWN: {"color": "black", "linewidth": 2.5, "zorder": 5},
+    BY_HAND: {"color": "grey"},
     AGAIN: {"color": "grey", "linestyle": ":"},
     "floor": {"color": "tab:cyan", "linestyle": "--"},
     "floor, guarded": {"color": "tab:olive", "linestyle": "--"},
@@ -521,7 +596,7 @@ def main(arguments: Sequence[str] | None = None) -> Rows:
         nargs="+",
         choices=models.KINDS,
         default=list(models.KINDS),
-        help="of trace, specs, init; the rest is deep",
+        help="of first, trace, specs, init; the rest is deep",
     )
     parser.add_argument("--processes", type=int, default=3, help="new processes for each row of cold, import, memory")
     parser.add_argument("--compiled", type=int, default=100, help="the most layers in what is compiled")
@@ -553,8 +628,8 @@ def main(arguments: Sequence[str] | None = None) -> Rows:
             (out / "figures.json").write_text(json.dumps({"run": run, "rows": found}, indent=1) + "\n")
             (out / "figures.md").write_text(tables(found, notes))
     print(tables(found, notes))
-    if "trace" in suite.only:
-        draw(found, out / "trace.png")
+    if "first" in suite.only:
+        draw(found, out / "first.png")
     return found
 
 

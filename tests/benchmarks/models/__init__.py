@@ -7,12 +7,15 @@ a width and gives a `Model`:
 * shared: one such layer, used as many times as there are layers;
 * transformer: blocks of twelve variables each: attention, two norms and an MLP.
 
+A module makes a model anew, of new functions, each time that it is asked: nothing may be known of an earlier one.
+
 They compute the same function with the same arithmetic, `models.maths`. What differs is how a variable is declared and
 reached, written as each library's own documentation would write it.
 """
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.util
 from collections.abc import Callable
@@ -83,5 +86,6 @@ def make(library: str, kind: str, layers: int, width: int = WIDTH) -> Model:
     return getattr(importlib.import_module(f"models.{library}"), kind)(layers, width)
 
 
+@functools.cache
 def inputs(kind: str, width: int = WIDTH) -> jax.Array:
     return jnp.ones((2, 8, width) if kind == "transformer" else (4, width))

@@ -6,6 +6,8 @@ the taking apart of so many keys, which `key_by_key` does without.
 
 from __future__ import annotations
 
+import functools
+import operator
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -33,6 +35,20 @@ def deep(layers: int, width: int, keys_of: KeysOf = split_once) -> Model:
         return x
 
     return Model(init, apply)
+
+
+def with_losses(layers: int, width: int) -> Model:
+    """`deep`, and the sum of a loss for each variable."""
+    plain = deep(layers, width)
+
+    def apply(params: Any, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        losses = []
+        for i in range(layers):
+            p = params[f"layer_{i}"]["mlp"]["dense"]
+            losses += [maths.decay(p["w"]), maths.decay(p["b"])]
+        return plain.apply(params, x), functools.reduce(operator.add, losses)
+
+    return Model(plain.init, apply)
 
 
 def shared(layers: int, width: int) -> Model:

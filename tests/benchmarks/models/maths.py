@@ -31,5 +31,10 @@ def attend(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
     return jnp.einsum("bhqk,bkhd->bqhd", jax.nn.softmax(scores), v).reshape(*split[:2], -1)
 
 
+def decay(w: jax.Array) -> jax.Array:
+    """A loss of the weights."""
+    return 0.01 * jnp.sum(w * w)
+
+
 def linear(x: jax.Array, w: jax.Array, b: jax.Array) -> jax.Array:
     return x @ w + b

@@ -13,30 +13,43 @@ from flax import nnx
 from models import Model, maths
 
 
-def model(build: Callable[[nnx.Rngs], nnx.Module]) -> Model:
-    @functools.cache  # made when it is first needed, so that it is no part of a cold `init`
-    def definition() -> nnx.GraphDef:
-        return nnx.split(nnx.eval_shape(lambda: build(nnx.Rngs(0))))[0]
+def deep(layers: int, width: int) -> Model:
+    return model(new_deep, layers, width)
 
+
+def shared(layers: int, width: int) -> Model:
+    return model(Shared, layers, width)
+
+
+def transformer(layers: int, width: int) -> Model:
+    return model(new_transformer, layers, width)
+
+
+Build = Callable[[int, int, nnx.Rngs], nnx.Module]
+
+
+def model(build: Build, layers: int, width: int) -> Model:
     def init(key: jax.Array) -> Any:
-        return nnx.state(build(nnx.Rngs(key)))
+        return nnx.state(build(layers, width, nnx.Rngs(key)))
 
     def apply(params: Any, x: jax.Array) -> jax.Array:
-        return nnx.merge(definition(), params)(x)
+        return nnx.merge(definition(build, layers, width), params)(x)
 
     return Model(init, apply)
 
 
-def deep(layers: int, width: int) -> Model:
-    return model(lambda rngs: Stack([Layer(width, rngs) for _ in range(layers)]))
+# Who has a state has its definition too, so it is no part of a first trace, nor of a cold `init`.
+@functools.cache
+def definition(build: Build, layers: int, width: int) -> nnx.GraphDef:
+    return nnx.split(nnx.eval_shape(lambda: build(layers, width, nnx.Rngs(0))))[0]
 
 
-def shared(layers: int, width: int) -> Model:
-    return model(lambda rngs: Shared(layers, width, rngs))
+def new_deep(layers: int, width: int, rngs: nnx.Rngs) -> nnx.Module:
+    return Stack([Layer(width, rngs) for _ in range(layers)])
 
 
-def transformer(layers: int, width: int) -> Model:
-    return model(lambda rngs: Stack([Block(width, rngs) for _ in range(layers)]))
+def new_transformer(layers: int, width: int, rngs: nnx.Rngs) -> nnx.Module:
+    return Stack([Block(width, rngs) for _ in range(layers)])
 
 
 class Stack(nnx.Module):
