@@ -111,25 +111,24 @@ def get_variable(
     caller = sys._getframe(1)
     run = current("get_variable", caller)
     getter = run.scopes.state.custom_getter if custom_getter is None else custom_getter
-    return run.get_variable(
-        caller,
-        name,
-        shape,
-        dtype,
-        initializer,
-        regularizer,
-        trainable,
-        collections,
-        partitioner,
-        None if getter is None else _prepared(getter, run),
-        constraint,
-        (caching_device, validate_shape, use_resource),
+    if getter is not None:
+        getter = _prepared(getter, run, (caching_device, validate_shape, use_resource))
+    more = initializer, regularizer, trainable, collections, partitioner, constraint, getter
+    return run.get_variable(caller, name, shape, dtype, *more)
+
+
+def _prepared(getter: Any, run: Run, without_effect: tuple[Any, Any, Any]) -> Any:
+    """A custom getter with what is the same for all variables: what asks for one itself, and three without effect."""
+    if not callable(getter):
+        return getter  # an error that is raised later
+    caching_device, validate_shape, use_resource = without_effect
+    return functools.partial(
+        getter,
+        getter=functools.partial(_true_getter, run),
+        caching_device=caching_device,
+        validate_shape=validate_shape,
+        use_resource=use_resource,
     )
-
-
-def _prepared(getter: Any, run: Run) -> Any:
-    """A custom getter with its first argument, what asks for the variable itself, given."""
-    return functools.partial(getter, getter=functools.partial(_true_getter, run)) if callable(getter) else getter
 
 
 def _true_getter(
@@ -152,8 +151,8 @@ def _true_getter(
     caller = sys._getframe(1)
     if current("a getter", caller) is not run:
         raise ended("a getter")
-    more = initializer, regularizer, reuse, trainable, collections, partitioner, constraint
-    return run.get_by_key(caller, name, shape, dtype, *more, run.scopes.op_scope)
+    more = initializer, regularizer, trainable, collections, partitioner, constraint
+    return run.get_variable(caller, name, shape, dtype, *more, resolved=(reuse, run.scopes.op_scope))
 
 
 def get_local_variable(
@@ -194,20 +193,10 @@ def get_local_variable(
     caller = sys._getframe(1)
     run = current("get_local_variable", caller)
     getter = run.scopes.state.custom_getter if custom_getter is None else custom_getter
-    return run.get_variable(
-        caller,
-        name,
-        shape,
-        dtype,
-        initializer,
-        regularizer,
-        False,
-        collections,
-        partitioner,
-        None if getter is None else _prepared(getter, run),
-        constraint,
-        (caching_device, validate_shape, use_resource),
-    )
+    if getter is not None:
+        getter = _prepared(getter, run, (caching_device, validate_shape, use_resource))
+    more = initializer, regularizer, False, collections, partitioner, constraint, getter
+    return run.get_variable(caller, name, shape, dtype, *more)
 
 
 def variable(

@@ -40,7 +40,8 @@ def user_frame(frame: FrameType | None) -> FrameType | None:
 
 def user_place(frame: FrameType | None) -> Place | None:
     """Where the user's code is, from this frame outwards; `located` gives the line."""
-    frame = user_frame(frame)
+    if frame is not None and FILES.get(frame.f_code.co_filename) != USER:
+        frame = user_frame(frame)
     return None if frame is None else (frame.f_code, frame.f_lasti)
 
 

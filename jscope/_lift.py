@@ -108,16 +108,16 @@ def _declared(run: Run, caller: FrameType, spec: VariableSpec, key: str) -> Any:
         )
     if isinstance(initializer, InitialValue):
         initializer, shape = initializer.array, None
-    return run.get_by_key(
+    return run.get_variable(
         caller,
         key,
         shape,
         spec.dtype,
         initializer,
         spec.regularizer,
-        run.scopes.state.reuse,
         spec.trainable,
         spec.collections,
         lambda shape, dtype: spec.partition,
         spec.constraint,
+        resolved=(run.scopes.state.reuse, ""),
     )

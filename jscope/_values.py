@@ -77,12 +77,12 @@ def as_shape(shape: Any) -> PartialShape | None:
     """
     if shape is None:
         return None
-    try:
-        sizes = tuple(map(operator.index, shape))  # most are so
-        if not sizes or min(sizes) >= 0:
-            return sizes
-    except TypeError:
-        pass
+    if type(shape) is list or type(shape) is tuple:
+        for size in shape:
+            if type(size) is not int or size < 0:
+                break
+        else:
+            return tuple(shape)  # most are so
     try:
         dims = tuple(shape)
     except TypeError:

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import functools
 import weakref
-from operator import index as as_index
 from types import FrameType
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from .._callsite import FILES, USER, Place, located, user_line, user_place
+from .._callsite import Place, located, user_line, user_place
 from .._errors import (
     AssignError,
     BadArgumentError,
@@ -151,75 +150,44 @@ class Run:
         trainable: bool | None = None,
         collections: Any = None,
         partitioner: Any = None,
-        custom_getter: Any = None,
         constraint: Any = None,
-        without_effect: tuple[Any, Any, Any] = (None, True, None),
+        getter: Any = None,
+        resolved: tuple[Reuse | None, str] | None = None,
     ) -> Any:
         """TF1's `get_variable` in the current scope.
 
         Args:
           caller: the frame that called.
-          custom_getter: called instead, if given; it finds its way back to `get_by_key` by itself.
-          without_effect: `caching_device`, `validate_shape` and `use_resource`, which reach custom getters alone.
+          name, shape, dtype, initializer, regularizer, trainable, collections, partitioner, constraint: as in TF1.
+          getter: the custom getter to ask instead, if there is one; it finds its way back by itself.
+          resolved: `reuse`, and the op scope that a custom getter has opened, where `name` is a full key and the rest
+            is as it shall be; None where the scope says what is not given.
         """
-        state = self.scopes.state
-        if dtype is not None and initializer is not None and not callable(initializer):
-            check_initial_dtype(initializer, dtype, name, functools.partial(self._asked, name, shape, dtype))
-        try:
-            key = state.prefix + name
-        except TypeError:
-            key = odd_key(name, state.name)
-        if initializer is None:
-            initializer = state.initializer
-        if regularizer is None:
-            regularizer = state.regularizer
-        if dtype is None:
-            dtype = state.dtype
-        if partitioner is None:
-            partitioner = state.partitioner
-        if constraint is None:
-            constraint = state.constraint
-        if custom_getter is None:
-            more = initializer, regularizer, state.reuse, trainable, collections, partitioner, constraint
-            return self.get_by_key(caller, key, shape, dtype, *more)
-        check_getter(custom_getter, name, state.name)
-        caching_device, validate_shape, use_resource = without_effect
-        before, self.scopes.op_scope = self.scopes.op_scope, ""  # what a getter makes is named from the op root
-        try:
-            return custom_getter(
-                name=key,
-                shape=shape,
-                dtype=as_dtype(dtype),
-                initializer=initializer,
-                regularizer=regularizer,
-                reuse=state.reuse,
-                trainable=True if trainable is None else trainable,
-                collections=collections,
-                partitioner=partitioner,
-                constraint=constraint,
-                caching_device=caching_device,
-                validate_shape=validate_shape,
-                use_resource=use_resource,
-            )
-        finally:
-            self.scopes.op_scope = before
-
-    def get_by_key(
-        self,
-        caller: FrameType,
-        key: Any,
-        shape: Any,
-        dtype: Any,
-        initializer: Any,
-        regularizer: Any,
-        reuse: Reuse | None,
-        trainable: bool | None,
-        collections: Any,
-        partitioner: Any,
-        constraint: Any,
-        op_scope: str = "",
-    ) -> Any:
-        """TF1's steps from a full key on, everything resolved; `op_scope` is what a getter has opened."""
+        if resolved is not None:
+            key = name
+            reuse, op_scope = resolved
+        else:
+            state = self.scopes.state
+            if dtype is not None and initializer is not None and not callable(initializer):
+                check_initial_dtype(initializer, dtype, name, functools.partial(self._asked, name, shape, dtype))
+            try:
+                key = state.prefix + name
+            except TypeError:
+                key = odd_key(name, state.name)
+            reuse, op_scope = state.reuse, ""
+            if initializer is None:
+                initializer = state.initializer
+            if regularizer is None:
+                regularizer = state.regularizer
+            if dtype is None:
+                dtype = state.dtype
+            if partitioner is None:
+                partitioner = state.partitioner
+            if constraint is None:
+                constraint = state.constraint
+            if getter is not None:
+                more = regularizer, reuse, trainable, collections, partitioner, constraint
+                return self._ask(getter, key, shape, dtype, initializer, *more)
         if shape is not None and initializer is not None and not callable(initializer):
             raise InitializerError(
                 "If the initializer is a constant, the shape is its own and can't be given too.",
@@ -249,7 +217,7 @@ class Run:
             if self.source.makes_values:
                 if variable.read_at is None:
                     variable.read_at = []
-                variable.read_at.append(self._place(caller))
+                variable.read_at.append(user_place(caller))
             return self.read(variable)
         if reuse is True:
             known = [k for k in self.by_key if isinstance(k, str)]
@@ -261,6 +229,39 @@ class Run:
             )
         more = initializer, regularizer, trainable, collections, partitioner, constraint
         return self._create(caller, key, wanted, dtype, *more, op_scope)
+
+    def _ask(
+        self,
+        getter: Any,
+        key: Any,
+        shape: Any,
+        dtype: Any,
+        initializer: Any,
+        regularizer: Any,
+        reuse: Reuse,
+        trainable: bool | None,
+        collections: Any,
+        partitioner: Any,
+        constraint: Any,
+    ) -> Any:
+        """What a custom getter gives."""
+        check_getter(getter, key, self.scopes.state.name)
+        before, self.scopes.op_scope = self.scopes.op_scope, ""  # what a getter makes is named from the op root
+        try:
+            return getter(
+                name=key,
+                shape=shape,
+                dtype=as_dtype(dtype),
+                initializer=initializer,
+                regularizer=regularizer,
+                reuse=reuse,
+                trainable=True if trainable is None else trainable,
+                collections=collections,
+                partitioner=partitioner,
+                constraint=constraint,
+            )
+        finally:
+            self.scopes.op_scope = before
 
     def _create(
         self,
@@ -306,8 +307,7 @@ class Run:
             shape = own_shape(found, shape, key, asked)
             partition = partition_of(partitioner, key, shape, dtype, asked)
         self.level, self.body = here
-        code = caller.f_code
-        place = (code, caller.f_lasti) if FILES.get(code.co_filename) == USER else user_place(caller)
+        place = user_place(caller)
         variable = Variable(
             name, key, shape, dtype, initializer, trainable, collections, regularizer, constraint, partition, place
         )
@@ -469,7 +469,7 @@ class Run:
             given = None if dtype is None else as_dtype(dtype)
             initializer, shape, found, computed = self._initial(full, initial_value, asked, given)
             what = full, None, shape, found if given is None else given, initializer, trainable, collections
-            variable = Variable(*what, None, None, None, self._place(caller))
+            variable = Variable(*what, None, None, None, user_place(caller))
             made.append(self._declare(variable, computed, shared=False))
             return variable
 
@@ -549,11 +549,6 @@ class Run:
         return known[1]
 
     # What the steps have in common ------------------------------------------------------------------------------------
-
-    def _place(self, caller: FrameType) -> Place | None:
-        if FILES.get(caller.f_code.co_filename) == USER:
-            return caller.f_code, caller.f_lasti
-        return user_place(caller)
 
     def _taken(self, name: str) -> BadNameError:
         """The error of an op name that a variable has already; only names with a final slash are not made unique."""
