@@ -24,7 +24,9 @@ class Arguments:
     __slots__ = ("_leaves", "_structure")
 
     def __init__(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        self._leaves, self._structure = jax.tree.flatten((args, kwargs))
+        # JAX warns of iterators that it is not told to leave whole.
+        is_leaf = _is_iterator if any(map(_is_iterator, (*args, *kwargs.values()))) else None
+        self._leaves, self._structure = jax.tree.flatten((args, kwargs), is_leaf)
 
     @property
     def arrays(self) -> list[Any]:
@@ -42,7 +44,7 @@ class Arguments:
     @property
     def has_iterators(self) -> bool:
         """Whether some of them are used up by running the program."""
-        return any(hasattr(type(leaf), "__next__") for leaf in self._leaves)
+        return any(map(_is_iterator, self._leaves))
 
     def kind(self) -> Hashable | None:
         """Equal for arguments with which JAX, set as it is now, traces a program alike; None where that can't be told.
@@ -70,14 +72,14 @@ def _alike(value: Any) -> Hashable:
         return type(value), value  # the type tells 1 from True and from 1.0
     if type(value) is float:
         return float, value.hex()  # tells 0.0 from -0.0, and finds nan again
-    if isinstance(value, jax.Array):
-        return jax.Array, jax.typeof(value)
-    if type(value) is np.ndarray:
-        return np.ndarray, value.shape, value.dtype
+    if _is_array(value):
+        type_: Any = jax.typeof(value) if isinstance(value, jax.Array) else value  # a tracer's attributes are slow
+        sharding = getattr(type_, "sharding", None)
+        if isinstance(sharding, jax.sharding.NamedSharding) and not sharding.mesh.axis_names:
+            sharding = None
+        return jax.Array, type_.shape, type_.dtype, getattr(type_, "weak_type", False), sharding
     if isinstance(value, np.generic):
         return type(value), value.tobytes()
-    if isinstance(value, jax.ShapeDtypeStruct):
-        return jax.ShapeDtypeStruct, value
     if type(value) in (tuple, list):
         return type(value), *map(_alike, value)
     if is_importable(value):
@@ -92,6 +94,10 @@ def _alike_structure(structure: Any) -> Hashable:
         return "leaf"
     made, static = node
     return _alike(made), _alike(static), *map(_alike_structure, structure.children())
+
+
+def _is_iterator(leaf: Any) -> bool:
+    return hasattr(type(leaf), "__next__")
 
 
 def _is_array(leaf: Any) -> bool:

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import pytest
 
 import jscope as js
-from jscope._drawers import Drawers
+from jscope._initial_values import Drawers
 
 KEY = jax.random.key(0)
 _sizes = itertools.count(1001)  # each test draws kinds that no other test has compiled
@@ -168,7 +168,7 @@ def test_a_warm_start_inside_a_program():
 
 def test_traced_keys_start_no_thread(monkeypatch):
     net, x = of_kinds(2)
-    monkeypatch.setattr("jscope._drawers.ThreadPoolExecutor", None)
+    monkeypatch.setattr("jscope._initial_values.ThreadPoolExecutor", None)
     jax.eval_shape(net.init, KEY, x)
     jax.jit(net.init)(KEY, x)
     jax.vmap(net.init, in_axes=(0, None))(jax.random.split(KEY, 2), x)

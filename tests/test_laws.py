@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import jscope as js
-from jscope._rng import _drawer_by_value, name_words
+from jscope._initial_values import _drawer_by_value, name_words
 
 KEY = jax.random.key(0)
 
@@ -161,7 +161,7 @@ def test_the_hash_tells_names_apart(names):
 
 
 def test_the_hash_is_the_same_in_every_process():
-    code = "from jscope._rng import name_words; print(name_words('tower/kernel').tolist())"
+    code = "from jscope._initial_values import name_words; print(name_words('tower/kernel').tolist())"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == str(name_words("tower/kernel").tolist()) == "[966074911, 3306897757]"
 

@@ -16,7 +16,7 @@ import pytest
 
 import jscope as js
 from jscope._compat import trace_finder
-from jscope._rng import call_key
+from jscope._initial_values import call_key
 
 # One way to call a function of a scalar through each transform that keeps its value.
 TRANSFORMS = {
