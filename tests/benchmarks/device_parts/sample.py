@@ -18,8 +18,8 @@ from device_parts import Found
 
 TESTS = Path(__file__).parents[2]
 FILE = TESTS / "test_transforms_matrix.py"
-# In the order of their worth: every transform alone, then with assignments, then derivatives, then pairs.
-FUNCTIONS = ["test_everything", "test_counted", "test_gradients", "test_everything_in_pairs", "test_counted_in_pairs"]
+# Every transform alone, then in pairs of which each has every transform in it somewhere.
+PAIRS = ["test_everything_in_pairs", "test_counted_in_pairs"]
 SMALL = ["test_everything[scan3-jit]", "test_counted[cond-jit]"]
 WORKERS = 4
 # Of the plugins that may be installed only the one for several processes: others have warnings, which would be errors.
@@ -33,7 +33,7 @@ def measure(found: Found, what: Sequence[str], small: bool, until: float) -> Non
     done = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True)
     platform, kind = done.stdout.splitlines()[-1].split("|")
     found.fact(platform=platform, device=kind)
-    tests = [f"{FILE}::{name}" for name in (SMALL if small else FUNCTIONS)]
+    tests = [f"{FILE}::{name}" for name in (SMALL if small else every_test())]
     command = [sys.executable, "-m", "pytest", *tests, "-vv", "-p", "no:cacheprovider", "-o", "filterwarnings=ignore"]
     if platform != "cpu" and importlib.util.find_spec("xdist"):
         command += ["-p", "xdist.plugin", "-n", str(WORKERS)]
@@ -53,6 +53,13 @@ def measure(found: Found, what: Sequence[str], small: bool, until: float) -> Non
         if match := re.search(r"\[(\d+) items\]|collected (\d+) items", line):
             found.fact(tests=int(match[1] or match[2]))
     found.fact(ended=process.wait(), end="".join(said)[-2000:])
+
+
+def every_test() -> list[str]:
+    sys.path.insert(0, str(TESTS))
+    from transforms import TRANSFORMS
+
+    return [f"{name}[{one}-jit]" for name in ("test_everything", "test_counted") for one in TRANSFORMS] + PAIRS
 
 
 def outcomes(lines: Sequence[str]) -> Iterator[tuple[str, str]]:

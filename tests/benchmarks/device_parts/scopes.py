@@ -1,4 +1,4 @@
-"""A profile of a model's step: how much of the device's time is in kernels that carry the name of a scope.
+"""A profile of a model's loss and gradients: how much of the device's time is in kernels with the name of a scope.
 
 It is taken twice on a GPU. Usually XLA starts many kernels at once as a CUDA graph (a *command buffer*), where the
 profiler knows of some kernels only what they are called; without these graphs it knows each kernel's operation.
@@ -17,7 +17,7 @@ from device_parts import Found, model, traces, where
 
 STEPS = 3
 WITHOUT_GRAPHS = "--xla_gpu_enable_command_buffer="  # the flag of XLA that `device.py` sets for the second profile
-BIG = model.Size(8, 1024, 16, 8192, 4, 512)
+BIG = model.Size(4, 1024, 16, 8192, 4, 512)
 
 
 def measure(found: Found, what: Sequence[str], small: bool, until: float) -> None:
@@ -28,7 +28,8 @@ def measure(found: Found, what: Sequence[str], small: bool, until: float) -> Non
     tokens = model.tokens_of(size)
     specs = net.specs(tokens)
     params = net.init(jax.random.key(0), tokens)
-    step = jax.jit(model.training_step(net)).lower(params, tokens).compile()
+    # The loss and its gradients, which are all that the model is: an optimizer is in no scope of it.
+    step = jax.jit(jax.value_and_grad(net.loss)).lower(params, tokens).compile()
     names = traces.op_names(step.as_text())
     scopes = scopes_of(specs)
     row = found.add(graphs=what[0] == "graphs", scopes=len(scopes), instructions=len(names))
@@ -36,8 +37,8 @@ def measure(found: Found, what: Sequence[str], small: bool, until: float) -> Non
     jax.block_until_ready(step(params, tokens))
     with traces.profiled() as folder:
         for _ in range(STEPS):
-            params, loss = step(params, tokens)
-        jax.block_until_ready(loss)
+            gradients = step(params, tokens)
+        jax.block_until_ready(gradients)
     # Beside the part's other results: `device.py` puts it where the figures go.
     kernels = traces.kernels_in(folder, keep=Path(found.file).with_suffix(".trace.json.gz"))
     row |= shares(kernels, names, scopes)

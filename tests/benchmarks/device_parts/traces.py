@@ -1,8 +1,8 @@
 """Reads what `jax.profiler` saves, with plain Python: which kernels ran on a device, for how long, and what for.
 
-A profile has a file `*.trace.json.gz` of events. Those of a GPU are in a process `/device:GPU:0`, with a thread for each
-CUDA stream. There may be other threads in it that tell the same time once more (by module, by name): they are left out.
-A profile of a CPU has no such process.
+A profile has a file `*.trace.json.gz` of events. Those of a GPU are in a process `/device:GPU:0`, with a thread for
+each CUDA stream. There may be other threads in it that tell the same time once more (by module, by name): they are left
+out. A profile of a CPU has no such process.
 """
 
 from __future__ import annotations
@@ -71,7 +71,9 @@ def kernels(events: Iterable[dict[str, Any]]) -> list[Kernel]:
     """The kernels among the events of a trace, in order of time."""
     events = list(events)
     named = {
-        (event["name"], event["pid"], event.get("tid") if event["name"] == "thread_name" else None): event["args"]["name"]
+        (event["name"], event["pid"], event.get("tid") if event["name"] == "thread_name" else None): event["args"][
+            "name"
+        ]
         for event in events
         if event.get("ph") == "M" and event.get("name") in ("process_name", "thread_name")
     }
