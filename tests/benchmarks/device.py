@@ -56,8 +56,8 @@ class Job(NamedTuple):
     Attributes:
       part: what it belongs to.
       what: what it is asked for.
-      seconds: that it may take at most when the whole budget is 480.
-      kept: seconds that the jobs before it must leave for it.
+      seconds: that it may take at most.
+      kept: seconds of a budget of 480 that the jobs before it must leave for it.
       environment: on top of the process's own.
       small: whether a small run has it too.
     """
@@ -74,6 +74,8 @@ class Job(NamedTuple):
         return " ".join((self.part, *self.what))
 
 
+# Nearly all of a small run is compiling.
+QUICK_COMPILER = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 NO_POOL = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
 JOBS = [
     Job("decode", ("1000",), 65, 30),
@@ -92,15 +94,18 @@ BUDGET, SMALL_BUDGET = 480, 115
 
 
 def limit(index: int, jobs: Sequence[Job], left: float, scale: float = 1) -> float:
-    """Seconds that a job may take: its own limit, but what later jobs need at least stays theirs."""
+    """Seconds that a job may take: its own limit, but what later jobs need at least stays theirs.
+
+    What is kept shrinks with the budget (`scale`).
+    """
     later = scale * sum(job.kept for job in jobs[index + 1 :])
-    return min(scale * jobs[index].seconds, max(left - later, scale * jobs[index].kept), left)
+    return min(jobs[index].seconds, max(left - later, scale * jobs[index].kept), left)
 
 
 def run_jobs(jobs: Sequence[Job], budget: float, small: bool, result: Result, file: Path) -> None:
     """Runs the jobs one after another and writes what is there after each."""
     start = time.monotonic()
-    scale = 1 if small else budget / BUDGET
+    scale = budget / BUDGET
     profile = file.with_name(f"{file.stem}-profile.trace.json.gz")
     profile.unlink(missing_ok=True)  # that of an earlier run
     for index, job in enumerate(jobs):
@@ -124,8 +129,9 @@ def in_process(job: Job, seconds: float, small: bool, profile: Path) -> Result:
         command += ["--budget", str(seconds), *["--small"] * small]
         path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
         environment = os.environ | {"PYTHONPATH": path, "DEVICE_STARTED": str(time.time())} | platforms()
-        for name, value in job.environment.items():  # flags are added to those that are there
-            environment[name] = f"{os.environ.get(name, '')} {value}".strip() if name == "XLA_FLAGS" else value
+        environment |= job.environment
+        flags = [os.environ.get("XLA_FLAGS"), job.environment.get("XLA_FLAGS"), QUICK_COMPILER if small else None]
+        environment["XLA_FLAGS"] = " ".join(filter(None, flags))
         start = time.monotonic()
         with (
             log.open("w") as out,
@@ -175,7 +181,7 @@ def card() -> dict[str, str]:
 
 
 def platforms() -> dict[str, str]:
-    """Where there is a card it must be used: JAX would else take the CPU without an error. The CPU is there beside it."""
+    """Where there is a card it must be used: JAX would else take the CPU and say nothing. The CPU is there too."""
     return {"JAX_PLATFORMS": "cuda,cpu"} if card() and not os.environ.get("JAX_PLATFORMS") else {}
 
 
@@ -269,10 +275,9 @@ def decode_page(rows: Rows, result: Result) -> list[str]:
             lines.append([*title, f"failed: `{row['error'].splitlines()[0][:80]}`", *"-----"])
             continue
         device = number(row.get("device_us")) if row["case"] == "step" else ""
-        lines.append(
-            [*title, middle(row["step_us"]), ratio(row["step_ratio"]), middle(row["return_us"])]
-            + [ratio(row["return_ratio"]), device, {True: "yes", False: "no"}.get(row.get("same_program"), "")]
-        )
+        same = {True: "yes", False: "no"}.get(row.get("same_program"), "")
+        host = [middle(row["step_us"]), ratio(row["step_ratio"]), middle(row["return_us"]), ratio(row["return_ratio"])]
+        lines.append([*title, *host, device, same])
     head = ["program", "tree", "µs a step", "to tuple", "µs until the call returns", "to tuple"]
     text = table([*head, "µs of the device a step", "same program"], lines)
     for row in rows if not result["run"]["small"] else ():
@@ -305,12 +310,12 @@ def cold_page(rows: Rows, result: Result) -> list[str]:
     memory = [row for row in rows if row.get("bytes")]
     if memory and all(row.get("peak") is None for row in memory):
         return [*text, "", "A CPU does not say how much of its memory is in use."]
-    lines = [
-        [row["size"], row["form"], "without a pool" if row["case"] == "memory" else "JAX's pool"]
-        + [number(row["bytes"] / 2**20), number(row["peak"] / 2**20), f"{row['peak_ratio']:.3f}"]
-        for row in memory
-        if row.get("peak")
-    ]
+    lines = []
+    for row in memory:
+        if row.get("peak"):
+            pool = "without a pool" if row["case"] == "memory" else "JAX's pool"
+            sizes = [number(row["bytes"] / 2**20), number(row["peak"] / 2**20)]
+            lines.append([row["size"], row["form"], pool, *sizes, f"{row['peak_ratio']:.3f}"])
     text += ["", *table(["size", "layers", "memory", "parameters, MiB", "peak at `init`, MiB", "ratio"], lines)]
     worst = max(row["peak_ratio"] for row in memory if row.get("peak"))
     return [*text, "", f"Goal of {MEMORY_GOAL} for the peak at `init`: {verdict(worst, MEMORY_GOAL)} at most."]
@@ -356,10 +361,9 @@ def scopes_page(rows: Rows, result: Result) -> list[str]:
             continue
         most = ", ".join(f"`{name}` {share:.0%}" for name, share in row["scopes_by_time"].items())
         without = ", ".join(f"`{name[:40]}` {share:.1%}" for name, share in row["nameless_by_time"].items())
-        lines.append(
-            [*title, number(row["device_us"]), number(row["kernels"]), f"{row['share_in_profile']:.1%}"]
-            + [f"{row['share_with_program']:.1%}", f"most: {most}; without: {without or 'none'}"]
-        )
+        shares = [f"{row['share_in_profile']:.1%}", f"{row['share_with_program']:.1%}"]
+        which = f"most: {most}; without: {without or 'none'}"
+        lines.append([*title, number(row["device_us"]), number(row["kernels"]), *shares, which])
     head = ["profile", "instructions with a scope", "µs of the device a step", "kernels a step"]
     return table([*head, "time with a scope, by the profile", "and by the compiled program", "which"], lines)
 
@@ -388,8 +392,8 @@ class Section(NamedTuple):
 PARTS = {
     "decode": Section(
         "A step as in decoding",
-        "Small matrices, a donated cache, very many leaves. *Handing over* is a call with the same parameters that adds "
-        "one to a number. Medians of interleaved rounds; ratios are of single rounds, with quartiles.",
+        "Small matrices, a donated cache, very many leaves. *Handing over* is a call with the same parameters that "
+        "adds one to a number. Medians of interleaved rounds; ratios are of single rounds, with quartiles.",
         f"the host time of a step with 1,000 and 8,000 leaves is at most {GOAL} of a bare tuple's",
         decode_page,
     ),
@@ -408,9 +412,9 @@ PARTS = {
     ),
     "scopes": Section(
         "Scope names in a profile",
-        "The loss of a transformer of 4 layers, and its gradients. The profile knows of a kernel's operation, and the text of "
-        "the compiled program (`compiled.as_text()`) says what was fused into it. Where a profile has only a kernel's "
-        "name, equal layers can share a kernel, which is called after the first of them.",
+        "The loss of a transformer of 4 layers, and its gradients. The profile knows of a kernel's operation, and the "
+        "text of the compiled program (`compiled.as_text()`) says what was fused into it. Where a profile has only a "
+        "kernel's name, equal layers can share a kernel, which is called after the first of them.",
         "the kernels of a saved profile carry the names of the scopes",
         scopes_page,
     ),

@@ -377,7 +377,7 @@ def compiled_step(apply: Apply, tree: Any, size: Size) -> tuple[Callable[..., An
 
 
 def timed(found: Found, cases: Sequence[Case], rows: dict[int, Row], rounds: int, until: float) -> None:
-    """Rounds over all cases until time is up; every round starts with another case. Then the rows have their figures."""
+    """Rounds over all cases until time is up, each beginning with another case; then the rows have their figures."""
     if not cases:
         return
     counts = []

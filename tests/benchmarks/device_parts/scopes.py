@@ -16,7 +16,6 @@ import jax
 from device_parts import Found, model, traces, where
 
 STEPS = 3
-WITHOUT_GRAPHS = "--xla_gpu_enable_command_buffer="  # the flag of XLA that `device.py` sets for the second profile
 BIG = model.Size(4, 1024, 16, 8192, 4, 512)
 
 
