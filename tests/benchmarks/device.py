@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import hashlib
 import importlib
 import importlib.metadata
@@ -87,7 +88,7 @@ JOBS = [
     Job("values", (), 90, 40, NO_POOL),
     Job("scopes", ("graphs",), 40, 20),
     Job("scopes", ("alone",), 40, 20, {"XLA_FLAGS": "--xla_gpu_enable_command_buffer="}, small=False),
-    Job("sample", (), 110, 50),
+    Job("sample", (), 110, 50, NO_POOL),
     Job("cold", ("1B", "unrolled"), 120, 50, small=False),  # it compiles longest: it gets what the others leave
 ]
 BUDGET, SMALL_BUDGET = 480, 115
@@ -170,6 +171,7 @@ def ended(process: subprocess.Popen[bytes]) -> Iterator[subprocess.Popen[bytes]]
         process.wait()
 
 
+@functools.cache
 def card() -> dict[str, str]:
     """The GPU's name, its driver and its memory, as its own tool says them; nothing where there is no such tool."""
     if not shutil.which("nvidia-smi"):
@@ -275,7 +277,7 @@ def decode_page(rows: Rows, result: Result) -> list[str]:
             lines.append([*title, f"failed: `{row['error'].splitlines()[0][:80]}`", *"-----"])
             continue
         device = number(row.get("device_us")) if row["case"] == "step" else ""
-        same = {True: "yes", False: "no"}.get(row.get("same_program"), "")
+        same = {True: "yes", False: "no", None: ""}[row.get("same_program")]
         host = [middle(row["step_us"]), ratio(row["step_ratio"]), middle(row["return_us"]), ratio(row["return_ratio"])]
         lines.append([*title, *host, device, same])
     head = ["program", "tree", "µs a step", "to tuple", "µs until the call returns", "to tuple"]
