@@ -1,4 +1,9 @@
-"""Does random programs in plain Python: numbers, dicts and lists, and TF1's rules of scopes."""
+"""Does random programs in plain Python: numbers, dicts and lists, and TF1's rules of scopes.
+
+A function that one call of JAX calls several times is one body: each later pass of it starts with the scopes, names,
+keys and variables with which the first one started, finds what an earlier one made when it comes to make it, and leaves
+nothing else behind. So it does what the first one did.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +12,7 @@ import functools
 import itertools
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from random_programs import (
@@ -31,6 +36,7 @@ from random_programs import (
     Peek,
     ReuseOn,
     Scope,
+    When,
     is_int,
 )
 
@@ -51,10 +57,11 @@ class OutOfScope(Exception):  # noqa: N818
 
 
 @dataclass(frozen=True)
-class Touch:
-    """An op of the model alone: asks for a variable, as the condition of a while loop does, and leaves x alone."""
+class Inner:
+    """An op of the model alone: a transform that a function was put into before JAX got it."""
 
-    name: str
+    kind: str
+    body: tuple[Any, ...]
 
 
 @dataclass(frozen=True)
@@ -92,7 +99,7 @@ class ScopeState:
     reuse: Any
 
 
-@dataclass
+@dataclass(eq=False)
 class TemplateState:
     """What a template holds in one program."""
 
@@ -106,6 +113,27 @@ class Variable:
 
     regularized: bool
     computed: bool
+
+
+@dataclass(frozen=True)
+class Settled:
+    """What ambient calls change, values aside, at one moment: the lists are of objects and what they hold."""
+
+    made: dict[str, Variable]
+    counts: dict[str, int]
+    keys: Counter[str]
+    scope: ScopeState
+    reuses: list[tuple[ScopeState, Any]]
+    templates: list[tuple[TemplateState, ScopeState | None, bool]]
+    captured: ScopeState | None
+
+
+@dataclass
+class OneCall:
+    """One call of a JAX function: how the first pass of each of its functions found things, and how it left them."""
+
+    found: dict[str, Settled] = field(default_factory=dict)
+    left: dict[str, Any] = field(default_factory=dict)
 
 
 class Model:
@@ -122,9 +150,11 @@ class Model:
       lines: whether line by line.
       outer: the transforms around the whole program.
       carried: the variables that are assigned inside transforms.
+      seen: what the program can see of its arguments.
 
     Attributes:
-      made: full name -> variable, in order.
+      made: full name -> variable, in order; in a later pass of a body, only what its first one knew and what this one
+        came to make.
       assigned_inside: the variables that were assigned inside transforms.
       refusals: why jscope may refuse what it was asked to do so far.
       deepest: how many transforms were around at most.
@@ -139,17 +169,21 @@ class Model:
         lines: bool = False,
         outer: tuple[str, ...] = (),
         carried: frozenset[str] = frozenset(),
+        seen: dict[str, bool] | None = None,
     ) -> None:
         self.case, self.mode, self.leaf, self.key, self.lines = case, mode, leaf, key, lines
-        self.carried = carried
+        self.carried, self.seen = carried, seen or {}
         self.made: dict[str, Variable] = {}
+        self.made_by_any_pass: dict[str, Variable] = {}
         self.assigned_inside: set[str] = set()
         self.refusals: set[str] = set()
         # Scopes.
         self.scope = ScopeState("", False)
         self.counts: dict[str, int] = {}
         self.captured: ScopeState | None = None
+        self.captured_in_earlier_pass = False
         self.templates: dict[Any, TemplateState] = {}
+        self.all_scopes, self.all_templates = [self.scope], []
         self.keys: Counter[str] = Counter()
         # Values.
         self.x = Number(0)
@@ -204,21 +238,25 @@ class Model:
                 for name in names:
                     self.read(name)
                 self.step(lambda: self.add_losses(names))
-            case Touch(short):
-                self.read(self.declare(short, False))
+            case Inner(kind, body):
+                getattr(self, f"_{kind}")(Block(kind, body))
+            case When(test, body, other):
+                self.do_all(body if self.seen[test] else other)
             case Double():
                 self.step(lambda: self.set_x(self.x.plus(self.x).cut()))
             case ReuseOn():
                 self.scope.reuse = True
             case Capture():
-                self.captured = self.scope
+                self.captured, self.captured_in_earlier_pass = self.scope, False
             case Scope(name, reuse, body):
-                with self.entered(ScopeState(self.full(name), reuse or self.scope.reuse)):
+                with self.entered(self.new_scope(self.full(name), reuse or self.scope.reuse)):
                     self.do_all(body)
             case Default(body):
-                with self.entered(ScopeState(self.unique("d"), self.scope.reuse)):
+                with self.entered(self.new_scope(self.unique("d"), self.scope.reuse)):
                     self.do_all(body)
             case Again(body):
+                if self.captured_in_earlier_pass:
+                    raise OutOfScope("the body itself carries a scope from one of its passes to the next")
                 with self.entered_again(self.captured or self.scope, None):
                     self.do_all(body)
             case Attempt(body):
@@ -227,6 +265,8 @@ class Model:
                 block = self.case.blocks[number]
                 if block.kind == "template":
                     state = TemplateState() if fresh else self.templates.setdefault(number, TemplateState())
+                    if state not in self.all_templates:
+                        self.all_templates.append(state)
                     self.template(state, block.body)
                 else:
                     getattr(self, f"_{block.kind}")(block)
@@ -290,7 +330,10 @@ class Model:
             raise OutOfScope("without jit the trace around is that of the program")
         if computed and self.level:
             raise Foretold(js.TransformError)
-        self.made[name] = Variable(regularized, computed)
+        if name in self.made_by_any_pass:  # an earlier pass of this body made it
+            self.made[name] = self.made_by_any_pass[name]
+            return name
+        self.made[name] = self.made_by_any_pass[name] = Variable(regularized, computed)
         if self.mode == "init" and computed:
             self.values[name] = self.initial[name] = self.x  # not inside any transform, so nothing is recorded
         else:
@@ -349,6 +392,11 @@ class Model:
         names = itertools.chain([name], (f"{name}_{number}" for number in itertools.count(1)))
         return next(self.full(n) for n in names if not self.counts.get(self.full(n)))
 
+    def new_scope(self, name: str, reuse: Any) -> ScopeState:
+        scope = ScopeState(name, reuse)
+        self.all_scopes.append(scope)
+        return scope
+
     @contextlib.contextmanager
     def entered(self, scope: ScopeState) -> Iterator[None]:
         outer, self.scope = self.scope, scope
@@ -363,7 +411,7 @@ class Model:
 
     @contextlib.contextmanager
     def entered_again(self, scope: ScopeState, reuse: Any) -> Iterator[ScopeState]:
-        outer, self.scope = self.scope, ScopeState(scope.name, reuse or scope.reuse)
+        outer, self.scope = self.scope, self.new_scope(scope.name, reuse or scope.reuse)
         self.counts[scope.name] = self.counts.get(scope.name, 0) + 1
         restored = dict(self.counts)
         try:
@@ -373,7 +421,7 @@ class Model:
 
     def template(self, state: TemplateState, body: tuple[Any, ...]) -> None:
         if state.scope is None:
-            state.scope = ScopeState(self.unique("t"), self.scope.reuse)
+            state.scope = self.new_scope(self.unique("t"), self.scope.reuse)
             scope = self.entered(state.scope)
         else:
             scope = self.entered_again(state.scope, True if state.completed else None)
@@ -386,6 +434,58 @@ class Model:
 
     def trainable(self) -> int:
         return sum(not is_int(name) for name in self.made)
+
+    # Passes -----------------------------------------------------------------------------------------------------------
+
+    def settled(self) -> Settled:
+        return Settled(
+            dict(self.made),
+            dict(self.counts),
+            Counter(self.keys),
+            self.scope,
+            [(scope, scope.reuse) for scope in self.all_scopes],
+            [(state, state.scope, state.completed) for state in self.all_templates],
+            self.captured,
+        )
+
+    def settle(self, settled: Settled) -> None:
+        """Puts back all but the scope captured last, which is the program's own affair."""
+        self.made, self.counts, self.keys = dict(settled.made), dict(settled.counts), Counter(settled.keys)
+        self.scope = settled.scope
+        for scope, reuse in settled.reuses:
+            scope.reuse = reuse
+        for state in self.all_templates:
+            state.scope, state.completed = None, False
+        for state, scope, completed in settled.templates:
+            state.scope, state.completed = scope, completed
+
+    def left(self) -> Any:
+        """What all passes of one body must leave alike for the law to say what counts after them."""
+        begun = {number: state for number, state in self.templates.items() if state.scope is not None}
+        templates = {number: (state.scope.name, state.completed) for number, state in begun.items()}
+        return +Counter(self.counts), +self.keys, self.scope.reuse, templates
+
+    @contextlib.contextmanager
+    def one_pass(self, call: OneCall, function: str = "body") -> Iterator[None]:
+        """One pass of a function that this call of JAX calls."""
+        if function not in call.found:
+            call.found[function] = self.settled()
+            yield
+            call.left[function] = self.left()
+            return
+        before = self.settled()
+        self.settle(call.found[function])
+        if self.captured is not call.found[function].captured:
+            self.captured_in_earlier_pass = True
+        try:
+            yield
+            if self.left() != call.left[function]:
+                raise OutOfScope("passes of one body take different ways, and other names or keys")
+        finally:
+            made = self.made
+            self.settle(before)
+            self.made = before.made | {name: made[name] for name in made if name not in before.made}
+            self.captured_in_earlier_pass = False
 
     # Transforms -------------------------------------------------------------------------------------------------------
 
@@ -402,11 +502,15 @@ class Model:
 
     def recorded(self, ops: tuple[Any, ...], *kinds: str, staged: bool = True) -> Callable[[], None]:
         """The steps of a body, to be done later; `staged` if nothing in it is known while it is gone through."""
+        with self.within(*kinds):
+            return self.noted(lambda: self.do_all(ops), staged)
+
+    def noted(self, going: Callable[[], None], staged: bool) -> Callable[[], None]:
+        """The steps of what is gone through by that function, to be done later."""
         before = self.recording, self.staged
         self.recording, self.staged = steps, _ = [], staged or self.staged
         try:
-            with self.within(*kinds):
-                self.do_all(ops)
+            going()
         finally:
             self.recording, self.staged = before
         return lambda: do_steps(steps)
@@ -416,47 +520,121 @@ class Model:
         with self.within(*kinds, level=0):
             self.do_all(ops)
 
-    def _jit(self, block: Block) -> None:
+    def dressed(self, block: Block, ops: tuple[Any, ...]) -> tuple[Any, ...]:
+        """What JAX gets does what it is put into, if that is a transform itself."""
+        return (Inner(block.dress, ops),) if block.dress in ("jit", "checkpoint") else ops
+
+    def dressed_condition(self, block: Block) -> tuple[Any, ...]:
+        return block.condition if block.dress == "checkpoint" else self.dressed(block, block.condition)
+
+    def turns(
+        self,
+        going: Callable[[], None],
+        times: int,
+        ready: Callable[[int], None] = lambda turn: None,
+        traces: int = 1,
+    ) -> None:
+        """The turns of a loop, each made ready; JAX traces the body so many times and keeps the last of the traces."""
+        call = OneCall()
         if self.lines:
-            self.now(block.body, "trace")
+            for turn in range(times):
+                self.step(functools.partial(ready, turn))
+                with self.one_pass(call), self.within("loop", level=0):
+                    going()
+            return
+        for _ in range(traces):
+            with self.one_pass(call), self.within("loop"):
+                steps = self.noted(going, staged=True)
+
+        def take() -> None:
+            for turn in range(times):
+                ready(turn)
+                steps()
+
+        self.step(take)
+
+    def _jit(self, block: Block) -> None:
+        body = self.dressed(block, block.body)
+        if self.lines:
+            self.now(body, "trace")
         else:
-            self.step(self.recorded(block.body, "trace"))
+            self.step(self.recorded(body, "trace"))
 
     def _checkpoint(self, block: Block) -> None:
-        self.step(self.recorded(block.body, "checkpoint"))
+        self.step(self.recorded(self.dressed(block, block.body), "checkpoint"))
 
     def _scan(self, block: Block) -> None:
         if self.lines and not block.length:
             raise OutOfScope("disable_jit has no loops of length zero")
-        if self.lines:
-            for _ in range(block.length):
-                self.now(block.body, "loop")
-        else:
-            steps = self.recorded(block.body, "loop")
-            self.step(lambda: repeat(steps, block.length))
+        self._fori_loop(block)
 
     def _fori_loop(self, block: Block) -> None:
-        if self.lines and not block.length:
-            return
-        self._scan(block)
+        body = self.dressed(block, block.body)
+        self.turns(lambda: self.do_all(body), block.length, traces=1 + block.traced_twice)
+        self.add_start(block, block.length)
 
-    def _while_loop(self, block: Block, condition: tuple[Any, ...] = ()) -> None:
+    def add_start(self, block: Block, turns: int) -> None:
+        """The part of the carry that changes its type counts the turns."""
+        if block.start is not None:
+            self.step(lambda: self.set_x(self.x.plus(Number(turns)).cut()))
+
+    def _while_loop(self, block: Block) -> None:
         if "reverse" in self.around:
             raise OutOfScope("JAX can't")
+        call = OneCall()
+        condition, body = self.dressed_condition(block), self.dressed(block, block.body)
+        turns = [0]
+
+        def goes_on(steps: Callable[[], None]) -> bool:
+            return turns[0] < block.length + (self.odd(steps) if condition else 0)
+
+        def start() -> None:
+            turns[0] = 0
+
+        def turn() -> None:
+            turns[0] += 1
+
+        def end() -> None:
+            if block.start is not None:
+                self.set_x(self.x.plus(Number(turns[0])).cut())
+
         if self.lines and not self.staged:
-            for _ in range(block.length):
-                self.now(condition, "while_loop", "while_condition")
-                self.now(block.body, "while_loop")
-            self.now(condition, "while_loop", "while_condition")
+            if condition and self.recording is not None:
+                raise OutOfScope("JAX knows the condition here, the model does not")
+            start()
+            while True:
+                with self.one_pass(call, "condition"), self.within("while_loop", "while_condition", level=0):
+                    if not goes_on(lambda: self.do_all(condition)):
+                        break
+                with self.one_pass(call):
+                    self.now(body, "while_loop")
+                turn()
+            self.add_start(block, turns[0])
             return
         if self.lines:  # JAX finds out that it does not know the condition by asking for it
-            self.recorded(condition, "while_loop", "while_condition")
-        self.recorded(condition, "while_loop", "while_condition")
-        steps = self.recorded(block.body, "while_loop")
-        self.step(lambda: repeat(steps, block.length))
+            with self.one_pass(call, "condition"):
+                self.recorded(condition, "while_loop", "while_condition")
+        for _ in range(1 + block.traced_twice):
+            with self.one_pass(call, "condition"):
+                asks = self.recorded(condition, "while_loop", "while_condition")
+            with self.one_pass(call):
+                steps = self.recorded(body, "while_loop")
 
-    def _while_that_reads(self, block: Block) -> None:
-        self._while_loop(block, (Touch("w"),))
+        def take() -> None:
+            start()
+            while goes_on(asks):
+                steps()
+                turn()
+            end()
+
+        self.step(take)
+
+    def odd(self, steps: Callable[[], None]) -> int:
+        """What the condition of a while loop makes of a 1: 1 if that is an odd number."""
+        before, self.x = self.x, Number(1)
+        steps()
+        x, self.x = self.x, before
+        return x.value % 2
 
     def branches(self, known: Callable[[], int] | None, pick: Callable[[], int], *bodies: tuple[Any, ...]) -> None:
         """`pick` gives the number of the branch when it is run; `known` gives it beforehand, if it can be known."""
@@ -470,54 +648,138 @@ class Model:
         def pick() -> int:
             return self.x.value % 2
 
-        self.branches(pick if self.recording is None else None, pick, block.body, block.other)
+        known = pick if self.recording is None else None
+        self.branches(known, pick, self.dressed(block, block.body), self.dressed(block, block.other))
 
     def _cond_true(self, block: Block) -> None:
-        self.branches(lambda: 0, lambda: 0, block.body, block.other)
+        self.branches(lambda: 0, lambda: 0, self.dressed(block, block.body), self.dressed(block, block.other))
 
     def _cond_false(self, block: Block) -> None:
-        self.branches(lambda: 1, lambda: 1, block.other, block.body)
+        self.branches(lambda: 1, lambda: 1, self.dressed(block, block.other), self.dressed(block, block.body))
 
     def _switch(self, block: Block) -> None:
         def pick() -> int:
             return self.x.value % PRIME % 3
 
-        self.branches(pick if self.recording is None else None, pick, block.body, block.other, (Double(),))
+        known = pick if self.recording is None else None
+        branches = self.dressed(block, block.body), self.dressed(block, block.other), (Double(),)
+        self.branches(known, pick, *branches)
 
     def _map(self, block: Block) -> None:
-        first, second = object(), object()
-        if self.lines:
-            self.step(lambda: self.save(first, self.x))
-            self.now(block.body, "loop")
-            self.step(lambda: self.next_lane(first, second))
-            self.now(block.body, "loop")
-            self.step(lambda: self.combine(second))
-        else:
-            self.step(functools.partial(self.lanes, self.recorded(block.body, "loop")))
+        body, rows = self.dressed(block, block.body), Rows()
+        self.step(lambda: rows.start(self.x, 2))
+        self.turns(lambda: self.do_all(body), 2, lambda turn: self.set_x(rows.next(self.x)))
+        self.step(lambda: self.set_x(rows.end(self.x).joined()))
+
+    def leaves(self, leaves: Leaves, ops: tuple[Any, ...]) -> None:
+        """Goes through a body that `jax.tree.map` calls for one leaf and for the other, as written."""
+        self.step(lambda: self.set_x(leaves.first))
+        self.do_all(ops)
+        self.step(lambda: self.set_x(leaves.change(self.x, leaves.second).second))
+        self.do_all(ops)
+        self.step(lambda: self.set_x(leaves.change(leaves.first, self.x).joined()))
+
+    def start_leaves(self, leaves: Leaves) -> None:
+        leaves.change(self.x, self.x.plus(Number(2)).cut())
+
+    def _tree_map(self, block: Block) -> None:
+        leaves = Leaves()
+        self.step(lambda: self.start_leaves(leaves))
+        self.leaves(leaves, self.dressed(block, block.body))
+
+    def _scan_tree(self, block: Block) -> None:
+        if self.lines and not block.length:
+            raise OutOfScope("disable_jit has no loops of length zero")
+        leaves, body = Leaves(), self.dressed(block, block.body)
+        self.step(lambda: self.start_leaves(leaves))
+        self.turns(lambda: self.leaves(leaves, body), block.length, traces=1 + block.traced_twice)
+        self.step(lambda: self.set_x(leaves.joined()))
+        self.add_start(block, block.length)
+
+    def _map_tree(self, block: Block) -> None:
+        leaves, firsts, seconds, body = Leaves(), Rows(), Rows(), self.dressed(block, block.body)
+
+        def start() -> None:
+            self.start_leaves(leaves)
+            firsts.start(leaves.first, 2)
+            seconds.start(leaves.second, 2)
+
+        def end() -> None:
+            first, second = firsts.end(leaves.first), seconds.end(leaves.second)
+            self.set_x(first.joined().plus(second.joined(), 2).cut())
+
+        def ready(turn: int) -> None:
+            leaves.change(firsts.next(leaves.first), seconds.next(leaves.second))
+
+        self.step(start)
+        self.turns(lambda: self.leaves(leaves, body), 2, ready)
+        self.step(end)
 
     def _vmap(self, block: Block) -> None:
-        self.step(functools.partial(self.lanes, self.recorded(block.body, "vmap", staged=False)))
+        self.lanes(2, self.recorded(self.dressed(block, block.body), "vmap", staged=False))
 
-    def lanes(self, steps: Callable[[], None]) -> None:
-        x = self.x
-        steps()
-        y, self.x = self.x, x.plus(Number(1))
-        steps()
-        self.x = y.plus(self.x, 2).cut()
+    def lanes(self, count: int, steps: Callable[[], None]) -> None:
+        rows = Rows()
 
-    def next_lane(self, first: Any, second: Any) -> None:
-        self.saved[second], self.x = self.x, self.saved[first].plus(Number(1))
+        def take() -> None:
+            rows.start(self.x, count)
+            for _ in range(count):
+                self.set_x(rows.next(self.x))
+                steps()
+            self.set_x(rows.end(self.x).joined())
 
-    def combine(self, second: Any) -> None:
-        self.x = self.saved[second].plus(self.x, 2).cut()
+        self.step(take)
+
+    def _map_rows(self, block: Block) -> None:
+        """By `lax.map` in batches of two: a loop of a vmap, and a vmap of the row that is left over."""
+        body, call, rows = self.dressed(block, block.body), OneCall(), Rows()
+        count = block.length + 2
+        batches = count // 2
+        self.step(lambda: rows.start(self.x, count))
+
+        def take(steps: Callable[[], None], lanes: int) -> None:
+            for _ in range(lanes):
+                self.set_x(rows.next(self.x))
+                steps()
+
+        for _ in range(batches if self.lines else 1):
+            with self.one_pass(call), self.within("loop", level=0 if self.lines else 1):
+                steps = self.recorded(body, "vmap", staged=not self.lines)
+            self.step(functools.partial(take, steps, 2 if self.lines else 2 * batches))
+        if count % 2:
+            with self.one_pass(call):
+                steps = self.recorded(body, "vmap", staged=False)
+            self.step(functools.partial(take, steps, 1))
+        self.step(lambda: self.set_x(rows.end(self.x).weighed()))
+
+    def _associative_scan(self, block: Block) -> None:
+        """Combines slices: no trace of its own."""
+        body, call = self.dressed(block, block.body), OneCall()
+        count = block.length + 2
+        passes = []
+        for _ in range(combinations(count)):
+            with self.one_pass(call):
+                passes.append(self.noted(lambda: self.do_all(body), staged=False))
+
+        def combine(steps: Callable[[], None], first: Number, second: Number) -> Number:
+            self.set_x(first.plus(second, 2).cut())
+            steps()
+            return self.x
+
+        def take() -> None:
+            rows = Rows()
+            rows.done = associative_scan(iter(passes), combine, [self.x.plus(Number(n)) for n in range(count)])
+            self.set_x(rows.weighed())
+
+        self.step(take)
 
     def _jvp(self, block: Block) -> None:
         with self.within("derivative"):
-            self.do_all(block.body)
+            self.do_all(self.dressed(block, block.body))
 
     def _vjp(self, block: Block) -> None:
         with self.within("reverse", "derivative"):
-            self.do_all(block.body)
+            self.do_all(self.dressed(block, block.body))
 
     _linearize = _jvp
     _value_and_grad = _grad = _vjp
@@ -525,11 +787,12 @@ class Model:
     def _custom(self, block: Block) -> None:
         if "derivative" in self.around:
             raise OutOfScope("the rule is asked, not the function")
+        body = self.dressed(block, block.body)
         try:
             if self.lines or self.recording is None:
-                self.now(block.body, block.kind)
+                self.now(body, block.kind)
             else:
-                self.step(self.recorded(block.body, block.kind))
+                self.step(self.recorded(body, block.kind))
         except Foretold as ending:
             ending.from_custom = True
             raise
@@ -537,14 +800,79 @@ class Model:
     _custom_jvp = _custom_vjp = _custom
 
 
+class Rows:
+    """Rows on which a body is done one after the other: from a number on, each one more."""
+
+    def __init__(self) -> None:
+        self.todo: list[Number] = []
+        self.done: list[Number] = []
+        self.first = True
+
+    def start(self, x: Number, count: int) -> None:
+        self.todo = [x.plus(Number(number)) for number in range(count)]
+        self.done, self.first = [], True
+
+    def next(self, x: Number) -> Number:
+        """The next row; x is what came of the last one, if there was one."""
+        if not self.first:
+            self.done.append(x)
+        self.first = False
+        return self.todo.pop(0)
+
+    def end(self, x: Number) -> Rows:
+        self.done.append(x)
+        return self
+
+    def joined(self) -> Number:
+        first, second = self.done
+        return first.plus(second, 2).cut()
+
+    def weighed(self) -> Number:
+        total = Number(0)
+        for number, row in enumerate(self.done):
+            total = total.plus(row, number + 1)
+        return total.cut()
+
+
+@dataclass
+class Leaves:
+    """The two leaves of a tree."""
+
+    first: Number = Number(0)
+    second: Number = Number(0)
+
+    def change(self, first: Number, second: Number) -> Leaves:
+        self.first, self.second = first, second
+        return self
+
+    def joined(self) -> Number:
+        return self.first.plus(self.second, 2).cut()
+
+
+def combinations(count: int) -> int:
+    """How often `jax.lax.associative_scan` calls its function for so many rows, with slices that may be empty."""
+    return 2 + combinations(count // 2) if count > 1 else 0
+
+
+def associative_scan(
+    passes: Iterator[Callable[[], None]],
+    combine: Callable[[Callable[[], None], Number, Number], Number],
+    rows: list[Number],
+) -> list[Number]:
+    """As JAX does it: neighbours first, then what is between them."""
+    if len(rows) < 2:
+        return rows
+    steps = next(passes)
+    pairs = [combine(steps, first, second) for first, second in zip(rows[0:-1:2], rows[1::2], strict=True)]
+    odd = associative_scan(passes, combine, pairs)
+    steps = next(passes)
+    even = rows[:1] + [combine(steps, first, second) for first, second in zip(odd, rows[2::2], strict=False)]
+    return [row for both in itertools.zip_longest(even, odd) for row in both if row is not None]
+
+
 def do_steps(steps: list[Callable[[], None]]) -> None:
     for step in steps:
         step()
-
-
-def repeat(steps: Callable[[], None], times: int) -> None:
-    for _ in range(times):
-        steps()
 
 
 def has_in_order(around: list[str], *kinds: str) -> bool:

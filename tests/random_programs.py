@@ -101,6 +101,15 @@ class Attempt:
 
 
 @dataclass(frozen=True)
+class When:
+    """One of two bodies, by what the program can see of its arguments without asking for values (one of `TESTS`)."""
+
+    test: str
+    body: tuple[Any, ...]
+    other: tuple[Any, ...] = ()
+
+
+@dataclass(frozen=True)
 class Call:
     """Calls a block; persistent blocks are transformed once for all calls of all programs."""
 
@@ -110,22 +119,40 @@ class Call:
 
 @dataclass(frozen=True)
 class Block:
-    """A body under a transform; `other` is the other branch, `length` the number of turns."""
+    """A body under a transform.
+
+    `other` is the other branch, and `length` the number of turns, of which the number of rows follows. `dress` is what
+    is put around each function before JAX gets it (one of `DRESSES`). If there is a `start`, the carry of the loop has
+    a part that starts with this Python number and is a float32 from the first turn on: JAX traces the body twice if
+    the number is an integer. `condition` is what the condition of a while loop does.
+    """
 
     kind: str
     body: tuple[Any, ...]
     other: tuple[Any, ...] = ()
     length: int = 1
+    dress: str = ""
+    start: Any = None
+    condition: tuple[Any, ...] = ()
+
+    @property
+    def traced_twice(self) -> bool:
+        return type(self.start) is int
 
 
 @dataclass(frozen=True)
 class Run:
-    """One use of a program: `kind` is a method of `Checker`, `salt` tells its tree from others."""
+    """One use of a program: `kind` is a method of `Checker`, `salt` tells its tree from others.
+
+    `form` is that of the argument (one of `FORMS`), `flag` a static argument.
+    """
 
     program: int
     kind: str
     salt: int
     jit: bool = False
+    form: str = "array"
+    flag: Any = False
 
 
 @dataclass(frozen=True)
@@ -138,7 +165,12 @@ class Case:
 
 
 CUSTOM = ("custom_jvp", "custom_vjp")
-WHILE = ("while_loop", "while_that_reads")
+WHILE = ("while_loop",)
+LOOPS = ("scan", "fori_loop", "while_loop", "scan_tree")  # those whose carry can change its type
+DRESSES = ("wraps", "closure", "partial", "object", "jit", "checkpoint")
+# What is added to the number that a program gets, by the form of its argument: see `argument` in `random_runner.py`.
+FORMS = {"array": 0, "numpy": 0, "float": 0, "int": 0, "number": 0, "pair": 1, "dict": 3}
+TESTS = ("flag", "whole", "several")
 SCOPE_ERRORS = (js.VariableExistsError, js.VariableNotFoundError, js.TemplateError)
 INITIAL = {"w": 5, "v": 7, "n": 3}
 
@@ -153,19 +185,34 @@ def leaf(name: str, salt: int) -> int:
     return zlib.crc32(f"{salt}:{name}".encode()) % (PRIME - 1) + 1
 
 
-# Cases ------
+def seen(form: str, flag: Any) -> dict[str, bool]:
+    """The tests that a program can do on such arguments."""
+    return {"flag": flag is True, "whole": form in ("int", "number", "dict"), "several": form in ("pair", "dict")}
+
+
+# Cases ----------------------------------------------------------------------------------------------------------------
 
 TRANSFORMS = (
-    *("jit", "checkpoint", "scan", "fori_loop", "while_loop", "while_that_reads", "cond", "cond_true", "cond_false"),
+    *("jit", "checkpoint", "scan", "fori_loop", "while_loop", "cond", "cond_true", "cond_false"),
     *("switch", "map", "vmap", "value_and_grad", "grad", "vjp", "linearize", "jvp", "custom_jvp", "custom_vjp"),
-    "template",
+    *("template", "tree_map", "map_tree", "scan_tree", "map_rows", "associative_scan"),
 )
+RARE = (*CUSTOM, "vmap", "tree_map", "map_rows", "associative_scan")
 LENGTHS = (2, 3, 1, 0)
-KINDS = [kind for kind in TRANSFORMS for _ in range(1 if kind in (*CUSTOM, *WHILE, "vmap") else 2)]
+KINDS = [kind for kind in TRANSFORMS for _ in range(1 if kind in RARE else 2)]
 KINDS_OF_RUNS = (
     *("update", "gradient", "vmapped", "init", "apply", "update", "gradient", "vmapped", "init"),
-    *("update", "gradient", "init", "lines"),
+    *("update", "gradient", "init", "lines", "lines"),
 )
+# How the programs are drawn: "shared" and "unshared" ones do little that ends in an error, which would be the end of
+# the run; those share all by name, these make everything without reuse and under default names; "careless" ones do
+# anything.
+MANNERS = ("shared", "shared", "unshared", "unshared", "careless")
+STARTS = (None, 0, 0, 0.0)
+NO_DRESS = ("",) * 6
+ASKING = (False, True, True)  # whether the condition of a while loop asks for anything
+SEEING = (True, False)  # whether the program sees what its arguments are
+FLAGS = (False, True, 1)
 
 reading_ops = st.one_of(
     st.builds(Get, st.sampled_from(["w", "v", "n"]), st.just(""), st.booleans(), st.sampled_from([False, False, True])),
@@ -208,26 +255,75 @@ def container(body: tuple[Any, ...], reuses: tuple[Any, ...]) -> st.SearchStrate
     return st.one_of(named, named, *others)
 
 
+def unshared(body: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The same body with nothing in it shared: what could meet a name again gets a scope with a default name."""
+    apart: list[Any] = []
+    names: set[str] = set()
+    for op in body:
+        match op:
+            case Get(name):
+                apart.append(Default((op,)) if name in names else op)
+                names.add(name)
+            case Call():
+                apart.append(Default((op,)))
+            case Scope() | Default() | Again():
+                apart.append(Default(unshared(op.body)))
+            case Attempt(inside):
+                apart.append(Attempt((Default(unshared(inside)),)))
+            case When():
+                apart.append(When(op.test, (Default(unshared(op.body)),), (Default(unshared(op.other)),)))
+            case _:
+                apart.append(op)
+    return tuple(apart)
+
+
+@st.composite
+def blocks_of(draw: Any, manner: str, number: int, last: bool) -> Block:
+    """A block that may call those before it, of which there are so many."""
+    careful = manner != "careless"
+    ops, reuses = (careful_ops, ("auto",)) if careful else (careless_ops, ("auto", "auto", None, True))
+    kind = draw(st.sampled_from(KINDS))
+    if careful and kind in (*CUSTOM, *WHILE) and not last:
+        kind = "scan"  # few transforms can be around those
+    plain = kind == "associative_scan" or (careful and kind in ("vmap", "map_rows"))
+    parts = {"body": draw(bodies(reading_ops if plain else ops, reuses, 0 if plain else 1, number))}
+    if kind.startswith("cond") or kind == "switch":
+        parts["other"] = draw(bodies(ops, reuses, 1, number))
+    if kind in WHILE and draw(st.sampled_from(ASKING)):
+        parts["condition"] = draw(bodies(reading_ops, reuses, 0, 0))
+    if manner == "unshared":
+        parts = {part: unshared(body) for part, body in parts.items()}
+    return Block(
+        kind,
+        length=draw(st.sampled_from(LENGTHS)),
+        dress=draw(st.sampled_from(NO_DRESS + (DRESSES[:4] if kind == "template" else DRESSES))),
+        start=draw(st.sampled_from(STARTS)) if kind in LOOPS else None,
+        **parts,
+    )
+
+
 @st.composite
 def cases(draw: Any, runs: int) -> Case:
-    """Most are careful: they do little that ends in an error, which would be the end of the run."""
-    careful = draw(st.sampled_from([True, True, True, False]))
+    """A few blocks, one or two programs that call them, and some runs, of which the first two see all variables."""
+    manner = draw(st.sampled_from(MANNERS))
+    careful = manner != "careless"
     ops, reuses = (careful_ops, ("auto",)) if careful else (careless_ops, ("auto", "auto", None, True))
     count = draw(st.integers(2, 4))
-    blocks: list[Block] = []
-    for number in range(count):
-        kind = draw(st.sampled_from(KINDS))
-        if careful and kind in (*CUSTOM, *WHILE) and number < count - 1:
-            kind = "scan"  # few transforms can be around those
-        plain = careful and kind == "vmap"
-        body = draw(bodies(reading_ops if plain else ops, reuses, 0 if plain else 1, number))
-        other = draw(bodies(ops, reuses, 1, number)) if kind.startswith("cond") or kind == "switch" else ()
-        blocks.append(Block(kind, body, other, draw(st.sampled_from(LENGTHS))))
+    blocks = tuple(draw(blocks_of(manner, number, number == count - 1)) for number in range(count))
     programs = []
     for _ in range(draw(st.integers(1, 2))):
-        body = draw(bodies(ops, reuses, 2, count)) + draw(st.sampled_from([(), (Compute(),)]))
-        programs.append((Scope("m", "auto", body),) if careful or draw(st.booleans()) else body)
+        body = draw(bodies(ops, reuses, 2, count))
+        if draw(st.sampled_from(SEEING)):
+            when, otherwise = draw(bodies(ops, reuses, 1, count)), draw(bodies(ops, reuses, 0, 0))
+            body += (When(draw(st.sampled_from(TESTS)), when, otherwise),)
+        body += draw(st.sampled_from([(), (Compute(),)]))
+        if manner == "unshared":
+            programs.append((Scope("m", None, unshared(body)),))
+        else:
+            programs.append((Scope("m", "auto", body),) if careful or draw(st.booleans()) else body)
     which, salts = st.integers(0, len(programs) - 1), st.integers(0, 9)
     jits = st.sampled_from([True, True, True, True, False])  # what is not jitted is slow
-    drawn = [Run(draw(which), draw(st.sampled_from(KINDS_OF_RUNS)), draw(salts), draw(jits)) for _ in range(runs)]
-    return Case(tuple(blocks), tuple(programs), (Run(0, "specs", 0), Run(0, "update", draw(salts), draw(jits)), *drawn))
+    forms, flags = st.sampled_from(list(FORMS)), st.sampled_from(FLAGS)
+    kinds = st.sampled_from(KINDS_OF_RUNS)
+    drawn = [Run(*(draw(part) for part in (which, kinds, salts, jits, forms, flags))) for _ in range(runs)]
+    return Case(blocks, tuple(programs), (Run(0, "specs", 0), Run(0, "update", draw(salts), draw(jits)), *drawn))
