@@ -242,7 +242,10 @@ def current(call: str, caller: FrameType | None = None) -> Run:
     if caller is not None:
         # And from the Python frame that has entered the innermost scope.
         entry = run.scopes.innermost
-        run.body = entry.body if caller is entry.frame else body_of(caller, run.mark, entry.frame, entry.body)
+        body = entry.body if caller is entry.frame else body_of(caller, run.mark, entry.frame, entry.body)
+        if body is not run.body:
+            run.body = body
+            run.scopes.look_again(body)
     return run
 
 

@@ -36,7 +36,10 @@ class VariableScope(ScopeHandle):
     __slots__ = ()
 
     def _state(self) -> ScopeState:
-        return current("a scope's attribute").scopes.state_of(self) if is_running() else self._made_with
+        if not is_running():
+            return self._made_with
+        run = current("a scope's attribute", sys._getframe(2))
+        return run.scopes.state_of(self, run.body)
 
     @property
     def name(self) -> str:
@@ -84,7 +87,8 @@ class VariableScope(ScopeHandle):
         return self._state().original_name_scope
 
     def _change(self, call: str, **changes: Any) -> None:
-        current(f"VariableScope.{call}").scopes.change(self, **changes)
+        run = current(f"VariableScope.{call}", sys._getframe(2))
+        run.scopes.change(self, run.body, **changes)
 
     def reuse_variables(self) -> None:
         """Turns reuse on in this scope object, for scopes opened in it later as well."""
@@ -113,7 +117,7 @@ class VariableScope(ScopeHandle):
     def get_collection(self, name: str) -> list[Any]:
         """The items of a collection whose names start with this scope's, as TF1 matches them (a regular expression)."""
         run = current("VariableScope.get_collection", sys._getframe(1))
-        return collection(run, name, run.scopes.state_of(self).prefix)
+        return collection(run, name, run.scopes.state_of(self, run.body).prefix)
 
     def global_variables(self) -> list[VariableSpec]:
         """This scope's part of `js.global_variables()`."""

@@ -12,6 +12,7 @@ from ._errors import BadArgumentError, BadTypeError, TemplateError
 from ._scope import VariableScope, variable_scope
 from ._specs import VariableSpec
 from .run import listings
+from .run.bodies import Mark, mark_in
 from .run.record import GLOBAL_VARIABLES, LOCAL_VARIABLES, TRAINABLE_VARIABLES
 from .run.variables import Run
 
@@ -22,12 +23,14 @@ class _State:
     Attributes:
       scope: the template's, once it is open.
       started, completed: whether its first call has begun, and has ended well.
+      mark: the body of its first call, and the turn.
     """
 
-    __slots__ = ("completed", "scope", "started")
+    __slots__ = ("completed", "mark", "scope", "started")
 
-    def __init__(self, scope: VariableScope | None) -> None:
+    def __init__(self, scope: VariableScope | None, mark: Mark) -> None:
         self.scope = scope
+        self.mark = mark
         self.started = False
         self.completed = False
 
@@ -56,12 +59,12 @@ class Template:
 
     def _state(self, run: Run) -> _State:
         state = run.templates.get(self)
-        if state is None:
-            state = run.templates[self] = _State(self._scope_made_with)
+        if state is None or run.is_to_come(state.mark):
+            state = run.templates[self] = _State(self._scope_made_with, mark_in(run.body))
         return state
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        state = self._state(current(f"template {self.name!r}"))
+        state = self._state(current(f"template {self.name!r}", sys._getframe(1)))
         if state.scope is None:
             scope = variable_scope(self._unique_name, self.name, custom_getter=self._getter)
         else:
@@ -103,7 +106,7 @@ class Template:
     @property
     def variable_scope(self) -> VariableScope | None:
         """Its scope in the running program; None before the first call."""
-        return self._state(current("Template.variable_scope")).scope
+        return self._state(current("Template.variable_scope", sys._getframe(1))).scope
 
     @property
     def variable_scope_name(self) -> str | None:
@@ -114,7 +117,7 @@ class Template:
         return scope.name.removesuffix("/") + "/" if scope.name else ""
 
     def _collection(self, key: str) -> list[VariableSpec]:
-        state = self._state(current("a template's variables"))
+        state = self._state(current("a template's variables", sys._getframe(2)))
         return state.scope.get_collection(key) if state.completed and state.scope is not None else []
 
     @property

@@ -43,11 +43,11 @@ def test_scopes_are_entered_and_left():
     assert (stack.state.name, stack.state.reuse, stack.op_scope) == ("a/d", AUTO_REUSE, "a/d")
     stack.leave(inner)
     assert stack.handle is first
-    stack.change(first, reuse=True)
+    stack.change(first, None, reuse=True)
     assert stack.state.reuse is True
     stack.leave(outer)
     assert (stack.handle, stack.op_scope) == (root, "")
-    assert stack.state_of(first).reuse is True
+    assert stack.state_of(first, None).reuse is True
     assert first._made_with.reuse is AUTO_REUSE  # the object itself is as it was
 
 
@@ -82,7 +82,7 @@ def test_a_run_knows_levels():
     run = Run(Drawn(KEY))
     run.level = 2
     inner = get(run, "v", [2])
-    run.scopes.change(run.scopes.handle, reuse=True)
+    run.scopes.change(run.scopes.handle, None, reuse=True)
     assert get(run, "v") is inner
     run.level = 1
     other = get(run, "v")

@@ -20,20 +20,16 @@ class Body:
 
     Args:
       outer: the body around it, None if that is the program itself.
-
-    Attributes:
-      outer: as given.
     """
 
-    __slots__ = ("_asked", "_given", "_made", "_number", "_turn", "outer")
+    __slots__ = ("_asked", "_given", "_number", "_outer", "_turn")
 
     def __init__(self, outer: Body | None) -> None:
-        self.outer = outer
+        self._outer = outer
         self._turn: Any = None
         self._number = 0
         self._given: dict[Any, list[Any]] = {}  # what was asked -> the answers, in order
         self._asked: dict[Any, int] = {}  # what was asked -> how often, in this turn
-        self._made: dict[Any, int] = {}  # key of a variable -> the last turn in which it was made
 
     def begin(self, turn: Any) -> None:
         """Notes which turn runs now; another one than before starts from the beginning."""
@@ -47,25 +43,31 @@ class Body:
         number = self._asked[asked] = self._asked.get(asked, 0) + 1
         given = self._given.setdefault(asked, [])
         if number > len(given):
-            given.append(take() if self.outer is None else self.outer.take(asked, take))
+            given.append(take() if self._outer is None else self._outer.take(asked, take))
         return given[number - 1]
 
-    def makes(self, key: Any) -> None:
-        """Notes that a variable is made in this turn."""
-        body: Body | None = self
-        while body is not None:
-            body._made[key] = body._number
-            body = body.outer
+    def mark(self) -> Mark:
+        """Put on what is made now."""
+        return {self: self._number} if self._outer is None else {**self._outer.mark(), self: self._number}
 
-    def makes_again(self, key: Any) -> bool:
-        """Whether a variable that exists was made by an earlier turn, and by this one not yet."""
+    def undid(self, mark: Mark) -> bool:
+        """Whether an earlier turn made what has this mark, so that this turn is still to make it."""
         body: Body | None = self
         while body is not None:
-            if body._made.get(key, body._number) < body._number:
-                self.makes(key)
+            if mark.get(body, body._number) < body._number:
                 return True
-            body = body.outer
+            body = body._outer
         return False
+
+
+# The bodies in which something was made, and in which turns.
+Mark = dict[Body, int]
+NO_BODY: Mark = {}
+
+
+def mark_in(body: Body | None) -> Mark:
+    """The mark of what is made in this body, or in the program itself."""
+    return NO_BODY if body is None else body.mark()
 
 
 def body_of(caller: FrameType, run: object, near: FrameType | None, around: Body | None) -> Body | None:

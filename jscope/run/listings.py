@@ -13,7 +13,7 @@ from .._errors import BadTypeError, TransformError
 from .._names import matcher
 from .._specs import VariableSpec
 from .._values import is_traced
-from .record import REGULARIZATION_LOSSES, Variable
+from .record import REGULARIZATION_LOSSES, Collected, Variable
 from .variables import Run
 
 
@@ -36,13 +36,14 @@ def add_to_collection(run: Run, key: str, value: Any) -> None:
             fix="return it from the transformed function and add it outside",
         )
 
-    def append() -> None:
-        run.collected.append((key, len(run.by_name), value))
+    def append() -> Collected:
+        run.collected.append(Collected(key, value, len(run.by_name)))
+        return run.collected[-1]
 
     if run.body is None:
         append()
     else:
-        run.body.take(("collected", key), append)
+        run.body.take(("collected", key), append).mark = run.body.mark()
 
 
 def _check_key(run: Run, key: Any) -> None:
@@ -58,9 +59,13 @@ def _check_key(run: Run, key: Any) -> None:
 
 def _items(run: Run, key: str) -> list[Any]:
     """The items in the order in which they came into the collection."""
-    listed = [(number, variable) for number, variable in enumerate(run.by_name.values(), 1) if key in variable.listed_in()]
-    listed += [(number, item) for collection, number, item in run.collected if collection == key]
+    listed = [(number, v) for number, v in enumerate(_variables(run), 1) if key in v.listed_in()]
+    listed += [(c.after, c.item) for c in run.collected if c.collection == key and not run.is_to_come(c.mark)]
     return [item for _, item in sorted(listed, key=lambda numbered: numbered[0])]
+
+
+def _variables(run: Run) -> list[Variable]:
+    return [variable for variable in run.by_name.values() if not run.is_to_come(variable.mark)]
 
 
 def collection(run: Run, key: str, scope: str | None = None) -> list[Any]:
@@ -85,7 +90,7 @@ def adds_to(run: Run, key: str, variables: int, collected: int) -> bool:
     """Whether a collection has grown since there were so many variables, and so many things collected."""
     new = itertools.islice(run.by_name.values(), variables, None)
     return any(key in variable.listed_in() for variable in new) or any(
-        collection == key for collection, _, _ in run.collected[collected:]
+        added.collection == key for added in run.collected[collected:]
     )
 
 
@@ -93,7 +98,7 @@ def losses(run: Run, scope: str | None = None) -> list[Any]:
     """One scalar for each regularizer that gives one, computed now; `scope` is matched on the loss's op name."""
     match = matcher(scope or "").match
     found, here = [], (run.level, run.body)
-    for variable in list(run.by_name.values()):
+    for variable in _variables(run):
         regularizer = variable.regularizer
         if regularizer is not None and match(f"{variable.key}/Regularizer/"):
             found.append(regularizer(run.read(variable)))

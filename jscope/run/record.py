@@ -1,4 +1,4 @@
-"""One declared variable of a run: what is known of it, and its value. Floor 2."""
+"""One declared variable of a run: what is known of it, and its value. And what is in collections besides. Floor 2."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 from .._callsite import Place, located
 from .._show import short_type
 from .._specs import VariableSpec
+from .bodies import NO_BODY, Mark
 
 GLOBAL_VARIABLES = "variables"
 TRAINABLE_VARIABLES = "trainable_variables"
@@ -30,6 +31,7 @@ class Variable:
       bound: whether a value is bound to the trace it is made in.
       carried: the run's refs, if JAX carries its value in one of them, else None.
       assigned: whether the program assigned it.
+      mark: the body that made it, and the turn.
     """
 
     # No slots: what has a default here need not be set, and most variables leave it so.
@@ -39,6 +41,7 @@ class Variable:
     bound = False
     carried: Any = None
     assigned = False
+    mark: Mark = NO_BODY
 
     def __init__(
         self,
@@ -98,3 +101,21 @@ class Variable:
         """What it is and where it was first made, for messages."""
         made = f", made at {located(self.made_at)}" if self.made_at else ""
         return f"'{self.name}' {short_type(self)}{made}"
+
+
+class Collected:
+    """An item that the program added to a collection.
+
+    Attributes:
+      collection, item: as given.
+      after: how many variables there were.
+      mark: the body that added it, and the turn.
+    """
+
+    __slots__ = ("after", "collection", "item", "mark")
+
+    def __init__(self, collection: str, item: Any, after: int) -> None:
+        self.collection = collection
+        self.item = item
+        self.after = after
+        self.mark: Mark = NO_BODY

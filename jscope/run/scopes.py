@@ -16,7 +16,7 @@ from .._callsite import user_line
 from .._errors import BadArgumentError, BadTypeError, ScopeExitError
 from .._names import OpNames, ScopeCounts, join
 from .._values import FLOAT32
-from .bodies import Body
+from .bodies import Body, Mark, mark_in
 
 
 class ReuseMode(enum.Enum):
@@ -165,7 +165,7 @@ class Scopes:
         self._handle_class = handle_class
         self._show = show
         self._shown: list[AbstractContextManager[Any]] = []
-        self._changed: dict[ScopeHandle, ScopeState] = {}
+        self._changed: dict[ScopeHandle, list[tuple[ScopeState, Mark]]] = {}
         self._counts = ScopeCounts()
         self._entries: dict[ScopeRequest, _Entry] = {}  # the last open one of each, else the last one
         self._open_op_scopes: dict[object, list[_OpEntry]] = {}
@@ -176,16 +176,23 @@ class Scopes:
         self.innermost = _Entry("", None, "", "", False)
         self.innermost.handle = self.handle
 
-    def state_of(self, handle: ScopeHandle) -> ScopeState:
-        """What `handle` says in this run."""
-        return self._changed.get(handle, handle._made_with)
+    def state_of(self, handle: ScopeHandle, body: Body | None) -> ScopeState:
+        """What `handle` says in this run, in that body."""
+        for state, mark in reversed(self._changed.get(handle, ())):
+            if body is None or not body.undid(mark):
+                return state
+        return handle._made_with
 
-    def change(self, handle: ScopeHandle, **changes: Any) -> None:
+    def change(self, handle: ScopeHandle, body: Body | None, **changes: Any) -> None:
         """`reuse_variables` and `set_*`: in force for this run, through this very object."""
-        state = self.state_of(handle)._replace(**changes)
-        self._changed[handle] = state
-        if handle is self.handle:
-            self.state = state
+        state = self.state_of(handle, body)._replace(**changes)
+        self._changed.setdefault(handle, []).append((state, mark_in(body)))
+        self.look_again(body)
+
+    def look_again(self, body: Body | None) -> None:
+        """Finds out anew what the current scope says: it may be another in another turn of a body."""
+        if self._changed:
+            self.state = self.state_of(self.handle, body)
 
     # Op scopes --------------------------------------------------------------------------------------------------------
 
@@ -296,7 +303,7 @@ class Scopes:
             entry.reuse = entry.reuse or (not isinstance(target, ScopeHandle) and self.state.reuse)
             entry.shown = self._open_shown(before)
         if isinstance(target, ScopeHandle):
-            handle, state = target, self.state_of(target)
+            handle, state = target, self.state_of(target, body)
             self._counts.written.append(state.name)
             entry.mark = self._counts.mark()
         else:
@@ -329,7 +336,7 @@ class Scopes:
                 fix="give the scope's name, or open it inside a scope that reuses",
             )
         if isinstance(target, ScopeHandle):
-            state = self.state_of(target)
+            state = self.state_of(target, body)
             last = state.name.rpartition("/")[2]
             op_scope_name = (last or None) if request._auxiliary_name_scope else self._op_scope_in_force()
             if op_scope_name is not None:
@@ -437,7 +444,8 @@ class Scopes:
             self._counts.roll_back(entry.mark)
         self.innermost: _Entry = entry.below  # type: ignore[assignment]  # only the root has nothing below
         self.handle = self.innermost.handle
-        self.state = self.state_of(self.handle) if self._changed else self.handle._made_with
+        self.state = self.handle._made_with
+        self.look_again(self.innermost.body)
 
     def now_and_at_once_closed(
         self, name: str | None, default_name: str, custom_getter: Any, body: Body | None

@@ -30,7 +30,7 @@ from .._errors import (
 from .._names import near
 from .._specs import VariableSpec
 from .._values import FLOAT32, PartialShape, as_dtype, as_shape
-from .bodies import Body
+from .bodies import Body, Mark
 from .call_keys import CallKeys
 from .checks import (
     GLOROT,
@@ -51,7 +51,7 @@ from .checks import (
     own_value,
     partition_of,
 )
-from .record import NOTHING, Variable
+from .record import NOTHING, Collected, Variable
 from .refs import Refs, Rehearsal
 from .scopes import Reuse, Scopes
 from .values_from import Source
@@ -78,7 +78,7 @@ class Run:
       by_name: op name -> variable, of all, in order of creation.
       computed: name -> initial value computed by the program.
       rule_levels: levels of traces in which a custom derivative rule calls its function.
-      collected: what the program added to collections: (collection, number of variables at the time, item).
+      collected: what the program added to collections.
       templates, lifted, arg_scopes: what `make_template`, `lift` and `arg_scope` keep for one run.
     """
 
@@ -131,7 +131,7 @@ class Run:
         """Lets go of all values, so that no tracer outlives the run."""
         self.by_key: dict[Any, Variable] = {}
         self.by_name: dict[str, Variable] = {}
-        self.collected: list[tuple[str, int, Any]] = []
+        self.collected: list[Collected] = []
         self.computed: dict[str, Any] = {}
         self._by_id: dict[int, tuple[Any, Variable | None]] = {}
         self._indexed = 0
@@ -203,9 +203,15 @@ class Run:
         except JscopeError as error:
             error.complete(self._asked(key, shape, dtype, error.kind))
             raise
-        variable = self.by_key.get(key)
+        variable, is_again = self.by_key.get(key), False
+        if variable is not None and self.body is not None and self.body.undid(variable.mark):
+            # An earlier turn of this body made it. This one finds what that found: nothing; and makes what that made.
+            if reuse is True:
+                variable = None
+            else:
+                variable.mark, is_again = self.body.mark(), True
         if variable is not None:
-            if reuse is False and (self.body is None or not self.body.makes_again(key)):
+            if reuse is False and not is_again:
                 raise VariableExistsError(
                     f"Variable '{key}' already exists, and reuse is off here.",
                     **self._asked(key, wanted, dtype, "exists"),
@@ -338,8 +344,8 @@ class Run:
         self.by_name[variable.name] = variable
         if shared:
             self.by_key[variable.key] = variable
-            if self.body is not None:
-                self.body.makes(variable.key)
+        if self.body is not None:
+            variable.mark = self.body.mark()
         regularizer = variable.regularizer
         if regularizer is not None and not callable(regularizer):
             variable.regularizer = None  # the variable exists nevertheless, as in TF1
@@ -477,9 +483,14 @@ class Run:
             make()
             return made[0]
         variable = self.body.take(("variable", self.scopes.op_scope, name), make)
+        variable.mark = self.body.mark()
         return made[0] if made else self.read(variable)
 
     # Finding one ------------------------------------------------------------------------------------------------------
+
+    def is_to_come(self, mark: Mark) -> bool:
+        """Whether what has this mark was made by an earlier turn of a body that now runs, and is yet to be made here."""
+        return self.body is not None and self.body.undid(mark)
 
     def _index(self) -> None:
         """Enters the arrays into the index; put off until one is looked for, which most programs never do."""
@@ -516,7 +527,7 @@ class Run:
         if isinstance(reference, str | VariableSpec):
             name = reference if isinstance(reference, str) else reference.name
             variable = self.by_name.get(name)
-            if variable is not None:
+            if variable is not None and not self.is_to_come(variable.mark):
                 return variable
             raise UnknownNameError(
                 f"{call}: no variable '{name}' has been declared in this program so far.",
