@@ -24,7 +24,6 @@ from typing import Any
 import jax
 import jax.custom_batching
 import jax.custom_derivatives
-import jax.export
 import jax.numpy as jnp
 import jax.scipy.linalg
 import jax.scipy.optimize
@@ -101,6 +100,13 @@ class Caller:
         """JAX calls a body more than once in one call, on some version, with `jax.disable_jit` left aside."""
         counts = [*CALLS[self.name][:2], *CALLS_OF_0_10.get(self.name, ())[:2]]
         return any(max(count or (0,)) > 1 for count in counts) or self.name in SEVERAL_IN_A_PROGRAM
+
+    @property
+    def one_branch(self) -> tuple[str, ...]:
+        """The modes in which JAX calls only the branch that is taken."""
+        if self.kind != "branches" or self.name.startswith("jnp.piecewise"):
+            return ()
+        return ("eager", "settrace", "disable_jit") if "platform" in self.name else ("disable_jit",)
 
     @property
     def quick(self) -> bool:
@@ -485,7 +491,10 @@ def _random_bcoo(wrap: Wrap, f: Body) -> Body:
     def generator(key: Any, shape: Any, dtype: Any) -> Any:
         return f(jnp.ones(shape, dtype))
 
-    return lambda x: sparse.random_bcoo(jax.random.key(0), (3, 3), generator=wrap(generator), nse=2).todense() + x[0]
+    return lambda x: (
+        sparse.random_bcoo(jax.random.key(0), (3, 3), dtype=jnp.float32, generator=wrap(generator), nse=2).todense()
+        + x[0]
+    )
 
 
 def _gaussian_kde(wrap: Wrap, f: Body) -> Body:
@@ -565,7 +574,6 @@ CALLERS = (
     Caller("jax.custom_derivatives.linear_call", _linear_call, bodies=2),
     Caller("jax.shard_map", _shard_map),
     Caller("jax.profiler.annotate_function", _unary(jax.profiler.annotate_function), named=True),
-    Caller("jax.export.export", _shape_only(lambda f, x: jax.export.export(jax.jit(f))(x))),
     Caller("jax.ad_checkpoint.print_saved_residuals", _printed),
     Caller("jax.make_array_from_callback", _make_array, arrays=False, limit="untraced"),
     # Loops and branches.
@@ -710,7 +718,6 @@ CALLS: dict[str, tuple[tuple[int, ...] | None, ...]] = {
     "jax.custom_derivatives.linear_call": ((1, 0), (1, 0), (1, 0), (1, 1)),
     "jax.shard_map": ((1,), (1,), (1,), (1,)),
     "jax.profiler.annotate_function": ((1,), (1,), (1,), (1,)),
-    "jax.export.export": ((1,), (1,), (1,), (1,)),
     "jax.ad_checkpoint.print_saved_residuals": ((1,), (1,), (1,), (1,)),
     "jax.make_array_from_callback": ((1,), None, (1,), (1,)),
     "lax.scan": ((1,), (1,), (2,), (1,)),
@@ -834,6 +841,7 @@ LEFT_OUT = {
         *(f"jax.tree.{name}" for name in ("all", "broadcast", "flatten", "flatten_with_path", "leaves")),
         *(f"jax.tree.{name}" for name in ("leaves_with_path", "structure")),
     ],
+    "exports no function that closes over what is traced: export the whole": ["jax.export.export"],
     "CPUs don't have it": ["jax.lax.linalg.schur"],
     "makes an object; a call of that is a row": ["jax.numpy.ufunc"],
     "takes no function, in spite of its parameter's name or type": [

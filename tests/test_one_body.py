@@ -253,7 +253,8 @@ def agree(got: Seen, want: Seen) -> None:
     assert got.collection == want.collection
     assert got.losses == want.losses
     if want.after is not None and got.after is not None:
-        assert got.keys() == want.keys()
+        if all(key is not None for _, key in got.calls):  # in a shard_map no key is concrete
+            assert got.keys() == want.keys()
         assert got.after == want.after
         assert got.after not in {key for _, key in got.calls}
 
@@ -271,12 +272,14 @@ def check(row: Caller, wrap_name: str, mode: str) -> None:
         pytest.skip("the function gets what is no array")
     if wrap_name == "partial" and row.named:
         pytest.skip("JAX asks for the function's name")
+    if mode in row.one_branch:
+        pytest.skip("only the branch that is taken is called, so default names after it are others")
     names: Sequence[str] = ()
     if row.limit in ("concrete", "untraced"):
         if mode not in ("eager", "settrace", "disable_jit"):
             pytest.skip("JAX wants to see numbers here")
         names = expected(range(row.bodies), row.bodies, row.kind == "body", keys=False).names
-    if row.limit == "closes over nothing" and mode != "specs":
+    if row.limit == "closes over nothing":
         pytest.skip("JAX refuses functions that close over arrays")
     creates = row.kind == "body"
     seen = Seen()
@@ -348,6 +351,15 @@ def test_tree_mapped_bodies(row, mode):
     got = run(call_of(row, same, seen, creates=False, trees=True), seen, _tree_of(row), mode)
     agree(got, expected([0, 0], 1, creates=False, keys=mode != "specs"))
     assert got.names[:4] == ["net/d/u", "net/v", "net/d_1/u", "net/v_1"]
+
+
+@pytest.mark.parametrize("row", [row for row in CALLERS if row.limit == "closes over nothing"], ids=repr)
+def test_what_jax_refuses(row):
+    """Where JAX takes no function that closes over arrays, there is an error, and no wrong value."""
+    seen = Seen()
+    refusals = (TypeError, NotImplementedError, AssertionError, jax.errors.JAXTypeError, js.JscopeError)
+    with pytest.raises(refusals):
+        run(call_of(row, same, seen, creates=True), seen, row.argument(), "jit")
 
 
 # Calls of their own.
