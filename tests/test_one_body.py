@@ -50,22 +50,22 @@ def same(f: Callable[..., Any]) -> Callable[..., Any]:
 
 def with_wraps(f: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(f)
-    def wrapper(*args: Any) -> Any:
-        return f(*args)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        return f(*args, **kwargs)
 
     return wrapper
 
 
 def without_wraps(f: Callable[..., Any]) -> Callable[..., Any]:
-    def wrapper(*args: Any) -> Any:
-        return f(*args)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        return f(*args, **kwargs)
 
     return wrapper
 
 
 def partial(f: Callable[..., Any]) -> Callable[..., Any]:
-    def scaled(k: int, *args: Any) -> Any:
-        return f(*args)
+    def scaled(k: int, *args: Any, **kwargs: Any) -> Any:
+        return f(*args, **kwargs)
 
     return functools.partial(scaled, 3)
 
