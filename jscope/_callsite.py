@@ -8,8 +8,10 @@ from types import CodeType, FrameType
 
 from ._errors import RetraceWarning
 
-# Whose code a file holds. What is JAX's is greater than all the rest, so that one comparison finds it.
-USER, OURS, PLUMBING, TREES, ENTRY, JAX, BRANCHES, WRAPPER = range(8)
+# Whose code a file holds. AS_WRITTEN is code of JAX's that calls functions just as often as the user wrote it, BRANCHES
+# that of lax.cond, WRAPPER what stands around most functions of JAX. What is not the program's is ENTRY or greater, so
+# that one comparison finds it.
+USER, OURS, PLUMBING, AS_WRITTEN, ENTRY, JAX, BRANCHES, WRAPPER = range(8)
 
 _BY_PACKAGE = {"jscope": OURS, "contextlib": PLUMBING, "functools": PLUMBING, "jax": JAX, "jaxlib": JAX}
 
@@ -24,10 +26,12 @@ def owner(frame: FrameType) -> int:
     name = frame.f_code.co_filename
     found = FILES.get(name)
     if found is None:
-        found = _BY_PACKAGE.get(frame.f_globals.get("__name__", "").partition(".")[0], USER)
-        if name.startswith("<"):
-            return USER  # "<string>" and the like name no file: anybody's code may be called so
-        FILES[name] = found
+        module = frame.f_globals.get("__name__", "")
+        found = _BY_PACKAGE.get(module.partition(".")[0], USER)
+        if module.startswith("jax.example_libraries"):
+            found = AS_WRITTEN  # it calls functions as a user's code would
+        if not name.startswith("<"):  # "<string>" and the like name no file: anybody's code may be called so
+            FILES[name] = found
     return found
 
 

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from ._callsite import BRANCHES, ENTRY, FILES, JAX, TREES, WRAPPER, owner
+from ._callsite import AS_WRITTEN, BRANCHES, ENTRY, FILES, JAX, WRAPPER, owner
 from ._compat import differentiating_and_staging
 
 # The transforms around a call -----------------------------------------------------------------------------------------
@@ -164,7 +164,8 @@ def _calls(found: list[tuple[list[FrameType], list[FrameType]]]) -> list[Call]:
         (of_jax, users), *found = found
         functions = _functions_given_to(of_jax[-1])
         notes, _ = _look_into(of_jax[-1])
-        function, turn = _function(users[-1], functions), _turn(of_jax[0])
+        # JAX may have been handed a function of ours: then nothing of the user's runs.
+        function, turn = _function(users[-1] if users else of_jax[0], functions), _turn(of_jax[0])
         # A function that was given to this call of JAX may also be called by another one that was: a linear operator by
         # the user's own solver, say. It is the same function all the same.
         for number, (inner_jax, inner_users) in enumerate([([], users), *found] if len(functions) > 1 else []):
@@ -269,7 +270,11 @@ def _content(cell: Any) -> Any:
 
 def tell_files_apart(entry: CodeType) -> None:
     """Notes which files of JAX count in another way than the rest, and the file in which programs are entered."""
-    for function, kind in ((jax.tree.map, TREES), (jax.tree_util.tree_map, TREES), (jax.lax.cond, BRANCHES)):
+    for function, kind in (
+        (jax.tree.map, AS_WRITTEN),
+        (jax.tree_util.tree_map, AS_WRITTEN),
+        (jax.lax.cond, BRANCHES),
+    ):
         FILES[inspect.unwrap(function).__code__.co_filename] = kind
     shortens_tracebacks: Any = jax.grad  # as the wrapper around most functions of JAX does
     if shortens_tracebacks.__code__ is not inspect.unwrap(shortens_tracebacks).__code__:

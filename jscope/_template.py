@@ -64,7 +64,7 @@ class Template:
         return state
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        state = self._state(current(f"template {self.name!r}", sys._getframe(1)))
+        state = self._state(current(f"template {self.name!r}", sys._getframe()))
         if state.scope is None:
             scope = variable_scope(self._unique_name, self.name, custom_getter=self._getter)
         else:

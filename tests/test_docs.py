@@ -48,7 +48,7 @@ SHOWN_BY = {
 def rooms() -> Iterator[Any]:
     """The public modules and the packages inside them, as far as their dependencies are installed; the inner first."""
     for module in pkgutil.iter_modules(js.__path__, "jscope."):
-        if not module.name.rpartition(".")[2].startswith("_"):
+        if not module.name.rpartition(".")[2].startswith("_") and module.name != "jscope.run":
             try:
                 room = importlib.import_module(module.name)
             except ModuleNotFoundError:

@@ -256,8 +256,15 @@ def test_what_a_program_declares_is_found_out_once_for_arguments_of_one_kind():
     assert ran[2:] == [((2, 7), 4), ((2, 7), 5)]
 
 
-def test_what_a_program_declares_is_known_between_runs():
-    """As long as its arguments can't change what they mean."""
+class Width:
+    """An argument that can change what it means."""
+
+    def __init__(self, size):
+        self.size = size
+
+
+def test_what_a_program_declares_is_found_out_once_in_a_run():
+    """As long as its arguments can't change what they mean; and nothing is kept from one run to the next."""
     ran = []
 
     def dense(x, *rest):
@@ -265,11 +272,31 @@ def test_what_a_program_declares_is_known_between_runs():
         return x @ js.get_variable("w", [x.shape[-1], 4])
 
     net = js.transform(dense)
-    for rest, runs in (((1, "a"), 1), ((jnp.tanh,), 2)):
+    for rest, runs in (((1, "a"), 1), ((Width(4),), 2)):
         ran.clear()
-        for _ in range(2):
-            js.transform(lambda x, rest=rest: js.lift(net, x, *rest)).specs(X)
+
+        def program(x, rest=rest):
+            for scope in "ab":
+                with js.variable_scope(scope):
+                    js.lift(net, x, *rest)
+
+        js.transform(program).specs(X)
         assert len(ran) == runs
+        js.transform(program).specs(X)
+        assert len(ran) == 2 * runs
+
+
+def test_an_argument_that_has_changed_since():
+    net = js.transform(lambda width: js.get_variable("w", [width.size]))
+    width = Width(2)
+
+    def program():
+        for scope in "ab":
+            with js.variable_scope(scope):
+                js.lift(net, width)
+            width.size += 1
+
+    assert [spec.shape for spec in js.transform(program).specs().values()] == [(2,), (3,)]
 
 
 def test_lifting_and_declaring_inside_leave_no_tracer():

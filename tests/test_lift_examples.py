@@ -115,6 +115,10 @@ def takes_a_default_name(x):
         return x * js.get_variable("w", []) + jnp.float32(1)
 
 
+def branches_on_a_value(f, x):
+    return jax.jit(f)(x) if x > 0 else x
+
+
 def assigns_by_a_python_variable():
     inside = False
 
@@ -186,12 +190,10 @@ REFUSED: Cases = {
     "nobody outside could use it": lambda: js.transform(
         lambda x: jax.jit(lambda x: js.add_to_collection("c", x + 1))(x)
     ).specs(X),
-    "already exists, and reuse is off here": lambda: js.transform(
-        lambda x: scan(lambda x: x * js.get_variable("w", []), x)
-    ).specs(1),
-    "JAX traces the body of this loop a second time": lambda: js.transform(
-        lambda x: scan(takes_a_default_name, x)
-    ).specs(1),
+    "would use up an iterator that is among its arguments": lambda: counting(
+        lambda f, rows: scan(f, next(rows))
+    ).update({"n": X}, iter([X])),
+    "the program can't be run abstractly": lambda: counting(branches_on_a_value).update({"n": X}, X),
     "was not when the program was run abstractly": assigns_by_a_python_variable,
     "A jscope call inside a JAX transform": in_build,
     "is called outside any program": lambda: js.get_variable("w", []),

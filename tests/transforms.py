@@ -4,8 +4,9 @@ A `Transform` has two halves that know nothing of each other:
 
 * `wrap(f)` puts `f` under the transform, in plain JAX. What JAX sees as the transformed function is made once, by
   `wrap`; the result may be called any number of times, so JAX may remember the traces.
-* `traces` and `run` say in plain Python what must come out. JAX calls `f` `traces` times to learn what it does; each of
-  these is a *site*. `run(sites, x)` calls the sites as often, and in the order, as the compiled program executes them.
+* `traces` and `run` say in plain Python what must come out. `f` is `traces` bodies, which JAX calls to learn what they
+  do; each of these is a *site*. `run(sites, x)` calls the sites as often, and in the order, as the compiled program
+  executes them.
 
 `model` puts the second halves together for transforms inside transforms. Numbers go through it exactly as arrays go
 through the wrapped function, so it is where the tests take their expected values from.
@@ -14,6 +15,7 @@ through the wrapped function, so it is where the tests take their expected value
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -32,7 +34,8 @@ class Transform:
 
     Attributes:
       wrap: `f` to the transformed function, which gives what `run` says.
-      traces: how often JAX calls `f` for one call of the transformed function.
+      traces: how many bodies `f` is, for one call of the transformed function.
+      calls: how often JAX calls each of these bodies.
       run: `(sites, x) -> result` in plain Python.
       traits: what decides how it goes with others: "loop", "while", "branches", "checkpoint", "batches" (it has vmap),
         "reverse" and "forward" (it differentiates, in that mode), "custom" and "custom_jvp" (it has its own rule for
@@ -42,6 +45,7 @@ class Transform:
     name: str
     wrap: Callable[[Scalar], Scalar]
     traces: int = 1
+    calls: int = 1
     run: Callable[[Sequence[Scalar], Any], Any] = lambda sites, x: sites[0](x)
     traits: frozenset[str] = field(default_factory=frozenset)
 
@@ -74,11 +78,13 @@ def model(nesting: Nesting, new_site: Callable[[], Scalar]) -> Scalar:
 
 
 def sites(nesting: Nesting) -> int:
+    """How many bodies a function is, for one call of it under `nesting`."""
+    return math.prod(transform.traces for transform in nesting)
+
+
+def calls(nesting: Nesting) -> int:
     """How often JAX calls a function for one call of it under `nesting`."""
-    product = 1
-    for transform in nesting:
-        product *= transform.traces
-    return product
+    return sites(nesting) * math.prod(transform.calls for transform in nesting)
 
 
 def executions(nesting: Nesting) -> int:
@@ -292,10 +298,6 @@ def _each(*numbers: int) -> Callable[[Sequence[Scalar], Any], Any]:
     return run
 
 
-def _both(sites: Sequence[Scalar], x: Any) -> Any:
-    return sites[1](sites[0](x))
-
-
 def _traits(*names: str) -> frozenset[str]:
     return frozenset(names)
 
@@ -313,8 +315,8 @@ TRANSFORMS = (
     Transform("cond_not", _cond_not, traces=2, run=_second, traits=_traits("branches")),
     Transform("switch", _switch, traces=2, run=_second, traits=_traits("branches")),
     Transform("map", _map, run=_each(0, 0), traits=_traits("loop")),
-    Transform("map_batch", _map_batch, traces=2, run=_each(0, 0, 1), traits=_traits("loop", "batches")),
-    Transform("associative_scan", _associative_scan, traces=2, run=_both),
+    Transform("map_batch", _map_batch, calls=2, run=_each(0, 0, 0), traits=_traits("loop", "batches")),
+    Transform("associative_scan", _associative_scan, calls=2, run=_times(2)),
     Transform("vmap", _vmap, run=_each(0, 0), traits=_traits("batches")),
     Transform("grad", _grad, traits=_traits("reverse")),
     Transform("value_and_grad", _value_and_grad, traits=_traits("reverse")),

@@ -25,7 +25,7 @@ def add_to_collection(run: Run, key: str, value: Any) -> None:
       BadTypeError: for a collection that can't be looked up.
     """
     _check_key(run, key)
-    if isinstance(value, VariableSpec) or run.knows(value):
+    if isinstance(value, VariableSpec) or run.arrays.knows(value):
         value = run.find(value, "add_to_collection")
     elif run.level and any(map(is_traced, jax.tree.leaves(value))):
         raise TransformError(

@@ -7,7 +7,6 @@ the program was entered in, any other number one inner trace (of `jit`, `scan`, 
 from __future__ import annotations
 
 import functools
-import weakref
 from types import FrameType
 from typing import Any
 
@@ -17,7 +16,6 @@ import jax.numpy as jnp
 from .._callsite import Place, located, user_line, user_place
 from .._errors import (
     AssignError,
-    BadArgumentError,
     BadNameError,
     BadTypeError,
     InitializerError,
@@ -30,6 +28,7 @@ from .._errors import (
 from .._names import near
 from .._specs import VariableSpec
 from .._values import FLOAT32, PartialShape, as_dtype, as_shape
+from .arrays import Arrays
 from .bodies import Body, Mark
 from .call_keys import CallKeys
 from .checks import (
@@ -76,6 +75,7 @@ class Run:
       keys: the keys of `next_key`.
       by_key: store key -> variable, of those that can be shared.
       by_name: op name -> variable, of all, in order of creation.
+      arrays: which variable an array is the value of.
       computed: name -> initial value computed by the program.
       rule_levels: levels of traces in which a custom derivative rule calls its function.
       collected: what the program added to collections.
@@ -83,11 +83,9 @@ class Run:
     """
 
     __slots__ = (
-        "_by_id",
         "_can_assign",
-        "_indexed",
-        "_other_values",
         "arg_scopes",
+        "arrays",
         "body",
         "by_key",
         "by_name",
@@ -133,9 +131,7 @@ class Run:
         self.by_name: dict[str, Variable] = {}
         self.collected: list[Collected] = []
         self.computed: dict[str, Any] = {}
-        self._by_id: dict[int, tuple[Any, Variable | None]] = {}
-        self._indexed = 0
-        self._other_values: list[tuple[Any, Variable]] = []
+        self.arrays = Arrays(self.by_name)
 
     # get_variable -----------------------------------------------------------------------------------------------------
 
@@ -399,9 +395,7 @@ class Run:
     def _remember(self, variable: Variable, value: Any) -> None:
         if variable.bound and (self.level or variable.carried is not None):
             # It is bound to an inner trace, and may not be kept longer than the trace.
-            reference = weakref.ref(value)
-            self._index()
-            self._by_id[id(value)] = reference, variable
+            reference = self.arrays.note_weakly(value, variable)
             variable.inner = {**(variable.inner or {}), self.level: reference}
         else:
             variable.value = value
@@ -418,19 +412,17 @@ class Run:
                 fix="call net.update(params, ...), which returns (out, params with all assignments)",
             )
         value = assignable(variable, value, asked)
-        if self.knows(value):
+        if self.arrays.knows(value):
             value = jnp.array(value, copy=True)  # an object of its own, so that each array still tells its variable
         if variable.carried is not None:
             variable.carried.write(variable, value, asked if self.level else None)
         elif self.level:
             self.refs.assign_inside(variable, asked)
-        if variable.value is not NOTHING:
-            self._other_values.append((variable.value, variable))
+        self.arrays.note(variable)
         variable.forget()
         variable.assigned = True
         self._remember(variable, value)
-        if variable.value is not NOTHING:
-            self._other_values.append((value, variable))
+        self.arrays.note(variable)
         return value
 
     def assigned(self) -> dict[str, Any]:
@@ -492,30 +484,6 @@ class Run:
         """Whether what has this mark was made by an earlier turn of a body that now runs, and is yet to be made here."""
         return self.body is not None and self.body.undid(mark)
 
-    def _index(self) -> None:
-        """Enters the arrays into the index; put off until one is looked for, which most programs never do."""
-        new = list(self.by_name.values())[self._indexed :]
-        self._indexed += len(new)
-        values = [(variable.value, variable) for variable in new if variable.value is not NOTHING]
-        for value, variable in self._other_values + values:
-            known = self._entry(value)
-            ambiguous = known is not None and known[1] is not variable
-            # The array is kept, so that its id is not given to another one.
-            self._by_id[id(value)] = (value, None if ambiguous else variable)
-        self._other_values.clear()
-
-    def _entry(self, value: Any) -> tuple[Any, Variable | None] | None:
-        known = self._by_id.get(id(value))
-        if known is None:
-            return None
-        kept = known[0]
-        return known if (kept() if isinstance(kept, weakref.ref) else kept) is value else None
-
-    def knows(self, value: Any) -> bool:
-        """Whether this very object is the value of a variable."""
-        self._index()
-        return self._entry(value) is not None
-
     def find(self, reference: Any, call: str) -> Variable:
         """The variable meant by an array of `get_variable`, a `VariableSpec` or a full name.
 
@@ -523,41 +491,22 @@ class Run:
           UnknownNameError: for a name that is not declared so far.
           BadArgumentError: for an array that is no variable's, or several variables'.
         """
-        scope = self.scopes.state.name
-        if isinstance(reference, str | VariableSpec):
-            name = reference if isinstance(reference, str) else reference.name
-            variable = self.by_name.get(name)
-            if variable is not None and not self.is_to_come(variable.mark):
-                return variable
-            raise UnknownNameError(
-                f"{call}: no variable '{name}' has been declared in this program so far.",
-                kind="unknown_name",
-                scope=scope,
-                where=user_line(),
-                near=near(name, self.by_name),
-                fix="give the variable's name without ':0', which TF1 adds to name its value"
-                if name.endswith(":0")
-                else "give the full name of a variable that get_variable has returned before",
-            )
-        self._index()
-        known = self._entry(reference)
-        if known is None:
-            raise BadArgumentError(
-                f"{call}: this {type(reference).__name__} is no array that get_variable gave in this program.",
-                kind="not_a_variable",
-                scope=scope,
-                where=user_line(),
-                fix="pass the very object that get_variable returned, its VariableSpec or its full name",
-            )
-        if known[1] is None:
-            raise BadArgumentError(
-                f"{call}: this array is the value of several variables, so it does not tell which is meant.",
-                kind="ambiguous",
-                scope=scope,
-                where=user_line(),
-                fix="pass the full name",
-            )
-        return known[1]
+        if not isinstance(reference, str | VariableSpec):
+            return self.arrays.find(reference, call, self.scopes.state.name)
+        name = reference if isinstance(reference, str) else reference.name
+        variable = self.by_name.get(name)
+        if variable is not None and not self.is_to_come(variable.mark):
+            return variable
+        raise UnknownNameError(
+            f"{call}: no variable '{name}' has been declared in this program so far.",
+            kind="unknown_name",
+            scope=self.scopes.state.name,
+            where=user_line(),
+            near=near(name, self.by_name),
+            fix="give the variable's name without ':0', which TF1 adds to name its value"
+            if name.endswith(":0")
+            else "give the full name of a variable that get_variable has returned before",
+        )
 
     # What the steps have in common ------------------------------------------------------------------------------------
 
