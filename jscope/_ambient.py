@@ -34,7 +34,6 @@ from __future__ import annotations
 
 import contextvars
 import itertools
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from types import FrameType

@@ -88,9 +88,14 @@ def draw(initializer: Callable[..., Any], shape: tuple[int, ...], dtype: Any, ke
 
 def drawer(initializer: Callable[..., Any], shape: tuple[int, ...], dtype: Any) -> Callable[..., jax.Array]:
     """`draw` for many names: a jitted function of the root key and `name_words(name)`."""
-    by_value = _ByValue.of(initializer)
-    if by_value is not None:
-        return _drawer_by_value(by_value, shape, dtype)
+    by_value: Any = initializer
+    if type(initializer).__module__ != "jscope.initializers":
+        by_value = _ByValue.of(initializer)
+    try:
+        if by_value is not None:
+            return _drawer_by_value(by_value, shape, dtype)
+    except TypeError:  # one of ours that holds a list
+        pass
     jitted = _jitted(initializer)
     return lambda key, words: jitted(_fold(key, words), shape, dtype)
 
@@ -163,8 +168,8 @@ def _fold(key: jax.Array, words: jax.Array) -> jax.Array:
 
 
 @functools.lru_cache(maxsize=1 << 12)
-def _drawer_by_value(initializer: _ByValue, shape: tuple[int, ...], dtype: Any) -> Callable[..., jax.Array]:
-    function = initializer.function
+def _drawer_by_value(initializer: Hashable, shape: tuple[int, ...], dtype: Any) -> Callable[..., jax.Array]:
+    function: Any = initializer.function if isinstance(initializer, _ByValue) else initializer
 
     # One function for each shape and dtype: static arguments would be compared at each call, which takes longer.
     @jax.jit

@@ -23,8 +23,8 @@ def lift(net: Transformed, /, *args: Any, **kwargs: Any) -> Params:
 
     `net.apply(tree, ...)` is then an explicit, pure call: a body for transforms that take all inputs as arguments, and
     one function, so that JAX keeps one trace of `jax.checkpoint(net.apply)`, however many scopes it is lifted in. What
-    `net` declares is found out once in a run for arguments of one kind, so `net` should depend on its arguments alone. It keeps
-    its own defaults: the initializer, regularizer, dtype and getter of the current scope do not reach into it.
+    `net` declares is found out once in a run for arguments of one kind, so `net` should depend on its arguments alone.
+    It keeps its own defaults: the initializer, regularizer, dtype and getter of the current scope do not reach into it.
 
     If `net` assigns: `out, new = net.update(tree, ...)` gives the new values, `js.assign(tree, new)` takes them over.
     Out of `jax.checkpoint` or `jax.jit` all leaves of `new` come as new arrays; take over what the program assigns:

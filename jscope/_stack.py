@@ -102,12 +102,15 @@ def _is_body(while_loop: FrameType, called: FrameType) -> bool:
 # Which call of which function -----------------------------------------------------------------------------------------
 
 
+UNTOLD: Any = object()  # a function that can't be told from another one of the same call
+
+
 class Call(NamedTuple):
     """A function of the user's that runs because a function of JAX called it.
 
     Attributes:
       notes: ours, for this one call of a function of JAX by the user; they go when it returns.
-      function: stands for the function that was called, among all that this call of JAX calls.
+      function: stands for the function that was called, among all that this call of JAX calls; or `UNTOLD`.
       turn: for this one call of that function; another call has another one.
     """
 
@@ -117,7 +120,7 @@ class Call(NamedTuple):
 
 
 def next_landmark(caller: FrameType, outer: FrameType | None) -> FrameType | None:
-    """Of the frames from this one outwards the first that is the outer one, of JAX, or where the program was entered."""
+    """From a frame outwards, the first one that is the outer one, or JAX's, or the one that entered the program."""
     frame: FrameType | None = caller
     while frame is not None and frame is not outer:
         kind = FILES.get(frame.f_code.co_filename)
@@ -226,8 +229,8 @@ def _functions_given_to(frame: FrameType) -> dict[int, Any]:
     code, variables = frame.f_code, frame.f_locals
     given: list[Any] = []
     for name in code.co_varnames[: code.co_argcount + code.co_kwonlyargcount + 2]:
-        value = variables.get(name)
-        given += value if type(value) in (tuple, list) else value.values() if type(value) is dict else [value]
+        value: Any = variables.get(name)
+        given.extend(value if type(value) in (tuple, list) else value.values() if type(value) is dict else [value])
     return {id(value): value for value in given if callable(value)}
 
 
@@ -238,7 +241,19 @@ def _function(called: FrameType, functions: dict[int, Any]) -> Any:
     matches = [number for number, value in functions.items() if _is_call_of(value, called)]
     if len(matches) == 1:
         return matches[0]
+    if sum(_code(value) is called.f_code for value in functions.values()) > 1:
+        return UNTOLD
     return called.f_code, *(id(called.f_locals.get(name)) for name in called.f_code.co_freevars)
+
+
+def _code(function: Any) -> CodeType | None:
+    """The code of a function, or of what a partial or a method calls."""
+    while not hasattr(function, "__code__"):
+        inner = getattr(function, "func", None) or getattr(function, "__func__", None)
+        if inner is None:
+            return None
+        function = inner
+    return function.__code__
 
 
 def _is_call_of(function: Any, frame: FrameType) -> bool:

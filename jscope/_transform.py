@@ -37,7 +37,8 @@ class _Memory:
     """All that is kept of a program from one run to the next.
 
     Attributes:
-      assigned_inside: kind of arguments -> the variables that it assigns inside transforms.
+      assigned_inside: kind of arguments, and whether there is no `rng` -> the variables that it assigns inside
+        transforms.
       asks_inside: whether it calls jscope inside transforms. Only speed depends on it.
     """
 
@@ -46,12 +47,12 @@ class _Memory:
     _MOST = 64  # kinds of arguments
 
     def __init__(self) -> None:
-        self.assigned_inside: dict[Hashable, frozenset[str]] = {}
+        self.assigned_inside: dict[tuple[Hashable | None, bool], frozenset[str]] = {}
         self.asks_inside = False
 
-    def keep(self, kind: Hashable | None, names: frozenset[str]) -> frozenset[str]:
+    def keep(self, kind: tuple[Hashable | None, bool], names: frozenset[str]) -> frozenset[str]:
         """Notes the names, unless the kind can't be told, and returns them."""
-        if kind is not None:
+        if kind[0] is not None:
             if len(self.assigned_inside) >= self._MOST:
                 self.assigned_inside.clear()
             self.assigned_inside[kind] = names
@@ -254,7 +255,7 @@ class Transformed:
 
     def _refs(self, tree: Params, rng: Any, arguments: Arguments) -> Refs:
         """What carries the variables that the program assigns inside transforms, which a rehearsal finds out."""
-        kind = arguments.kind()
+        kind = arguments.kind(), rng is None
         known = self._memory.assigned_inside.get(kind)
         if known is not None:
             return Refs(ENTRY, known)
@@ -264,8 +265,12 @@ class Transformed:
 
         # A new function each time: JAX caches traces by function, and on a hit the program would not run.
         def traced(tree: Params, rng: Any, arrays: list[Any] | None) -> None:
-            run = Run(Given(tree), new_scopes(shown=False), rng=rng, refs=rehearsal)
+            nonlocal kind
+            source = Given(tree)
+            run = Run(source, new_scopes(shown=False), rng=rng, refs=rehearsal)
             self._call(run, arguments, lambda out: None, arrays)
+            if source.has_its_say:
+                kind = None, False  # another tree may say something else
 
         try:
             jax.eval_shape(traced, tree, rng, arguments.arrays)
@@ -286,14 +291,19 @@ class Transformed:
         """
         rehearsal = Rehearsal()
         declared: list[VariableSpec] = []
+        asks_keys: list[bool] = []
 
         # A new function each time, as in `_refs`.
         def traced(key: jax.Array, arrays: list[Any]) -> None:
             run = Run(Abstract(key, drawers), new_scopes(shown=False), rng=key, refs=rehearsal)
             self._call(run, arguments, lambda out: declared.extend(run.specs()), arrays)
+            asks_keys.append(run.keys.asked)
 
         jax.eval_shape(traced, key, arguments.arrays)
-        return Specs(declared), self._memory.keep(arguments.kind(), frozenset(rehearsal.names))
+        names = self._memory.keep((arguments.kind(), False), frozenset(rehearsal.names))
+        if asks_keys == [False]:  # so it would be the same without
+            self._memory.keep((arguments.kind(), True), names)
+        return Specs(declared), names
 
     def _computed(
         self, key: jax.Array, specs: Specs, inside: frozenset[str], names: list[str], arguments: Arguments

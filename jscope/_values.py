@@ -77,14 +77,8 @@ def as_shape(shape: Any) -> PartialShape | None:
     """
     if shape is None:
         return None
-    if type(shape) is list or type(shape) is tuple:
-        for size in shape:
-            if type(size) is not int or size < 0:
-                break
-        else:
-            return tuple(shape)  # most are so
     try:
-        dims = tuple(shape)
+        dims: Any = tuple(shape)
     except TypeError:
         dims = (shape,)
     try:

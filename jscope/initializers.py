@@ -461,3 +461,17 @@ def _check_rank(initializer: Initializer, shape: tuple[int, ...], fine: bool, wa
 
 def _shifted(sample: jax.Array, mean: float) -> jax.Array:
     return sample + jnp.asarray(mean, sample.dtype) if mean else sample
+
+
+# Those that `check` passes for any shape of any floating dtype.
+FIT_FLOATS = frozenset(
+    {
+        ones_initializer,
+        random_normal_initializer,
+        random_uniform_initializer,
+        truncated_normal_initializer,
+        variance_scaling_initializer,
+        zeros_initializer,
+        *variance_scaling_initializer.__subclasses__(),  # glorot, he and lecun
+    }
+)

@@ -41,7 +41,16 @@ class Metres(float):
     pass
 
 
-DIFFERENT = [(1, True), (1, 1.0), (0.0, -0.0), ("a", b"a"), (None, 0), (0, False), (1.0, np.float64(1)), (1.0, Metres(1))]
+DIFFERENT = [
+    (1, True),
+    (1, 1.0),
+    (0.0, -0.0),
+    ("a", b"a"),
+    (None, 0),
+    (0, False),
+    (1.0, np.float64(1)),
+    (1.0, Metres(1)),
+]
 
 
 @jax.tree_util.register_dataclass

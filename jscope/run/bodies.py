@@ -1,4 +1,4 @@
-"""Functions that one call of a function of JAX calls several times: one body, which asks for the same each time. Floor 2.
+"""Functions that one call of a function of JAX calls several times: one body, given the same each time. Floor 2.
 
 `lax.scan` traces its function again if the carry changes its type in it; `lax.map` calls its function once more for the
 rows left over; a solver calls its function at many places. For the program these are one body: in each *turn* it is
@@ -11,8 +11,9 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
-from .._callsite import ENTRY, owner
-from .._stack import calls_between, next_landmark
+from .._callsite import ENTRY, owner, user_line
+from .._errors import TransformError
+from .._stack import UNTOLD, calls_between, next_landmark
 
 
 class Body:
@@ -20,12 +21,14 @@ class Body:
 
     Args:
       outer: the body around it, None if that is the program itself.
+      is_untold: whether it may be several functions, which can't be told apart.
     """
 
-    __slots__ = ("_asked", "_given", "_number", "_outer", "_turn")
+    __slots__ = ("_asked", "_given", "_is_untold", "_number", "_outer", "_turn")
 
-    def __init__(self, outer: Body | None) -> None:
+    def __init__(self, outer: Body | None, is_untold: bool) -> None:
         self._outer = outer
+        self._is_untold = is_untold
         self._turn: Any = None
         self._number = 0
         self._given: dict[Any, list[Any]] = {}  # what was asked -> the answers, in order
@@ -39,7 +42,13 @@ class Body:
             self._asked = {}
 
     def take(self, asked: Any, take: Callable[[], Any]) -> Any:
-        """What this body was given at this place in its first turn; in the first one, what is taken now."""
+        """What this body was given at this place in its first turn; in the first one, what is taken now.
+
+        Raises:
+          TransformError: if it can't be told whose turn this is.
+        """
+        if self._is_untold:
+            raise _untold()
         number = self._asked[asked] = self._asked.get(asked, 0) + 1
         given = self._given.setdefault(asked, [])
         if number > len(given):
@@ -51,13 +60,29 @@ class Body:
         return {self: self._number} if self._outer is None else {**self._outer.mark(), self: self._number}
 
     def undid(self, mark: Mark) -> bool:
-        """Whether an earlier turn made what has this mark, so that this turn is still to make it."""
+        """Whether an earlier turn made what has this mark, so that this turn is still to make it.
+
+        Raises:
+          TransformError: if it can't be told whose turn this is.
+        """
         body: Body | None = self
         while body is not None:
             if mark.get(body, body._number) < body._number:
+                if body._is_untold:
+                    raise _untold()
                 return True
             body = body._outer
         return False
+
+
+def _untold() -> TransformError:
+    return TransformError(
+        "One call of a function of JAX was given functions here that can't be told apart, partials of one function, say; "
+        "so it can't be told which names, keys and variables are whose.",
+        kind="untold",
+        where=user_line(),
+        fix="give functions of their own: lambda state: body(k, state), say, for functools.partial(body, k)",
+    )
 
 
 # The bodies in which something was made, and in which turns.
@@ -89,7 +114,7 @@ def body_of(caller: FrameType, run: object, near: FrameType | None, around: Body
         bodies = call.notes.setdefault(run, {})
         inner = bodies.get(call.function)
         if inner is None:
-            inner = bodies[call.function] = Body(body)
+            inner = bodies[call.function] = Body(body, call.function is UNTOLD)
         inner.begin(call.turn)
         body = inner
     return body

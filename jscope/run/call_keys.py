@@ -17,11 +17,15 @@ class CallKeys:
 
     Args:
       root: the key they all come from, or None.
+
+    Attributes:
+      asked: whether the program has asked for one.
     """
 
-    __slots__ = ("_counts", "_root")
+    __slots__ = ("_counts", "_root", "asked")
 
     def __init__(self, root: jax.Array | None) -> None:
+        self.asked = False
         self._root = root
         self._counts: dict[tuple[str, str], int] = {}
 
@@ -40,6 +44,7 @@ class CallKeys:
                 where=user_line(),
                 fix="leave it out or give a string; the key that all keys come from goes to the call: rng=key",
             )
+        self.asked = True
         if self._root is None:
             raise MissingRngError(
                 "next_key is called, but this call was given no rng.",

@@ -163,9 +163,7 @@ class Refs:
             fix = "put jax.jit around net.update, and pass what the program branches on or takes from an iterator as "
             fix += "arguments of their own; or return the value from the transformed function and assign it outside"
         else:
-            what = (
-                "and was not when the program was run abstractly for such arguments; so JAX does not carry its value"
-            )
+            what = "and was not when the program was run abstractly for such arguments; so JAX does not carry its value"
             fix = "let the program depend on its arguments alone, not on what Python variables hold at the time"
         raise TransformError(
             f"'{variable.name}' is assigned inside a JAX transform, {what}.",

@@ -16,7 +16,7 @@ from .._callsite import user_line
 from .._errors import BadArgumentError, BadTypeError, ScopeExitError
 from .._names import OpNames, ScopeCounts, join
 from .._values import FLOAT32
-from .bodies import Body, Mark, mark_in
+from .bodies import NO_BODY, Body, Mark, mark_in
 
 
 class ReuseMode(enum.Enum):
@@ -96,6 +96,7 @@ class _Entry:
       is_open: whether it has not been left yet.
       frame: the Python frame that entered it, while it is open; None for one that can be suspended.
       body: the body that this frame runs in.
+      made: the body in which the request came to mean this, and the turn.
     """
 
     # No slots: what has a default here need not be set, and most entries leave it so.
@@ -106,6 +107,7 @@ class _Entry:
     below: _Entry | None = None
     frame: FrameType | None = None
     body: Body | None = None
+    made: Mark = NO_BODY
     handle: ScopeHandle
 
     def __init__(
@@ -280,6 +282,8 @@ class Scopes:
           body: the body that the frame runs in.
         """
         before, target, last = self.op_scope, request._name_or_scope, self._entries.get(request)
+        if body is not None and last is not None and body.undid(last.made):
+            last = None  # an earlier turn of this body entered it first
         if last is None and body is None and type(target) is str and target and request._auxiliary_name_scope:
             # What nearly all scopes are: what follows, written out.
             opened = self.op_scope = self.op_names.open(before, target)
@@ -293,8 +297,10 @@ class Scopes:
         else:
             if last is None:
                 entry = self._prepare(request, before, body)
+                entry.made = mark_in(body)
             else:
                 entry = _Entry(before, last.op_scope_name, last.target, last.original_name_scope, last.reuse)
+                entry.made = last.made
                 if last.is_open:
                     entry.previous = last
                 if last.op_scope_name is not None:

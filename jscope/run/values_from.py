@@ -21,7 +21,8 @@ from .._initial_values import Drawers, check_draw, draw
 from .._names import near
 from .._params import Params
 from .._specs import mismatch, mismatch_error
-from .._values import FromProgram, InitialValue, as_initial_value
+from .._values import FLOAT32, FromProgram, InitialValue, as_initial_value
+from ..initializers import FIT_FLOATS
 from .record import Variable
 
 
@@ -37,7 +38,7 @@ def _abstract_key(impl: str) -> Any:
 
 
 class Source(Protocol):
-    """What a store asks when a variable is declared, or read in a trace that has no value of it yet.
+    """What a run asks when a variable is declared, or read in a trace that has no value of it yet.
 
     Attributes:
       makes_values: whether initial values are made: initializers run (at least abstractly), and a value is bound to the
@@ -72,9 +73,8 @@ class Abstract:
     def make(self, variable: Variable) -> Any:
         """A placeholder, good in the current trace; raises what the initializer would raise."""
         initializer, shape, dtype = variable.initializer, variable.shape, variable.dtype
-        if type(initializer).__module__ == "jscope.initializers":
-            initializer.check(shape, dtype)
-        elif not isinstance(initializer, InitialValue | FromProgram):
+        is_sure = dtype is FLOAT32 and type(initializer) in FIT_FLOATS  # most are
+        if not is_sure and not isinstance(initializer, InitialValue | FromProgram):
             check_draw(initializer, shape, dtype, self._key)
         if self._drawers is not None and not isinstance(initializer, InitialValue | FromProgram):
             self._drawers.expect(initializer, shape, dtype)
@@ -120,6 +120,9 @@ class Given:
     Args:
       params: the tree.
       all_faults: called at the first fault for the list of all of them, so that one error can name them together.
+
+    Attributes:
+      has_its_say: whether the tree has said more than the program knows: a shape, or that a variable is not there.
     """
 
     makes_values = False
@@ -136,6 +139,7 @@ class Given:
                 # A variable is never weakly typed. Converted here, in the entry trace, where the value is good in all.
                 self._leaves[index] = jnp.asarray(leaf, type_.dtype)
         self._all_faults = all_faults
+        self.has_its_say = False
 
     def make(self, variable: Variable) -> Any:
         """The leaf of that name, if it is as declared."""
@@ -147,6 +151,7 @@ class Given:
             return leaf
         if isinstance(leaf, jax.ShapeDtypeStruct):
             raise self._fault(f"'{variable.name}' is abstract, a ShapeDtypeStruct")
+        self.has_its_say = True
         if variable.shape is not None:
             fault = mismatch(leaf, variable.shape, variable.dtype)
             if fault:
@@ -160,6 +165,7 @@ class Given:
             jax.eval_shape(lambda: jnp.asarray(as_initial_value(variable.initializer())))
         elif callable(variable.initializer):
             check_draw(variable.initializer, variable.shape, variable.dtype, abstract_key())
+        self.has_its_say = True
         close = near(variable.name, self._params.names)
         hint = f" (near: {', '.join(map(repr, close))})" if close else ""
         return self._fault(f"'{variable.name}' is missing{hint}")

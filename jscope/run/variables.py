@@ -13,14 +13,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from .._callsite import Place, located, user_line, user_place
+from .._callsite import FILES, USER, Place, located, user_line, user_place
 from .._errors import (
     AssignError,
     BadNameError,
     BadTypeError,
     InitializerError,
     JscopeError,
-    TransformError,
     UnknownNameError,
     VariableExistsError,
     VariableNotFoundError,
@@ -56,6 +55,16 @@ from .scopes import Reuse, Scopes
 from .values_from import Source
 
 _SHARE = "to share it, enter the scope with reuse=True or js.AUTO_REUSE; else use another name or scope"
+
+
+def _sizes(shape: Any) -> tuple[int, ...] | None:
+    """A shape in its usual form, a list or tuple of ints, as a tuple; None for any other, and for scalars."""
+    if type(shape) is list or type(shape) is tuple:
+        for size in shape:
+            if type(size) is not int or size < 0:
+                return None
+        return tuple(shape)
+    return None
 
 
 class Run:
@@ -195,7 +204,7 @@ class Run:
         try:
             if dtype is not FLOAT32:
                 dtype = as_dtype(dtype)
-            wanted = as_shape(shape)
+            wanted = None if shape is None else _sizes(shape) or as_shape(shape)
         except JscopeError as error:
             error.complete(self._asked(key, shape, dtype, error.kind))
             raise
@@ -280,25 +289,19 @@ class Run:
         op_scope: str,
     ) -> Any:
         here = self.level, self.body  # what is the user's (partitioners, initializers) may call in other places
-        if initializer is None and dtype is FLOAT32 and shape is not None:
-            initializer = GLOROT
-        if shape is not None and None not in shape and callable(initializer) and not isinstance(initializer, type):
-            by_shape = True  # what nearly all are
-        else:
-            asked = functools.partial(self._asked, key, shape, dtype)
-            if initializer is None:
-                initializer = default_initializer(key, shape, dtype, asked)
+        asked = functools.partial(self._asked, key, shape, dtype)
+        if initializer is None:
+            usual = dtype is FLOAT32 and shape is not None
+            initializer = GLOROT if usual else default_initializer(key, shape, dtype, asked)
+        by_shape = shape is not None and None not in shape and callable(initializer)
+        if not by_shape or isinstance(initializer, type):
             initializer, by_shape = checked_initializer(initializer, key, shape, asked)
         if constraint is not None:
-            check_constraint(constraint, key, functools.partial(self._asked, key, shape, dtype))
+            check_constraint(constraint, key, asked)
         trainable = trainable is None or bool(trainable)
-        partition = None
-        if collections is not None or partitioner is not None or not by_shape:
-            asked = functools.partial(self._asked, key, shape, dtype)
-            if collections is not None:
-                collections = checked_collections(collections, trainable, key, asked)
-            if by_shape:
-                partition = partition_of(partitioner, key, shape, dtype, asked)
+        if collections is not None:
+            collections = checked_collections(collections, trainable, key, asked)
+        partition = None if partitioner is None or not by_shape else partition_of(partitioner, key, shape, dtype, asked)
         op_names = self.scopes.op_names
         name = op_names.open(op_scope, key) if type(key) is str and key else op_name(key, op_names, op_scope)
         if name in self.by_name:
@@ -309,7 +312,8 @@ class Run:
             shape = own_shape(found, shape, key, asked)
             partition = partition_of(partitioner, key, shape, dtype, asked)
         self.level, self.body = here
-        place = user_place(caller)
+        code = caller.f_code
+        place = (code, caller.f_lasti) if FILES.get(code.co_filename) == USER else user_place(caller)
         variable = Variable(
             name, key, shape, dtype, initializer, trainable, collections, regularizer, constraint, partition, place
         )
@@ -333,10 +337,10 @@ class Run:
                 self._remember(variable, value)
             else:
                 value = self._make(variable)
-        if self.refs.names and self.refs.takes(variable, value):
-            value = self.read(variable)
         if variable.shape is None:  # a bare initializer that did not run: the given value says what it is
             variable.shape, variable.dtype = value.shape, value.dtype
+        if self.refs.names and self.refs.takes(variable, value):
+            value = self.read(variable)
         self.by_name[variable.name] = variable
         if shared:
             self.by_key[variable.key] = variable
@@ -385,7 +389,10 @@ class Run:
         self.level, self.body = here  # an initializer may have called in another place
         if self.rule_levels:
             self._check_rule(variable, value)
-        self._remember(variable, value)
+        if self.level:
+            self._remember(variable, value)
+        else:
+            variable.value = value
         return value
 
     def _check_rule(self, variable: Variable, value: Any) -> None:
@@ -481,7 +488,7 @@ class Run:
     # Finding one ------------------------------------------------------------------------------------------------------
 
     def is_to_come(self, mark: Mark) -> bool:
-        """Whether what has this mark was made by an earlier turn of a body that now runs, and is yet to be made here."""
+        """Whether an earlier turn of a body that runs now made what has this mark, and this one has not yet."""
         return self.body is not None and self.body.undid(mark)
 
     def find(self, reference: Any, call: str) -> Variable:
