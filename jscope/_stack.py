@@ -96,7 +96,8 @@ def _is_body(while_loop: FrameType, called: FrameType) -> bool:
     arguments = while_loop.f_locals
     if getattr(arguments["cond_fun"], "__globals__", None) is while_loop.f_globals:
         return True  # the condition of lax.fori_loop, which is no user's
-    return _is_call_of(arguments["body_fun"], called) and not _is_call_of(arguments["cond_fun"], called)
+    functions = {name: arguments[name] for name in ("cond_fun", "body_fun")}
+    return _function(called, functions) == "body_fun"
 
 
 # Which call of which function -----------------------------------------------------------------------------------------
@@ -169,18 +170,29 @@ def _calls(found: list[tuple[list[FrameType], list[FrameType]]]) -> list[Call]:
         notes, _ = _look_into(of_jax[-1])
         # JAX may have been handed a function of ours: then nothing of the user's runs.
         function, turn = _function(users[-1] if users else of_jax[0], functions), _turn(of_jax[0])
-        # A function that was given to this call of JAX may also be called by another one that was: a linear operator by
-        # the user's own solver, say. It is the same function all the same.
-        for number, (inner_jax, inner_users) in enumerate([([], users), *found] if len(functions) > 1 else []):
-            for place in range(len(inner_users) - (2 if number == 0 else 1), -1, -1):
-                matches = [key for key, value in functions.items() if _is_call_of(value, inner_users[place])]
-                if len(matches) == 1 and matches[0] != function:
-                    function = matches[0]
-                    turn = turn, *(map(_turn, inner_jax[:1])), *map(_state, inner_users[place + 1 :])
+        if len(functions) > 1 and users:
+            # JAX may also hand one of them to another: the linear operator to the user's own solver, which calls it. It
+            # is the same function all the same.
+            for number, (inner_jax, inner_users) in enumerate([([], users[:-1]), *found]):
+                place = _place_of(functions, function, inner_users, users[-1])
+                if place is not None:
+                    function = _function(inner_users[place], functions)
+                    turn = turn, *map(_turn, inner_jax[:1]), *map(_state, [*inner_users, users[-1]][place + 1 :])
                     found = found[number:] if number else found
                     break
         calls.append(Call(notes, function, turn))
     return calls
+
+
+def _place_of(functions: dict[Any, Any], direct: Any, inner: list[FrameType], called: FrameType) -> int | None:
+    """Which of the inner frames, the outermost if several, is a call of another function, given to the one called."""
+    for place in range(len(inner) - 1, -1, -1):
+        code = inner[place].f_code
+        if any(key != direct and _runs(function, code) for key, function in functions.items()):
+            given = _functions_given_to(called)
+            if any(_runs(function, code) for function in given.values()):
+                return place
+    return None
 
 
 _NOTES = "jscope's notes"  # no name that a variable could have
@@ -210,9 +222,10 @@ def _state(frame: FrameType) -> tuple[Any, ...]:
 
     Plain values are compared; of others only the id is kept, so that nothing is kept alive.
     """
-    plain = (bool, int, float, str)
-    variables = frame.f_locals.items()
-    return frame.f_lasti, *(v if type(v) in plain else id(v) for name, v in variables if name != _NOTES)
+    plain, variables, shared = (bool, int, float, str), frame.f_locals, frame.f_code.co_cellvars
+    # Not those that inner functions share: in a comprehension, Python 3.13.0 crashes on looking at some of them.
+    values = [variables.get(name) for name in frame.f_code.co_varnames if name not in shared]
+    return frame.f_lasti, *(value if type(value) in plain else id(value) for value in values)
 
 
 def _turn(frame: FrameType) -> object:
@@ -234,46 +247,60 @@ def _functions_given_to(frame: FrameType) -> dict[int, Any]:
     return {id(value): value for value in given if callable(value)}
 
 
-def _function(called: FrameType, functions: dict[int, Any]) -> Any:
+def _function(called: FrameType, functions: dict[Any, Any]) -> Any:
     """Stands for the function whose call a frame is, among those that may be called."""
     if len(functions) < 2:
         return called.f_code
-    matches = [number for number, value in functions.items() if _is_call_of(value, called)]
-    if len(matches) == 1:
-        return matches[0]
-    if sum(_code(value) is called.f_code for value in functions.values()) > 1:
-        return UNTOLD
-    return called.f_code, *(id(called.f_locals.get(name)) for name in called.f_code.co_freevars)
+    alike = [number for number, function in functions.items() if _runs(function, called.f_code)]
+    if len(alike) > 1:  # most are told by their code, and no variables of the user's are read
+        alike = [number for number in alike if _is_call_of(functions[number], called)] or alike
+    return alike[0] if len(alike) == 1 else UNTOLD if alike else called.f_code
 
 
-def _code(function: Any) -> CodeType | None:
-    """The code of a function, or of what a partial or a method calls."""
-    while not hasattr(function, "__code__"):
-        inner = getattr(function, "func", None) or getattr(function, "__func__", None)
-        if inner is None:
-            return None
-        function = inner
-    return function.__code__
+def _inside(function: Any) -> Any:
+    """What a partial, a bound method or a wrapper calls; None for what calls no other function."""
+    if isinstance(function, functools.partial):
+        return function.func
+    return function.__func__ if inspect.ismethod(function) else getattr(function, "__wrapped__", None)
+
+
+def _own_code(function: Any) -> CodeType | None:
+    """The code of a function, or of the method by which its class makes it one; None for what only calls another."""
+    if isinstance(function, functools.partial) or inspect.ismethod(function):
+        return None
+    return getattr(function, "__code__", None) or getattr(type(function).__call__, "__code__", None)
+
+
+def _runs(function: Any, code: CodeType) -> bool:
+    """Whether a call of a function runs that code, directly or in what it wraps."""
+    while function is not None:
+        if _own_code(function) is code:
+            return True
+        function = _inside(function)
+    return False
 
 
 def _is_call_of(function: Any, frame: FrameType) -> bool:
     """Whether a frame is a call of a function: of that very object, not of one that only has the same code."""
-    if isinstance(function, functools.partial):
-        there = [part for value in frame.f_locals.values() for part in (value if type(value) is tuple else (value,))]
-        bound = (*function.args, *function.keywords.values())
-        return _is_call_of(function.func, frame) and all(any(part is value for part in there) for value in bound)
-    if getattr(function, "__code__", None) is frame.f_code:
-        cells = function.__closure__ or ()
-        names = function.__code__.co_freevars
-        return all(_content(cell) is frame.f_locals.get(name) for name, cell in zip(names, cells, strict=True))
-    code = frame.f_code
-    first = frame.f_locals.get(code.co_varnames[0]) if code.co_argcount else None
-    if inspect.ismethod(function):
-        return function.__self__ is first and _is_call_of(function.__func__, frame)
-    if getattr(type(function).__call__, "__code__", None) is code and first is function:
-        return True
-    wrapped = getattr(function, "__wrapped__", None)
-    return wrapped is not None and _is_call_of(wrapped, frame)
+    code, bound, named = frame.f_code, [], {}
+    while function is not None and _own_code(function) is not code:
+        if isinstance(function, functools.partial):
+            bound, named = [*function.args, *bound], {**function.keywords, **named}
+        elif inspect.ismethod(function):
+            bound = [function.__self__, *bound]
+        function = _inside(function)
+    if function is None:
+        return False
+    if not hasattr(function, "__code__"):  # called by way of its class
+        bound, function = [function, *bound], type(function).__call__
+    names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+    defaults = function.__defaults__ or ()
+    want = dict(zip(names[code.co_argcount - len(defaults) :], defaults, strict=False))
+    want |= {**(function.__kwdefaults__ or {}), **named, **dict(zip(names, bound, strict=False))}
+    want = {name: value for name, value in want.items() if name in names}
+    want |= {name: _content(cell) for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True)}
+    variables = frame.f_locals
+    return all(variables.get(name) is value for name, value in want.items())
 
 
 def _content(cell: Any) -> Any:

@@ -280,7 +280,8 @@ class Transformed:
         try:
             jax.eval_shape(lambda: traced(tree, rng, None))
         except Exception as error:  # the run itself will say what is wrong, or needs JAX's values and does without
-            why = f"the program can't be run abstractly: {type(error).__name__}: {str(error).splitlines()[0]:.200}"
+            said = str(error).partition("\n")[0]
+            why = f"the program can't be run abstractly: {type(error).__name__}: {said:.200}"
             return Refs(ENTRY, frozenset(rehearsal.names), why)
         return Refs(ENTRY, frozenset(rehearsal.names))
 

@@ -77,7 +77,7 @@ class Body:
 
 def _untold() -> TransformError:
     return TransformError(
-        "One call of a function of JAX was given functions here that can't be told apart, partials of one function, say; "
+        "One call of a function of JAX was given functions here that can't be told apart, such as partials of one; "
         "so it can't be told which names, keys and variables are whose.",
         kind="untold",
         where=user_line(),
