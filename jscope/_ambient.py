@@ -41,10 +41,11 @@ from typing import Any
 
 import jax
 
-from ._callsite import user_line, warn_retrace
+from ._callsite import ENTRY as ENTRY_FILE
+from ._callsite import USER, user_line, warn_retrace
 from ._compat import trace_finder, trace_reader
 from ._errors import JscopeError, OutsideProgramError, ScopeExitError, TransformError
-from ._stack import surroundings, tell_files_apart
+from ._stack import nearest, surroundings, tell_files_apart
 from .run.bodies import body_of
 from .run.variables import Run
 
@@ -239,13 +240,28 @@ def current(call: str, caller: FrameType | None = None) -> Run:
     # Most calls come from the trace the program was entered in, with nothing to do: they are kept short.
     run.level = 0 if frame._find_trace(()) is frame._quiet_trace else frame._observe(frame._read_trace())
     if caller is not None:
-        # And from the Python frame that has entered the innermost scope.
+        # And from the Python frame that has entered the innermost scope, or from one that it has called.
         entry = run.scopes.innermost
-        body = entry.body if caller is entry.frame else body_of(caller, run.mark, entry.frame, entry.body)
+        found = USER if caller is entry.frame else nearest(caller, entry.frame)
+        if found == USER:
+            body = entry.body
+        else:
+            body = None if found == ENTRY_FILE else body_of(caller, run.mark, entry.frame, entry.body)
         if body is not run.body:
             run.body = body
             run.scopes.look_again(body)
     return run
+
+
+def leaving(call: str, caller: FrameType) -> Run:
+    """As `current`, for what leaves a scope: most often the call of a function that has entered the innermost one.
+
+    That call began in the same context, and in the same trace, so there is nothing to look at.
+    """
+    frame = _current.get()
+    if frame is not None and frame._open and frame.run.scopes.innermost.frame is caller:
+        return frame.run
+    return current(call)
 
 
 def is_running() -> bool:

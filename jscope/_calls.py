@@ -113,8 +113,19 @@ def get_variable(
     getter = run.scopes.state.custom_getter if custom_getter is None else custom_getter
     if getter is not None:
         getter = _prepared(getter, run, (caching_device, validate_shape, use_resource))
-    more = initializer, regularizer, trainable, collections, partitioner, constraint, getter
-    return run.get_variable(caller, name, shape, dtype, *more)
+    return run.get_variable(
+        caller,
+        name,
+        shape,
+        dtype,
+        initializer,
+        regularizer,
+        trainable,
+        collections,
+        partitioner,
+        constraint,
+        getter,
+    )
 
 
 def _prepared(getter: Any, run: Run, without_effect: tuple[Any, Any, Any]) -> Any:

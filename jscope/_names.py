@@ -12,7 +12,6 @@ from ._errors import BadArgumentError, BadNameError
 # TensorFlow's patterns for operation names, at the root and inside an op scope.
 _ROOT_NAME = re.compile(r"[A-Za-z0-9.][A-Za-z0-9_.\\/>-]*")
 _INNER_NAME = re.compile(r"[A-Za-z0-9_.\\/>-]*")
-_is_root_name, _is_inner_name = _ROOT_NAME.fullmatch, _INNER_NAME.fullmatch
 
 
 def join(scope: str, name: str) -> str:
@@ -63,10 +62,11 @@ class OpNames:
     Scopes and variables share the table, and letter case does not tell names apart.
     """
 
-    __slots__ = ("_taken",)
+    __slots__ = ("_good", "_taken")
 
     def __init__(self) -> None:
         self._taken: dict[str, int] = {}
+        self._good: set[str] = set()  # names that are allowed inside a scope
 
     def unique(self, name: str) -> str:
         """Takes full name `name`, or the first free `name_k`."""
@@ -92,8 +92,12 @@ class OpNames:
         """
         if not name:
             return ""
-        if (_is_inner_name if scope else _is_root_name)(name) is None:
+        if not scope:
+            if _ROOT_NAME.fullmatch(name) is None:
+                self.check(scope, name)
+        elif name not in self._good:
             self.check(scope, name)
+            self._good.add(name)
         if name[-1] == "/":
             return name[:-1]
         full = f"{scope}/{name}" if scope else name

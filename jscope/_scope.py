@@ -11,7 +11,7 @@ from typing import Any
 
 import jax
 
-from ._ambient import current, is_open_here, is_running
+from ._ambient import current, is_open_here, is_running, leaving
 from ._callsite import user_line
 from ._errors import BadArgumentError, BadTypeError
 from ._specs import VariableSpec
@@ -253,7 +253,7 @@ class variable_scope:  # noqa: N801 (TF1's name)
     def __exit__(self, exception: type[BaseException] | None, *_: Any) -> None:
         if exception is GeneratorExit and not is_open_here(self):
             return  # a generator is closed after its program has ended: there is nothing to put back
-        current("leaving a variable_scope").scopes.leave(self)
+        leaving("leaving a variable_scope", sys._getframe(1)).scopes.leave(self)
 
 
 class name_scope:  # noqa: N801

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from ._callsite import AS_WRITTEN, BRANCHES, ENTRY, FILES, JAX, WRAPPER, owner
+from ._callsite import AS_WRITTEN, BRANCHES, ENTRY, FILES, JAX, USER, WRAPPER, owner
 from ._compat import differentiating_and_staging
 
 # The transforms around a call -----------------------------------------------------------------------------------------
@@ -120,15 +120,19 @@ class Call(NamedTuple):
     turn: Any
 
 
-def next_landmark(caller: FrameType, outer: FrameType | None) -> FrameType | None:
-    """From a frame outwards, the first one that is the outer one, or JAX's, or the one that entered the program."""
+def nearest(caller: FrameType, outer: FrameType | None) -> int:
+    """What is nearest from a frame outwards: the outer frame (USER), the program's entry (ENTRY) or code of JAX's."""
     frame: FrameType | None = caller
-    while frame is not None and frame is not outer:
+    while frame is not outer:
+        if frame is None:
+            return ENTRY
         kind = FILES.get(frame.f_code.co_filename)
-        if (owner(frame) if kind is None else kind) >= ENTRY:
-            break
+        if kind is None:
+            kind = owner(frame)
+        if kind >= ENTRY:
+            return kind
         frame = frame.f_back
-    return frame
+    return USER if outer is not None else ENTRY
 
 
 def calls_between(caller: FrameType, outer: FrameType | None) -> tuple[list[Call], bool]:

@@ -59,6 +59,13 @@ class _Memory:
         return names
 
 
+@functools.cache
+def _signature(method: Callable[..., Any]) -> inspect.Signature:
+    """The signature of a method, without `self`."""
+    _, *parameters = inspect.signature(method).parameters.values()
+    return inspect.Signature(parameters)
+
+
 class Transformed:
     """A program as pure functions of an explicit tree, made by `transform`. Frozen; equal for equal functions.
 
@@ -80,8 +87,7 @@ class Transformed:
             method = getattr(type(self), member)
             bound = functools.wraps(method)(functools.partial(method, self))
             bound.__name__ = bound.__qualname__ = name + shown  # type: ignore[attr-defined]
-            _, *parameters = inspect.signature(method).parameters.values()
-            bound.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+            bound.__signature__ = _signature(method)  # type: ignore[attr-defined]
             members[member] = bound
         self.__dict__.update(members)
 

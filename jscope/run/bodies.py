@@ -11,9 +11,9 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
-from .._callsite import ENTRY, owner, user_line
+from .._callsite import user_line
 from .._errors import TransformError
-from .._stack import UNTOLD, calls_between, next_landmark
+from .._stack import UNTOLD, calls_between
 
 
 class Body:
@@ -103,11 +103,6 @@ def body_of(caller: FrameType, run: object, near: FrameType | None, around: Body
       run: stands for the run.
       near: a frame around, in the same run, whose body is known to be `around`.
     """
-    landmark = next_landmark(caller, near)
-    if landmark is near and near is not None:
-        return around
-    if landmark is None or owner(landmark) == ENTRY:
-        return None
     calls, is_near = calls_between(caller, near)
     body = around if is_near else None
     for call in calls:

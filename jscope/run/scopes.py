@@ -288,10 +288,9 @@ class Scopes:
             # What nearly all scopes are: what follows, written out.
             opened = self.op_scope = self.op_names.open(before, target)
             entry = _Entry(before, target, target, opened + "/", request._reuse or self.state.reuse)
-            shown = self._show
-            if shown is not None:
+            if self._show is not None:
                 absolute = target[-1] == "/" or not before
-                shown = entry.shown = shown(opened if absolute else opened[len(before) + 1 :])
+                shown = entry.shown = self._show(opened if absolute else opened[len(before) + 1 :])
                 shown.__enter__()
                 self._shown.append(shown)
         else:
@@ -313,7 +312,25 @@ class Scopes:
             self._counts.written.append(state.name)
             entry.mark = self._counts.mark()
         else:
-            state = self._inner(target, request, entry.reuse, entry.original_name_scope)
+            outer = self.state
+            full = outer.prefix + target
+            state: ScopeState = tuple.__new__(  # not ScopeState(...), which takes three times as long
+                ScopeState,
+                (
+                    full,
+                    full + "/" if full else "",
+                    entry.reuse,
+                    outer.initializer,
+                    outer.regularizer,
+                    outer.dtype,
+                    outer.custom_getter,
+                    outer.partitioner,
+                    None,  # the constraint, which TF1 does not inherit
+                    entry.original_name_scope,
+                ),
+            )
+            if request._overrides:
+                state = self._overridden(state, request)
             handle = _blank(self._handle_class)
             handle._made_with = state
             self._counts.written.append(state[0])
@@ -368,28 +385,6 @@ class Scopes:
         """The name that opens the op scope in force again: what is opened where no auxiliary one is wanted."""
         return self.op_scope + "/" if self.op_scope else ""
 
-    def _inner(self, name: str, request: ScopeRequest, reuse: Reuse, original_name_scope: str) -> ScopeState:
-        """The state of string scope `name` opened here: TF1 inherits everything except the constraint."""
-        outer = self.state
-        full = outer.prefix + name
-        # Not ScopeState(...), which takes three times as long.
-        state = tuple.__new__(
-            ScopeState,
-            (
-                full,
-                full + "/" if full else "",
-                reuse,
-                outer.initializer,
-                outer.regularizer,
-                outer.dtype,
-                outer.custom_getter,
-                outer.partitioner,
-                None,
-                original_name_scope,
-            ),
-        )
-        return self._overridden(state, request) if request._overrides else state
-
     def _copy(self, state: ScopeState, request: ScopeRequest) -> ScopeHandle:
         """A new scope object after a captured one, with what the request overrides."""
         state = state._replace(reuse=request._reuse or state.reuse, constraint=None)
@@ -437,8 +432,13 @@ class Scopes:
                 where=user_line(),
                 fix="leave scopes in the reverse order of entry; `with` does",
             )
-        if entry.shown is not None:
-            self._close_shown(entry.shown)
+        shown = entry.shown
+        if shown is not None:
+            if self._shown[-1] is shown:
+                self._shown.pop()
+                shown.__exit__(None, None, None)
+            else:
+                self._close_shown(shown)
         entry.is_open = False
         entry.frame = None
         if entry.previous is not None:
@@ -451,7 +451,8 @@ class Scopes:
         self.innermost: _Entry = entry.below  # type: ignore[assignment]  # only the root has nothing below
         self.handle = self.innermost.handle
         self.state = self.handle._made_with
-        self.look_again(self.innermost.body)
+        if self._changed:
+            self.look_again(self.innermost.body)
 
     def now_and_at_once_closed(
         self, name: str | None, default_name: str, custom_getter: Any, body: Body | None

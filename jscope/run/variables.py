@@ -238,8 +238,19 @@ class Run:
                 near=functools.partial(near, str(key), known),
                 fix="make it before without reuse, enter the scope with reuse=js.AUTO_REUSE, or correct the name",
             )
-        more = initializer, regularizer, trainable, collections, partitioner, constraint
-        return self._create(caller, key, wanted, dtype, *more, op_scope)
+        return self._create(
+            caller,
+            key,
+            wanted,
+            dtype,
+            initializer,
+            regularizer,
+            trainable,
+            collections,
+            partitioner,
+            constraint,
+            op_scope,
+        )
 
     def _ask(
         self,
