@@ -247,8 +247,8 @@ def current(call: str, caller: FrameType | None = None) -> Run:
             body = entry.body
         else:
             body = None if found == ENTRY_FILE else body_of(caller, run.mark, entry.frame, entry.body)
-        if body is not run.body:
-            run.body = body
+        run.body = body
+        if run.scopes.changed:
             run.scopes.look_again(body)
     return run
 

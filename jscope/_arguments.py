@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import queue
+import random
 import sys
 from collections.abc import Callable, Hashable
 from typing import Any
@@ -42,24 +44,41 @@ class Arguments:
         return jax.tree.unflatten(self._structure, leaves)
 
     @property
-    def has_iterators(self) -> bool:
-        """Whether some of them are used up by running the program."""
-        return any(map(_is_iterator, self._leaves))
+    def used_up(self) -> Any:
+        """The first of them that gives something else each time it is asked, as iterators do; None if there is none."""
+        return next((leaf for leaf in self._leaves if _is_iterator(leaf) or isinstance(leaf, _GIVING)), None)
 
     def kind(self) -> Hashable | None:
         """Equal for arguments with which JAX, set as it is now, traces a program alike; None where that can't be told.
 
         Only values that can never change count, so the answer may be kept.
         """
-        config: Any = jax.config
-        # Without jit no loop is traced, and what is assigned in its body is assigned outside all transforms.
-        here = config.jax_disable_jit, config.jax_enable_x64, config.jax_default_prng_impl
         try:
-            kind = here, jax.sharding.get_abstract_mesh(), _alike_structure(self._structure), *map(_alike, self._leaves)
+            kind = (
+                tuple(getattr(jax.config, name) for name in _SETTINGS),
+                jax.sharding.get_abstract_mesh(),
+                _alike_structure(self._structure),
+                *map(_alike, self._leaves),
+            )
             hash(kind)
         except (_UnlikeAnyError, TypeError):
             return None
         return kind
+
+
+# JAX's settings on which it may depend how a program is traced. Without jit, for one, no loop is traced, and what is
+# assigned in its body is assigned outside all transforms.
+_SETTINGS = (
+    "jax_disable_jit",
+    "jax_enable_x64",
+    "jax_default_prng_impl",
+    "jax_default_matmul_precision",
+    "jax_numpy_dtype_promotion",
+    "jax_numpy_rank_promotion",
+    "jax_threefry_partitionable",
+    "jax_debug_nans",
+    "jax_debug_infs",
+)
 
 
 class _UnlikeAnyError(Exception):
@@ -82,7 +101,7 @@ def _alike(value: Any) -> Hashable:
         return type(value), value.tobytes()
     if type(value) in (tuple, list):
         return type(value), *map(_alike, value)
-    if is_importable(value):
+    if not isinstance(value, type) and is_importable(value):  # a function; attributes of classes are often set
         return type(value), value
     raise _UnlikeAnyError
 
@@ -93,7 +112,12 @@ def _alike_structure(structure: Any) -> Hashable:
     if node is None:
         return "leaf"
     made, static = node
-    return _alike(made), _alike(static), *map(_alike_structure, structure.children())
+    if not is_importable(made):
+        raise _UnlikeAnyError
+    return made, _alike(static), *map(_alike_structure, structure.children())
+
+
+_GIVING = np.random.Generator, np.random.RandomState, random.Random, queue.Queue, queue.SimpleQueue
 
 
 def _is_iterator(leaf: Any) -> bool:

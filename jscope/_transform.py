@@ -265,8 +265,8 @@ class Transformed:
         known = self._memory.assigned_inside.get(kind)
         if known is not None:
             return Refs(ENTRY, known)
-        if arguments.has_iterators:
-            return Refs(ENTRY, frozenset(), "a rehearsal would use up an iterator that is among its arguments")
+        if (giving := arguments.used_up) is not None:
+            return Refs(ENTRY, frozenset(), f"a rehearsal would use up the {type(giving).__name__} among its arguments")
         rehearsal = Rehearsal()
 
         # A new function each time: JAX caches traces by function, and on a hit the program would not run.
@@ -316,13 +316,13 @@ class Transformed:
         self, key: jax.Array, specs: Specs, inside: frozenset[str], names: list[str], arguments: Arguments
     ) -> dict[str, jax.Array]:
         """The initial values that the program computes, and nothing else of it."""
-        if arguments.has_iterators:
+        if (giving := arguments.used_up) is not None:
             raise InitializerError(
                 f"The initial values of {some(names)} are computed by the program, and finding out what it declares "
-                "has used up an iterator among its arguments.",
+                f"has used up the {type(giving).__name__} among its arguments.",
                 kind="from_program",
                 where=user_line(),
-                fix="take from the iterator outside, and pass what it gives",
+                fix="take from it outside, and pass what it gives",
             )
         if any(isinstance(array, jax.ShapeDtypeStruct) for array in arguments.arrays):
             raise InitializerError(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import queue
+import random
 
 import jax
 import jax.numpy as jnp
@@ -80,10 +82,11 @@ def test_what_may_change_is_of_no_kind():
     assert kind(jnp.tanh) == kind(jnp.tanh) != kind(jnp.sin)
 
 
-def test_iterators_are_noticed():
-    assert Arguments((iter([1]),), {}).has_iterators
-    assert Arguments((), {"rows": (row for row in "ab")}).has_iterators
-    assert not Arguments(([1], "ab", range(3), np.ones(2), jnp.ones(2)), {}).has_iterators
+def test_what_is_used_up_is_noticed():
+    for giving in (iter([1]), (row for row in "ab"), np.random.default_rng(0), random.Random(0), queue.SimpleQueue()):
+        assert Arguments((1, giving), {}).used_up is giving
+        assert Arguments((), {"rows": giving}).used_up is giving
+    assert Arguments(([1], "ab", range(3), np.ones(2), jnp.ones(2)), {}).used_up is None
 
 
 def test_none_is_a_part_of_the_structure():

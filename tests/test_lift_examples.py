@@ -190,7 +190,7 @@ REFUSED: Cases = {
     "nobody outside could use it": lambda: js.transform(
         lambda x: jax.jit(lambda x: js.add_to_collection("c", x + 1))(x)
     ).specs(X),
-    "would use up an iterator that is among its arguments": lambda: counting(
+    "a rehearsal would use up the list_iterator among its arguments": lambda: counting(
         lambda f, rows: scan(f, next(rows))
     ).update({"n": X}, iter([X])),
     "the program can't be run abstractly": lambda: counting(branches_on_a_value).update({"n": X}, X),

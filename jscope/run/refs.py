@@ -121,17 +121,20 @@ class Refs:
       names: as given.
     """
 
-    __slots__ = ("_entry", "_perhaps_differentiated", "_refs", "_why_unknown", "names")
+    __slots__ = ("_entry", "_impls", "_perhaps_differentiated", "_refs", "_why_unknown", "names")
 
     def __init__(self, entry: CodeType, names: frozenset[str], why_unknown: str = "") -> None:
         self._entry = entry
         self._why_unknown = why_unknown
         self._refs: dict[str, Any] = {}
+        self._impls: dict[Any, Any] = {}  # dtype of random keys -> what JAX makes them by
         self._perhaps_differentiated: TransformError | None = None
         self.names = names
 
     def start(self, name: str, value: Any) -> None:
         """Makes the ref; call it in the trace that the program is entered in."""
+        if _is_key(value.dtype):
+            self._impls[value.dtype] = jax.random.key_impl(value)
         self._refs[name] = jax.new_ref(_kept(value))
 
     def start_all(self, value: Callable[[str], Any]) -> None:
@@ -180,7 +183,7 @@ class Refs:
           TransformError: where JAX can't carry it to.
         """
         if asked is None:
-            return _given(self._refs[variable.name][...], variable.dtype)
+            return self._given(self._refs[variable.name][...], variable.dtype)
         around = self._check(variable, "read", asked)
         try:
             kept = self._refs[variable.name][...]
@@ -188,7 +191,7 @@ class Refs:
             raise _refusal(variable, "read", _UNFORESEEN, asked) from error
         if _at_once(kept, around):
             raise _refusal(variable, "read", _AT_ONCE, asked)
-        value = _given(kept, variable.dtype)
+        value = self._given(kept, variable.dtype)
         if around.within("checkpoint"):
             value = _not_differentiable(value, _refusal(variable, "read", _REPEATED, asked))
         return value
@@ -235,7 +238,12 @@ class Refs:
 
     def final(self, variable: Variable) -> Any:
         """The value at the end of the program."""
-        return _given(jax.freeze(self._refs[variable.name]), variable.dtype)
+        return self._given(jax.freeze(self._refs[variable.name]), variable.dtype)
+
+    def _given(self, kept: Any, dtype: Any) -> Any:
+        if _is_key(dtype):
+            return jax.random.wrap_key_data(_given(kept, np.dtype("uint32")), impl=self._impls[dtype])
+        return _given(kept, dtype)
 
     def _check(self, variable: Variable, done: str, asked: dict[str, Any]) -> Surroundings:
         around = surroundings(self._entry)
@@ -261,12 +269,18 @@ def _at_once(kept: Any, around: Surroundings) -> bool:
 
 
 # JAX 0.10 can't transpose what writes to a ref of integers: they are kept in floats, 16 bits in each. (Bits of integers
-# that are taken for floats are some that mean "no number", at which `jax.debug_nans` stops.)
+# that are taken for floats are some that mean "no number", at which `jax.debug_nans` stops.) So are random keys.
+
+
+def _is_key(dtype: Any) -> bool:
+    return jnp.issubdtype(dtype, jax.dtypes.prng_key)
 
 
 def _kept(value: Any) -> Any:
     """A value as its ref holds it."""
-    if not isinstance(value.dtype, np.dtype) or jnp.issubdtype(value.dtype, jnp.inexact):
+    if _is_key(value.dtype):
+        value = jax.random.key_data(value)
+    if jnp.issubdtype(value.dtype, jnp.inexact):
         return value
     if value.dtype.itemsize <= 2:
         return value.astype(np.float32)

@@ -142,16 +142,17 @@ class Scopes:
       op_scope: the current op scope without a final slash.
       op_names: the op-name table, shared with the variables.
       innermost: the entry of the current scope; the run's own stands for the root.
+      changed: scope object -> the states that the program has set, each with its mark.
     """
 
     __slots__ = (
-        "_changed",
         "_counts",
         "_entries",
         "_handle_class",
         "_open_op_scopes",
         "_show",
         "_shown",
+        "changed",
         "handle",
         "innermost",
         "op_names",
@@ -167,7 +168,7 @@ class Scopes:
         self._handle_class = handle_class
         self._show = show
         self._shown: list[AbstractContextManager[Any]] = []
-        self._changed: dict[ScopeHandle, list[tuple[ScopeState, Mark]]] = {}
+        self.changed: dict[ScopeHandle, list[tuple[ScopeState, Mark]]] = {}
         self._counts = ScopeCounts()
         self._entries: dict[ScopeRequest, _Entry] = {}  # the last open one of each, else the last one
         self._open_op_scopes: dict[object, list[_OpEntry]] = {}
@@ -180,7 +181,7 @@ class Scopes:
 
     def state_of(self, handle: ScopeHandle, body: Body | None) -> ScopeState:
         """What `handle` says in this run, in that body."""
-        for state, mark in reversed(self._changed.get(handle, ())):
+        for state, mark in reversed(self.changed.get(handle, ())):
             if body is None or not body.undid(mark):
                 return state
         return handle._made_with
@@ -188,13 +189,12 @@ class Scopes:
     def change(self, handle: ScopeHandle, body: Body | None, **changes: Any) -> None:
         """`reuse_variables` and `set_*`: in force for this run, through this very object."""
         state = self.state_of(handle, body)._replace(**changes)
-        self._changed.setdefault(handle, []).append((state, mark_in(body)))
+        self.changed.setdefault(handle, []).append((state, mark_in(body)))
         self.look_again(body)
 
     def look_again(self, body: Body | None) -> None:
         """Finds out anew what the current scope says: it may be another in another turn of a body."""
-        if self._changed:
-            self.state = self.state_of(self.handle, body)
+        self.state = self.state_of(self.handle, body)
 
     # Op scopes --------------------------------------------------------------------------------------------------------
 
@@ -451,7 +451,7 @@ class Scopes:
         self.innermost: _Entry = entry.below  # type: ignore[assignment]  # only the root has nothing below
         self.handle = self.innermost.handle
         self.state = self.handle._made_with
-        if self._changed:
+        if self.changed:
             self.look_again(self.innermost.body)
 
     def now_and_at_once_closed(

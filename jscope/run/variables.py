@@ -404,6 +404,8 @@ class Run:
             self._remember(variable, value)
         else:
             variable.value = value
+            if variable.name in self.by_name:  # it was made in an inner trace, and has no value yet that lasts
+                self.arrays.note(variable)
         return value
 
     def _check_rule(self, variable: Variable, value: Any) -> None:
