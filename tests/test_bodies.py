@@ -1,0 +1,319 @@
+"""Bodies that JAX calls again, by hand: what tells two functions of one call apart, and what a turn leaves to the next.
+
+`test_one_body.py` goes through JAX's functions; here are the corners, each with what must come out.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import jax.scipy.sparse.linalg
+import pytest
+from jax import lax
+
+import jscope as js
+
+KEY = jax.random.key(0)
+Wrap = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+def names(program: Callable[..., Any], *args: Any) -> list[str]:
+    return list(js.transform(program).specs(*args))
+
+
+def asks(x: Any) -> Any:
+    with js.variable_scope(None, "d"):
+        return x + 0 * js.get_variable("w", [])
+
+
+def retraced(body: Callable[[], Any]) -> Any:
+    """`body` in a loop that JAX traces twice, since the carry changes its type; its result is added up."""
+    return lax.scan(lambda c, _: (c * jnp.float32(1) + body(), None), 0, None, length=1)[0]
+
+
+# Two functions of one call --------------------------------------------------------------------------------------------
+
+
+class Loop:
+    """Condition and body by one method, told apart by the object."""
+
+    def __init__(self, goes_on: bool) -> None:
+        self.goes_on = goes_on
+
+    def turn(self, x: Any) -> Any:
+        x = asks(x)
+        return x < 1 if self.goes_on else x + 1
+
+    __call__ = turn
+
+
+def step(which: int, x: Any, one: int = 1, zero: int = 0) -> Any:
+    x = asks(x)
+    return x < one if which == zero else x + one
+
+
+def closure(function: Callable[..., Any]) -> Callable[..., Any]:
+    def wrapper(*args: Any) -> Any:
+        return function(*args)
+
+    return wrapper
+
+
+def wraps(function: Callable[..., Any]) -> Callable[..., Any]:
+    return functools.wraps(function)(closure(function))
+
+
+def default(function: Callable[..., Any]) -> Callable[..., Any]:
+    def wrapper(*args: Any, _function: Callable[..., Any] = function) -> Any:
+        return _function(*args)
+
+    return wrapper
+
+
+def of_class(function: Callable[..., Any]) -> Callable[..., Any]:
+    class Holder:
+        held = staticmethod(function)
+
+        @classmethod
+        def run(cls, *args: Any) -> Any:
+            return cls.held(*args)
+
+    return Holder.run
+
+
+def condition(x: Any) -> Any:
+    return asks(x) < 1
+
+
+def body(x: Any) -> Any:
+    return asks(x) + 1
+
+
+PAIRS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
+    "plain": (condition, body),
+    "methods": (Loop(True).turn, Loop(False).turn),
+    "objects": (Loop(True), Loop(False)),
+    "partials": (functools.partial(step, 0), functools.partial(step, 1)),
+    "partials by name": (functools.partial(step, 0, one=1), functools.partial(step, 0, zero=1)),
+    **{f.__name__: (f(condition), f(body)) for f in (closure, wraps, default, of_class, jax.jit)},
+}
+
+
+@pytest.mark.parametrize("pair", PAIRS)
+def test_condition_and_body_are_two_functions(pair: str) -> None:
+    goes_on, turn = PAIRS[pair]
+    assert names(lambda: lax.while_loop(goes_on, turn, 0.0)) == ["d/w", "d_1/w"]
+    # And both, traced a second time, are still the two that they were.
+    assert names(lambda: lax.while_loop(lambda s: goes_on(s[0]), lambda s: (turn(s[0]), s[1] * 1.5), (0.0, 1))) == [
+        "d/w",
+        "d_1/w",
+    ]
+
+
+@pytest.mark.parametrize("pair", PAIRS)
+def test_they_get_keys_of_their_own(pair: str) -> None:
+    seen: dict[str, Any] = {}
+
+    def noted(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(x: Any) -> Any:
+            seen.setdefault(name, []).append(js.next_key())
+            return function(x)
+
+        return call
+
+    goes_on, turn = PAIRS[pair]
+    one, two = closure(noted("condition", goes_on)), closure(noted("body", turn))
+    with jax.disable_jit():
+        js.transform(lambda: lax.while_loop(one, two, 0.0)).apply({"d/w": 0.0, "d_1/w": 0.0}, rng=KEY)
+    assert len({int(jax.random.key_data(key)[0]) for key in seen["condition"]}) == 1
+    assert len({int(jax.random.key_data(key)[0]) for keys in seen.values() for key in keys}) == 2
+
+
+def test_functions_that_can_not_be_told_apart_are_refused_where_it_matters() -> None:
+    """Partials of one function that differ in an array, which the function has bound to something else by then."""
+
+    def turn(which: int, k: Any, state: Any) -> Any:
+        k = k + 1
+        x = asks(state)
+        return x < k if which == 0 else x + k
+
+    k = jnp.float32(3)
+
+    def program() -> Any:
+        return lax.while_loop(functools.partial(turn, 0, k), functools.partial(turn, 1, k), 0.0)
+
+    with pytest.raises(js.TransformError, match="can't be told apart") as caught:
+        names(program)
+    assert "lambda" in caught.value.fix
+    assert "test_bodies.py" in caught.value.where
+
+    def shared(which: int, k: Any, state: Any) -> Any:
+        k = k + 1
+        w = js.value("w")  # reading depends on nothing of the kind
+        return state < k + w if which == 0 else state + k
+
+    def reads() -> Any:
+        js.get_variable("w", [])
+        return lax.while_loop(functools.partial(shared, 0, k), functools.partial(shared, 1, k), 0.0)
+
+    assert names(reads) == ["w"]
+
+
+def test_a_function_that_the_user_calls_is_called_as_written() -> None:
+    assert names(lambda: lax.while_loop(condition, lambda x: x + 1 + 0 * condition(x), 0.0)) == ["d/w", "d_1/w"]
+
+
+@pytest.mark.parametrize("pair", ["plain", "closure", "default", "of_class"])
+def test_a_linear_operator_that_the_user_s_solver_calls_is_one(pair: str) -> None:
+    wrap = {"plain": lambda f: f, "closure": closure, "default": default, "of_class": of_class}[pair]
+    operator = wrap(lambda v: 2 * asks(v))
+    b = jnp.ones(3)
+    cg = jax.scipy.sparse.linalg.cg
+
+    def solved(solve: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda b: lax.custom_linear_solve(operator, b, solve, symmetric=True)
+
+    assert names(solved(lambda operator, b: operator(operator(b))), b) == ["d/w"]
+    assert names(solved(lambda operator, b: cg(operator, b)[0]), b) == ["d/w"]
+    assert names(lambda b: cg(operator, b, M=wrap(lambda v: asks(v)))[0], b) == ["d/w", "d_1/w"]
+    net = js.transform(solved(lambda operator, b: cg(operator, b)[0]))
+    assert net.apply({"d/w": 0.0}, b).tolist() == [0.5] * 3
+
+
+def test_calls_at_one_line_are_separate() -> None:
+    scanned = lambda x: lax.scan(lambda c, _: (asks(c), None), x, None, length=1)[0]  # noqa: E731
+    assert names(lambda: [scanned(0) for _ in range(3)]) == ["d/w", "d_1/w", "d_2/w"]
+    assert names(lambda: list(map(scanned, [0.0, 0.0]))) == ["d/w", "d_1/w"]
+    assert names(lambda: functools.reduce(lambda c, f: f(c), [scanned] * 2, 0)) == ["d/w", "d_1/w"]
+
+
+# What a turn leaves to the next one -----------------------------------------------------------------------------------
+
+
+def test_an_instance_of_variable_scope_means_the_same_in_each_turn() -> None:
+    def program() -> Any:
+        scope = js.variable_scope(None, "d")
+
+        def body() -> Any:
+            with scope:
+                u = js.get_variable("u", [])
+            return u + asks(0)
+
+        return retraced(body)
+
+    assert names(program) == ["d/u", "d_1/w"]
+
+
+def test_an_instance_inherits_in_each_turn_what_it_did_in_the_first() -> None:
+    def program() -> Any:
+        scope = js.variable_scope("s")
+
+        def body() -> Any:
+            for reuse in (None, True):
+                with js.variable_scope("o", reuse=reuse), scope:
+                    a = js.get_variable("a", [])
+            return a
+
+        return retraced(body)
+
+    assert names(program) == ["o/s/a"]
+
+
+SETTERS: dict[str, Callable[[js.VariableScope], None]] = {
+    "set_custom_getter": lambda scope: scope.set_custom_getter(lambda getter, *a, **k: 100 * getter(*a, **k)),
+    "reuse_variables": lambda scope: scope.reuse_variables(),
+    "set_dtype": lambda scope: scope.set_dtype(jnp.bfloat16),
+    "set_initializer": lambda scope: scope.set_initializer(js.zeros_initializer()),
+    "set_regularizer": lambda scope: scope.set_regularizer(lambda v: 100 * v),
+}
+
+
+@pytest.mark.parametrize("setter", SETTERS)
+def test_what_a_body_sets_holds_from_there_on_in_each_turn(setter: str) -> None:
+    def program(once: bool) -> Any:
+        def body() -> Any:
+            a = js.get_variable("a", [], initializer=None if setter == "set_initializer" else js.ones_initializer())
+            SETTERS[setter](js.get_variable_scope())
+            return a
+
+        return body() if once else retraced(body)
+
+    net = js.transform(program)
+    assert list(net.specs(False)) == ["a"]
+    assert net.specs(False)["a"].dtype == jnp.float32
+    assert net.init(KEY, False) == net.init(KEY, True)
+    params = {"a": jnp.float32(3)}
+    assert net.apply(params, False) == net.apply(params, True) == 3
+
+
+def test_a_template_that_is_called_first_in_a_body() -> None:
+    scale = js.make_template("t", lambda: js.get_variable("s", []))
+
+    def program() -> Any:
+        return retraced(lambda: scale() + scale()) + scale() + retraced(lambda: scale())
+
+    assert names(program) == ["t/s"]
+
+
+def test_errors_that_a_body_catches_come_in_each_turn() -> None:
+    """The second turn looks for what the first one looked for, and does not find it either."""
+    caught = []
+
+    def body() -> Any:
+        try:
+            with js.variable_scope("s", reuse=True):
+                js.get_variable("a", [])
+        except js.VariableNotFoundError:
+            caught.append(1)
+        with js.variable_scope("s"):
+            a = js.get_variable("a", [])
+        caught.append([v.name for v in js.global_variables()])
+        return a
+
+    assert names(lambda: retraced(body)) == ["s/a"]
+    assert caught == [1, ["s/a"]] * 2
+
+
+def test_an_array_that_was_first_made_inside_tells_its_variable_outside() -> None:
+    def program(x: Any) -> Any:
+        with js.variable_scope("a", reuse=js.AUTO_REUSE):
+            jax.jit(lambda x: x * js.get_variable("w", []))(x)
+            js.name_of(js.get_variable("v", []))
+            return js.name_of(js.get_variable("w", []))
+
+    seen = []
+    js.transform(lambda x: seen.append(program(x))).specs(1.0)
+    assert seen == ["a/w"]
+
+
+@pytest.mark.parametrize("through", [retraced, lambda body: lax.map(lambda _: body(), jnp.zeros(3), batch_size=2)])
+def test_bodies_leak_nothing(through: Callable[..., Any]) -> None:
+    def block() -> Any:
+        with js.variable_scope(None, "d"):
+            w = js.get_variable("w", [], regularizer=lambda w: w)
+        return w * jax.random.uniform(js.next_key())
+
+    def program(x: Any) -> Any:
+        return x + jnp.sum(jax.checkpoint(lambda x: x * jnp.sum(through(block)))(x))
+
+    net = js.transform(program)
+    with jax.checking_leaks():
+        assert list(net.specs(1.0)) == ["d/w"]
+        net.init(KEY, 1.0)
+        jax.jit(jax.grad(lambda x: net.apply({"d/w": 2.0}, x, rng=KEY)))(1.0)
+
+
+def test_what_variables_there_are_shows_nothing_of_ours() -> None:
+    def turn(carry: Any, x: Any) -> Any:
+        before = sorted(locals())
+        asks(x)
+        after = sorted(locals())
+        assert after == sorted({*before, "before"})
+        return carry, (lambda carry, x, **_: x)(**locals())
+
+    with jax.disable_jit():
+        js.transform(lambda xs: lax.scan(turn, 0.0, xs)).apply({"d/w": 0.0}, jnp.ones(3))
