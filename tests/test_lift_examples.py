@@ -7,6 +7,7 @@ for each way out that the page does not run. Its `shard_map` example runs on eig
 from __future__ import annotations
 
 import contextvars
+import functools
 import os
 import re
 import subprocess
@@ -119,6 +120,15 @@ def branches_on_a_value(f, x):
     return jax.jit(f)(x) if x > 0 else x
 
 
+def partials_of_one_function():
+    def turn(goes_on, k, x):
+        k = k + takes_a_default_name(x)
+        return x < k if goes_on else x + k
+
+    goes_on, body = functools.partial(turn, True, X), functools.partial(turn, False, X)
+    js.transform(lambda x: jax.lax.while_loop(goes_on, body, x)).specs(X)
+
+
 def assigns_by_a_python_variable():
     inside = False
 
@@ -194,6 +204,7 @@ REFUSED: Cases = {
         lambda f, rows: scan(f, next(rows))
     ).update({"n": X}, iter([X])),
     "the program can't be run abstractly": lambda: counting(branches_on_a_value).update({"n": X}, X),
+    "that can't be told apart": partials_of_one_function,
     "was not when the program was run abstractly": assigns_by_a_python_variable,
     "A jscope call inside a JAX transform": in_build,
     "is called outside any program": lambda: js.get_variable("w", []),
