@@ -382,7 +382,7 @@ def value(variable: jax.Array | VariableSpec | str) -> jax.Array:
       >>> float(net.apply(net.init(jax.random.key(0))))
       2.0
     """
-    run = current("value")
+    run = current("value", sys._getframe(1))
     return run.read(run.find(variable, "value"))
 
 
@@ -415,7 +415,7 @@ def assign(variable: jax.Array | VariableSpec | str | Params, value: Any) -> Any
       >>> int(out), int(params["count"])
       (5, 5)
     """
-    run = current("assign")
+    run = current("assign", sys._getframe(1))
     if not isinstance(variable, Params):
         return run.assign(variable, value)
     old, new = variable.flat(), params_of(value, "assign").flat()
@@ -440,7 +440,7 @@ def name_of(array: jax.Array) -> str:
       ...     js.name_of(js.get_variable("v", [2]))
       'a/v'
     """
-    return current("name_of").find(array, "name_of").name
+    return current("name_of", sys._getframe(1)).find(array, "name_of").name
 
 
 def next_key(name: str = "default") -> jax.Array:

@@ -174,9 +174,8 @@ def _calls(found: list[tuple[list[FrameType], list[FrameType]]]) -> list[Call]:
         notes, _ = _look_into(of_jax[-1])
         # JAX may have been handed a function of ours: then nothing of the user's runs.
         function, turn = _function(users[-1] if users else of_jax[0], functions), _turn(of_jax[0])
-        if len(functions) > 1 and users:
-            # JAX may also hand one of them to another: the linear operator to the user's own solver, which calls it. It
-            # is the same function all the same.
+        if of_jax[-1].f_code in _handing_on() and users:
+            # JAX hands the linear operator to the user's own solver, which calls it. It is one function all the same.
             for number, (inner_jax, inner_users) in enumerate([([], users[:-1]), *found]):
                 place = _place_of(functions, function, inner_users, users[-1])
                 if place is not None:
@@ -186,6 +185,12 @@ def _calls(found: list[tuple[list[FrameType], list[FrameType]]]) -> list[Call]:
                     break
         calls.append(Call(notes, function, turn))
     return calls
+
+
+@functools.cache
+def _handing_on() -> tuple[CodeType, ...]:
+    """The code of JAX's functions that give one of the functions that they are given to another."""
+    return tuple(inspect.unwrap(function).__code__ for function in (jax.lax.custom_linear_solve, jax.lax.custom_root))
 
 
 def _place_of(functions: dict[Any, Any], direct: Any, inner: list[FrameType], called: FrameType) -> int | None:
@@ -242,13 +247,18 @@ def _turn(frame: FrameType) -> object:
 
 
 def _functions_given_to(frame: FrameType) -> dict[int, Any]:
-    """The functions among the arguments of a function, by id."""
+    """The functions among the arguments of a function, by id; also those that an object of `jax.custom_vjp` holds."""
     code, variables = frame.f_code, frame.f_locals
     given: list[Any] = []
     for name in code.co_varnames[: code.co_argcount + code.co_kwonlyargcount + 2]:
         value: Any = variables.get(name)
+        if isinstance(value, _HOLDING):
+            value = {**vars(value), "__wrapped__": None}
         given.extend(value if type(value) in (tuple, list) else value.values() if type(value) is dict else [value])
     return {id(value): value for value in given if callable(value)}
+
+
+_HOLDING = jax.custom_jvp, jax.custom_vjp, jax.custom_batching.custom_vmap
 
 
 def _function(called: FrameType, functions: dict[Any, Any]) -> Any:

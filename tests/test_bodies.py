@@ -184,6 +184,35 @@ def test_a_linear_operator_that_the_user_s_solver_calls_is_one(pair: str) -> Non
     assert net.apply({"d/w": 0.0}, b).tolist() == [0.5] * 3
 
 
+def stacked(layer: Callable[..., Any], activation: Callable[..., Any], x: Any) -> Any:
+    for _ in range(2):
+        x = activation(layer(x))
+    return x
+
+
+PASSED_ON: dict[str, Callable[[], Any]] = {
+    "static arguments": lambda: jax.jit(stacked, static_argnums=(0, 1))(asks, jnp.tanh, 1.0),
+    "in a carry": lambda: lax.fori_loop(
+        0, 2, lambda _, s: (s[0], s[0](s[0](s[1]))), (jax.tree_util.Partial(asks), 1.0)
+    ),
+    "closed over": lambda: jax.grad(lambda x: stacked(asks, jnp.tanh, x))(1.0),
+}
+
+
+@pytest.mark.parametrize("how", PASSED_ON)
+def test_functions_among_the_arguments_are_called_as_written(how: str) -> None:
+    assert names(PASSED_ON[how]) == ["d/w", "d_1/w"]
+
+
+def test_a_function_and_its_rule_through_one_decorator_are_two() -> None:
+    def program(x: Any) -> Any:
+        doubled = jax.custom_batching.custom_vmap(closure(lambda x: 2 * asks(x)))
+        doubled.def_vmap(closure(lambda size, batched, xs: (2 * asks(xs), batched[0])))
+        return doubled(x[0]), jax.vmap(doubled)(x)
+
+    assert len(names(program, jnp.ones(2))) == len(set(names(program, jnp.ones(2)))) >= 2
+
+
 def test_calls_at_one_line_are_separate() -> None:
     scanned = lambda x: lax.scan(lambda c, _: (asks(c), None), x, None, length=1)[0]  # noqa: E731
     assert names(lambda: [scanned(0) for _ in range(3)]) == ["d/w", "d_1/w", "d_2/w"]
@@ -276,6 +305,47 @@ def test_errors_that_a_body_catches_come_in_each_turn() -> None:
 
     assert names(lambda: retraced(body)) == ["s/a"]
     assert caught == [1, ["s/a"]] * 2
+
+
+def test_regularizers_and_collections_hold_what_the_last_turn_gave() -> None:
+    """They may hold what the turn computes, which nobody can use after it."""
+
+    def body(c: Any, _: Any) -> Any:
+        x = c * jnp.float32(1)
+        js.get_variable("v", [], regularizer=lambda v: v * x)
+        return x + js.get_regularization_loss(), None
+
+    net = js.transform(lambda: lax.scan(body, 1, None, length=2)[0])
+    assert net.apply({"v": 1.0}) == 4
+    assert js.transform(lambda: lax.scan(body, 1, None, length=2)).specs()["v"].used_at == ()
+
+    def sums(xs: Any) -> Any:
+        def combine(a: Any, b: Any) -> Any:
+            js.get_variable("v", [], regularizer=lambda v: v * a.sum())
+            return a + b + js.get_regularization_loss()
+
+        return lax.associative_scan(combine, xs)
+
+    def by_hand(xs: Any) -> Any:
+        return lax.associative_scan(lambda a, b: a + b + a.sum(), xs)
+
+    xs = jnp.arange(5.0)
+    assert js.transform(sums).apply({"v": 1.0}, xs).tolist() == by_hand(xs).tolist()
+
+
+@pytest.mark.parametrize("call", [js.value, js.name_of, lambda name: js.assign(name, 1.0)])
+def test_a_turn_begins_with_whatever_call_comes_first(call: Callable[[Any], Any]) -> None:
+    unknown = []
+
+    def body() -> Any:
+        try:
+            call("m")
+        except (js.UnknownNameError, js.BadArgumentError):
+            unknown.append(1)
+        return js.get_variable("m", [])
+
+    js.transform(lambda: retraced(body)).specs()
+    assert unknown == [1, 1]
 
 
 def test_an_array_that_was_first_made_inside_tells_its_variable_outside() -> None:

@@ -122,7 +122,8 @@ def branches_on_a_value(f, x):
 
 def partials_of_one_function():
     def turn(goes_on, k, x):
-        k = k + takes_a_default_name(x)
+        k = k + 1
+        x = takes_a_default_name(x)
         return x < k if goes_on else x + k
 
     goes_on, body = functools.partial(turn, True, X), functools.partial(turn, False, X)

@@ -55,6 +55,10 @@ class Body:
             given.append(take() if self._outer is None else self._outer.take(asked, take))
         return given[number - 1]
 
+    def repeats(self) -> bool:
+        """Whether this is not the first turn, of this body or of one around it."""
+        return self._number > 1 or (self._outer is not None and self._outer.repeats())
+
     def mark(self) -> Mark:
         """Put on what is made now."""
         return {self: self._number} if self._outer is None else {**self._outer.mark(), self: self._number}

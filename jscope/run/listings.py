@@ -43,7 +43,8 @@ def add_to_collection(run: Run, key: str, value: Any) -> None:
     if run.body is None:
         append()
     else:
-        run.body.take(("collected", key), append).mark = run.body.mark()
+        collected = run.body.take(("collected", key), append)
+        collected.item, collected.mark = value, run.body.mark()
 
 
 def _check_key(run: Run, key: Any) -> None:

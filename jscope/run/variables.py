@@ -215,6 +215,7 @@ class Run:
                 variable = None
             else:
                 variable.mark, is_again = self.body.mark(), True
+                variable.regularizer, variable.constraint = regularizer, constraint  # they may hold what it computes
         if variable is not None:
             if reuse is False and not is_again:
                 raise VariableExistsError(
@@ -225,7 +226,7 @@ class Run:
                 )
             if (wanted is not None and wanted != variable.shape) or dtype != variable.dtype:
                 check_shared(variable, wanted, dtype, functools.partial(self._asked, key, wanted, dtype))
-            if self.source.makes_values:
+            if self.source.makes_values and (self.body is None or not self.body.repeats()):
                 if variable.read_at is None:
                     variable.read_at = []
                 variable.read_at.append(user_place(caller))
