@@ -101,11 +101,16 @@ class OpNames:
         if name[-1] == "/":
             return name[:-1]
         full = f"{scope}/{name}" if scope else name
-        key = full.lower()
-        if key in self._taken:
+        taken, key = self._taken, full.lower()
+        count = taken.get(key)
+        if count is None:
+            taken[key] = 1
+            return full
+        numbered = f"{key}_{count}"
+        if numbered in taken:
             return self.unique(full)
-        self._taken[key] = 1
-        return full
+        taken[key], taken[numbered] = count + 1, 1
+        return f"{full}_{count}"
 
     @staticmethod
     def check(scope: str, name: str) -> None:

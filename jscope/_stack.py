@@ -253,7 +253,7 @@ def _functions_given_to(frame: FrameType) -> dict[int, Any]:
     for name in code.co_varnames[: code.co_argcount + code.co_kwonlyargcount + 2]:
         value: Any = variables.get(name)
         if isinstance(value, _HOLDING):
-            value = {**vars(value), "__wrapped__": None}
+            value = [getattr(value, name, None) for name in ("fun", "jvp", "fwd", "bwd", "vmap_rule")]
         given.extend(value if type(value) in (tuple, list) else value.values() if type(value) is dict else [value])
     return {id(value): value for value in given if callable(value)}
 

@@ -827,6 +827,7 @@ LEFT_OUT = {
         "jax.debug.callback",
         "jax.debug.inspect_array_sharding",
     ],
+    "not in all versions": ["jax.custom_remat"],
     "the same function as another row, or that row with a mesh": [
         "jax.jacobian",
         "jax.remat",

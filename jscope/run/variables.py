@@ -230,7 +230,8 @@ class Run:
                 if variable.read_at is None:
                     variable.read_at = []
                 variable.read_at.append(user_place(caller))
-            return self.read(variable)
+            value = variable.value
+            return self.read(variable) if value is NOTHING or self.rule_levels else value
         if reuse is True:
             known = [k for k in self.by_key if isinstance(k, str)]
             raise VariableNotFoundError(
