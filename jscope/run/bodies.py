@@ -99,16 +99,16 @@ def mark_in(body: Body | None) -> Mark:
     return NO_BODY if body is None else body.mark()
 
 
-def body_of(caller: FrameType, run: object, near: FrameType | None, around: Body | None) -> Body | None:
+def body_of(caller: FrameType, run: object, outer: FrameType | None, around: Body | None) -> Body | None:
     """The body that a call comes from; None if that is the program itself.
 
     Args:
       caller: the frame of the call.
       run: stands for the run.
-      near: a frame around, in the same run, whose body is known to be `around`.
+      outer: a frame further out, in the same run, whose body is known to be `around`.
     """
-    calls, is_near = calls_between(caller, near)
-    body = around if is_near else None
+    calls, is_met = calls_between(caller, outer)
+    body = around if is_met else None
     for call in calls:
         bodies = call.notes.setdefault(run, {})
         inner = bodies.get(call.function)
