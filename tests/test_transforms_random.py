@@ -258,7 +258,7 @@ ANY = [HealthCheck.too_slow, HealthCheck.data_too_large]
 
 @pytest.mark.filterwarnings(WARNINGS)
 @given(case=cases(runs=1))
-@settings(max_examples=14, deadline=None, derandomize=True, suppress_health_check=ANY)
+@settings(max_examples=8, deadline=None, derandomize=True, suppress_health_check=ANY)
 def test_random_programs(case):
     check(case)
 
@@ -297,7 +297,7 @@ def test_a_carry_that_changes_its_type(outer):
     assert_equal(params, {"a/n": Number(13), "a/w": Number(100)})
 
 
-@settings(max_examples=30, deadline=None, derandomize=True, suppress_health_check=ANY)
+@settings(max_examples=20, deadline=None, derandomize=True, suppress_health_check=ANY)
 @given(case=cases(runs=0))
 def test_the_model_sees_no_second_trace(case):
     """What it foretells of a body that JAX traces twice is what it foretells of the same body traced once."""
