@@ -422,7 +422,7 @@ PARTS = {
     ),
     "sample": Section(
         "JAX's transforms",
-        "A fixed sample of `tests/test_transforms_matrix.py`.",
+        "A fixed sample of `tests/transforms/test_transforms_matrix.py`.",
         "what a program does inside JAX's transforms is right on the device",
         sample_page,
     ),

@@ -1,4 +1,4 @@
-"""A fixed sample of the suite's matrix of transforms (`tests/test_transforms_matrix.py`), run on the device.
+"""A fixed sample of the suite's matrix of transforms (`tests/transforms/test_transforms_matrix.py`), run on the device.
 
 Each test's outcome is noted when it is there, so that what a part that is ended early has shown is not lost.
 """
@@ -17,7 +17,7 @@ from pathlib import Path
 from device_parts import Found
 
 TESTS = Path(__file__).parents[2]
-FILE = TESTS / "test_transforms_matrix.py"
+FILE = TESTS / "transforms" / "test_transforms_matrix.py"
 # Every transform alone, then in pairs of which each has every transform in it somewhere.
 PAIRS = ["test_everything_in_pairs", "test_counted_in_pairs"]
 SMALL = ["test_everything[scan3-jit]", "test_counted[cond-jit]"]
@@ -56,7 +56,7 @@ def measure(found: Found, what: Sequence[str], small: bool, until: float) -> Non
 
 
 def every_test() -> list[str]:
-    sys.path.insert(0, str(TESTS))
+    sys.path.insert(0, str(TESTS / "support"))
     from transforms import TRANSFORMS
 
     return [f"{name}[{one}-jit]" for name in ("test_everything", "test_counted") for one in TRANSFORMS] + PAIRS

@@ -9,21 +9,18 @@ import importlib.util
 import io
 import json
 import re
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from paths import DATA, ROOT
 
 import jscope as js
 from jscope.checkpoint import list_tf, load_tf
 
 for package in ("matplotlib", "rich"):
     pytest.importorskip(package)
-
-ROOT = Path(__file__).parent.parent
-DATA = ROOT / "tests" / "data"
 
 
 def load():
@@ -41,7 +38,7 @@ CONFIG = bert.BertConfig.from_dict(NAMES["_config"])
 IDS = np.zeros((1, 3), np.int32)
 
 
-# What tests/record_bert.py recorded -----------------------------------------------------------------------------------
+# What tests/support/record_bert.py recorded ---------------------------------------------------------------------------
 
 
 @functools.cache

@@ -24,10 +24,11 @@ import suite
 import way
 from models import by_hand, maths
 from models.variants import VARIANTS
+from paths import TESTS
 
 import jscope as js
 
-BENCHMARKS = Path(__file__).parent / "benchmarks"
+BENCHMARKS = TESTS / "benchmarks"
 
 
 def run(folder: Path, name: str, *arguments: str) -> tuple[str, dict[str, Any]]:

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tf_writer
+from paths import DATA
 
 import jscope as js
 from jscope.checkpoint import list_tf, load_tf
 
-DATA = Path(__file__).parent / "data"
 COUNTS = [300, pytest.param(10_000, marks=pytest.mark.slow)]
 PARTS = [[(0, 7), None], [(7, 3), (0, 1)], [(7, 3), (1, 2)]]
 

@@ -17,13 +17,13 @@ import pytest
 import tf_writer
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from paths import DATA
 
 import jscope as js
 from jscope import testing
 from jscope.checkpoint import Checkpoint, CheckpointList, bundle, list_tf, load_tf, save_tf
 from jscope.checkpoint import crc32c as sums
 
-DATA = Path(__file__).parent / "data"
 GPT2 = DATA / "gpt2_small.ckpt"
 MISC = DATA / "misc_v2.ckpt"
 RNG = np.random.default_rng(0)

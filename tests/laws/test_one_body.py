@@ -1,4 +1,4 @@
-"""Law 9, "one call of JAX, one body", for every row of `tests/jax_callers.py`.
+"""Law 9, "one call of JAX, one body", for every row of `tests/support/jax_callers.py`.
 
 A function that one call of a JAX function calls several times is one body: it has one set of variables, the same random
 keys, the same default names, one `js.variable`, one entry in a collection and one loss. What must come out is therefore

@@ -1,6 +1,6 @@
 """Checkpoints that the real TensorFlow writes, and the arrays in them. Needs the extra `tensorflow`.
 
-`python tests/tf_recorder.py` writes those of `tests/data` anew, which the suite reads without TensorFlow.
+`python tests/support/tf_recorder.py` writes those of `tests/data` anew, which the suite reads without TensorFlow.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+from paths import DATA
 
 RNG = np.random.default_rng(0)
 
@@ -113,7 +114,7 @@ def shards(prefix: Path, count: int) -> dict[str, np.ndarray]:
 
 def main() -> None:
     """Writes the files of `tests/data`."""
-    data = Path(__file__).parent / "data"
+    data = DATA
     recorded = {"tf_v1.ckpt": kinds(data / "tf_v1.ckpt", "V1"), "tf_v2.ckpt": kinds(data / "tf_v2.ckpt", "V2")}
     for version in ("V1", "V2"):
         recorded[f"tf_parts_{version.lower()}.ckpt"] = parts(data / f"tf_parts_{version.lower()}.ckpt", 100, version)

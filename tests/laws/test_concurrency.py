@@ -14,6 +14,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import pytest
+from paths import ROOT
 
 import jscope as js
 
@@ -276,5 +277,5 @@ import pytest
 options = ["-q", "-p", "no:cacheprovider", "-W", "ignore::pytest.PytestConfigWarning", "-k", "not python_minus_o"]
 sys.exit(pytest.main([*options, r"{this}"]))
 """
-    done = subprocess.run([sys.executable, "-O", "-c", code], capture_output=True, text=True, cwd=this.parent.parent)
+    done = subprocess.run([sys.executable, "-O", "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -1,6 +1,6 @@
 """Runs the cases of `layer_cases` in TensorFlow; as a script, records what it gives for `test_layers`.
 
-    TF_USE_LEGACY_KERAS=1 python tests/record_layers.py
+    TF_USE_LEGACY_KERAS=1 python tests/support/record_layers.py
 
 It needs the extra `jscope[tensorflow]`.
 """
@@ -15,8 +15,9 @@ import os
 import types
 import warnings
 import zipfile
-from pathlib import Path
 from typing import Any
+
+from paths import DATA
 
 os.environ |= {"TF_USE_LEGACY_KERAS": "1", "TF_CPP_MIN_LOG_LEVEL": "3", "TF_ENABLE_ONEDNN_OPTS": "0"}
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
@@ -36,7 +37,6 @@ with warnings.catch_warnings():
 
 logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
-DATA = Path(__file__).parent / "data"
 _OLD = ("core_layers", "convolutional_layers", "normalization_layers", "pooling_layers")
 _CLASSES = {
     "Convolution1D": "Conv1D",

@@ -1,7 +1,7 @@
 """Records what google-research/bert's own files compute in TensorFlow, for `test_bert`.
 
     git clone https://github.com/google-research/bert
-    TF_USE_LEGACY_KERAS=1 python tests/record_bert.py --bert-dir bert
+    TF_USE_LEGACY_KERAS=1 python tests/support/record_bert.py --bert-dir bert
 
 It needs TensorFlow 2 with its graph mode, `tf_keras` and `tf_slim`, which has `tf.contrib.layers.layer_norm`. It writes
 into tests/data: a checkpoint of random values, and inputs, outputs, losses and some steps of training.
@@ -20,6 +20,8 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+from paths import DATA
+
 os.environ |= {"TF_USE_LEGACY_KERAS": "1", "TF_CPP_MIN_LOG_LEVEL": "3", "TF_ENABLE_ONEDNN_OPTS": "0"}
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 
@@ -37,7 +39,6 @@ with warnings.catch_warnings():
 
 logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
-DATA = Path(__file__).parent / "data"
 CONFIG = json.loads((DATA / "bert_names.json").read_text())["_config"]
 STEPS = 4
 SMALL = 100  # the slots of variables with fewer elements are recorded

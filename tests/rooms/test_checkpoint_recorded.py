@@ -1,18 +1,15 @@
-"""Checkpoints that the real TensorFlow 2.21 wrote, by `tests/tf_recorder.py`, each array as it was given to it."""
+"""Checkpoints that the real TensorFlow 2.21 wrote (by `tests/support/tf_recorder.py`), each array as it was given."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from paths import DATA
 
 from jscope.checkpoint import list_tf, load_tf
 from jscope.checkpoint.files import File
 from jscope.checkpoint.table import Table
-
-DATA = Path(__file__).parent / "data"
 
 
 @pytest.mark.parametrize("file", ["tf_v1", "tf_v2", "tf_parts_v1", "tf_parts_v2", "tf_shards"])

@@ -13,17 +13,17 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import pytest
 from jax.experimental import pallas as pl
 from jax.sharding import AxisType, PartitionSpec
+from paths import ROOT
 
 import jscope as js
 
-PAGE = (Path(__file__).parent.parent / "docs" / "transforms.md").read_text()
+PAGE = (ROOT / "docs" / "transforms.md").read_text()
 X, XS = jnp.float32(2), jnp.arange(3.0)
 KEY = jax.random.key(0)
 

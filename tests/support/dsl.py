@@ -18,8 +18,6 @@ import numpy as np
 import jscope as js
 from jscope._ambient import current
 
-DATA = Path(__file__).parent / "data"
-
 # What jscope leaves out: TF1's variables cut in parts, other threads inside one graph, switching between graphs.
 LEFT_OUT = {"part", "thread", "graph"}
 

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from paths import DATA
 
 import jscope as js
 from jscope import checkpoint, testing
 from jscope.checkpoint import assign_from
 
-GPT2 = Path(__file__).parent / "data" / "gpt2_small.ckpt"
-MISC = Path(__file__).parent / "data" / "misc_v2.ckpt"
+GPT2 = DATA / "gpt2_small.ckpt"
+MISC = DATA / "misc_v2.ckpt"
 
 
 def f32(*shape, fill=1.0):

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import importlib.util
 import json
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import pytest
 from layer_runs import quickly
+from paths import DATA, ROOT
 
 import jscope as js
 
-TESTS = Path(__file__).parent
-NAMES = json.loads((TESTS / "data" / "slim_names.json").read_text())
+NAMES = json.loads((DATA / "slim_names.json").read_text())
 
 
 @pytest.fixture(scope="module")
 def slim_nets():
-    spec = importlib.util.spec_from_file_location("slim_nets", TESTS.parent / "examples" / "slim_nets.py")
+    spec = importlib.util.spec_from_file_location("slim_nets", ROOT / "examples" / "slim_nets.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

@@ -10,11 +10,11 @@ import re
 import runpy
 import subprocess
 import sys
-from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
+from paths import DATA, ROOT
 
 import jscope as js
 
@@ -24,8 +24,8 @@ pytest.importorskip("sklearn")
 pytest.importorskip("matplotlib")
 pytest.importorskip("rich")
 
-EXAMPLES = Path(__file__).parent.parent / "examples"
-TENSORFLOW = Path(__file__).parent / "data" / "tf1_tour.txt"
+EXAMPLES = ROOT / "examples"
+TENSORFLOW = DATA / "tf1_tour.txt"
 
 
 def load(name):

@@ -1,9 +1,9 @@
 """JAX's public functions that take a function and call it while a program runs, as data.
 
 A row (`Caller`) says how a function of an array is put under one of them, and how often JAX calls that function in one
-call. `tests/test_one_body.py` puts a body with jscope calls under every row. The rows were found by going through the
-public modules of JAX with `inspect`, looking for parameters that take a function; `LEFT_OUT` names the ones that have
-no row, each with the reason.
+call. `tests/laws/test_one_body.py` puts a body with jscope calls under every row. The rows were found by going through
+the public modules of JAX with `inspect`, looking for parameters that take a function; `LEFT_OUT` names the ones that
+have no row, each with the reason.
 
 A body is a function of one array (or of a tree, where `trees` is set) that gives an array of the same shape. Where JAX
 wants another signature, the row adapts it, and what JAX is given goes through `wrap`, so that decorators and partials

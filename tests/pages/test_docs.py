@@ -22,10 +22,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from paths import ROOT
 
 import jscope as js
 
-ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 GIVEN = ROOT / "tests" / "data" / "pages"
 NAMES = sorted(name for name in vars(js) if not name.startswith("_") and not inspect.ismodule(getattr(js, name)))
@@ -179,7 +179,7 @@ def test_page_leaves_nothing_out(page):
 
 
 def test_port_page_shows_what_tensorflow_printed():
-    """tests/record_port.py ran the page's program; the port's own output is checked as that of any page."""
+    """tests/support/record_port.py ran the page's program; the port's own output is checked as that of any page."""
     text = (ROOT / "docs" / "port-tf1.md").read_text()
     printed = (GIVEN / "port-tf1" / "printed.txt").read_text()
     assert f"```text\n{printed}```" in text

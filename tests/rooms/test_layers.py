@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import inspect
 import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from layer_cases import CASES, Case
 from layer_runs import run_jscope
+from paths import DATA
 
 import jscope as js
 import jscope.layers
 
-DATA = Path(__file__).parent / "data"
 RECORDED = json.loads((DATA / "layers.json").read_text())
 ARRAYS = np.load(DATA / "layers.npz")
 

@@ -11,11 +11,11 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from paths import DATA, ROOT
 
 from jscope import checkpoint
 from jscope.checkpoint.command import main
 
-DATA = Path(__file__).parent / "data"
 GPT2 = str(DATA / "gpt2_small.ckpt")
 MISC = str(DATA / "misc_v2.ckpt")
 ARRAYS = {
@@ -250,7 +250,7 @@ def test_names_can_not_steer_the_terminal(run):
 
 def test_what_the_documentation_runs(run):
     """The lines on the page, with what it says that they print."""
-    page = (Path(__file__).parent.parent / "docs" / "how-to" / "checkpoints.md").read_text()
+    page = (ROOT / "docs" / "how-to" / "checkpoints.md").read_text()
     kernel = np.ones((4, 4), np.float32)
     names = ["bert/layer_0/kernel", "bert/layer_1/kernel", "bert/layer_1/kernel/adam_m"]
     checkpoint.save_tf("pretrained.ckpt", dict.fromkeys(names, kernel) | {"global_step": np.int64(1000)})

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import importlib.util
 import warnings
-from pathlib import Path
 
 import pytest
+from paths import ROOT
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -40,7 +40,7 @@ def test_as_in_tensorflow_now(name):
 @pytest.mark.parametrize(("name", "size"), [("resnet_v1_50", 64), ("inception_v3", 139)])
 def test_networks_of_slim_compute_the_same(name, size):
     """The whole networks, in slim and ported, from the same values of the variables."""
-    file = Path(__file__).parent.parent / "examples" / "slim_nets.py"
+    file = ROOT / "examples" / "slim_nets.py"
     spec = importlib.util.spec_from_file_location("slim_nets", file)
     slim_nets = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(slim_nets)

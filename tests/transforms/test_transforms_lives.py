@@ -297,7 +297,7 @@ lives.check_life(lives.MODULE_LEVEL["scan3"], 3, "eager")
     here = Path(__file__).parent
     kept = []
     for _ in range(2):
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(here), str(here.parent), *sys.path])}
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(here), *sys.path])}
         done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment)
         assert done.returncode == 0, done.stderr
         kept.append(len([file for file in tmp_path.iterdir() if file.name.endswith("-cache")]))

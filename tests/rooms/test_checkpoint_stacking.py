@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from paths import DATA
 
 import jscope as js
 from jscope import testing
 from jscope.checkpoint import assign_from, load_tf, stack, unstack
 
-GPT2 = Path(__file__).parent / "data" / "gpt2_small.ckpt"
+GPT2 = DATA / "gpt2_small.ckpt"
 
 
 def layers_of(count, name="h%d", **more):

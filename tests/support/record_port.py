@@ -1,6 +1,6 @@
 """Runs the TensorFlow 1 program of docs/port-tf1.md, and keeps the checkpoint that it writes and what it prints.
 
-    TF_USE_LEGACY_KERAS=1 python tests/record_port.py
+    TF_USE_LEGACY_KERAS=1 python tests/support/record_port.py
 
 It needs TensorFlow 2 and `tf_keras`. The files are those that `test_docs` puts beside the page.
 """
@@ -14,10 +14,11 @@ import re
 import tempfile
 from pathlib import Path
 
+from paths import ROOT
+
 os.environ |= {"TF_USE_LEGACY_KERAS": "1", "TF_CPP_MIN_LOG_LEVEL": "3", "TF_ENABLE_ONEDNN_OPTS": "0"}
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 
-ROOT = Path(__file__).parent.parent
 GIVEN = ROOT / "tests" / "data" / "pages" / "port-tf1"
 
 

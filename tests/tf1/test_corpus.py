@@ -9,7 +9,8 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
-from dsl import DATA, LEFT_OUT, load, run_in_build, run_in_transform
+from dsl import LEFT_OUT, load, run_in_build, run_in_transform
+from paths import DATA
 
 # More recorded programs, such as a held-out file, can be added: JSCOPE_CORPUS=path[:path...].
 FILES = [

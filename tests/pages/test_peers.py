@@ -10,11 +10,11 @@ import contextlib
 import io
 import re
 from collections.abc import Callable
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import pytest
+from paths import ROOT
 
 import jscope as js
 
@@ -22,7 +22,7 @@ hk = pytest.importorskip("haiku")
 nn = pytest.importorskip("flax.linen")
 nnx = pytest.importorskip("flax.nnx")
 
-PAGE = (Path(__file__).parent.parent / "docs" / "transforms.md").read_text()
+PAGE = (ROOT / "docs" / "transforms.md").read_text()
 X = jnp.float32(1)
 
 # Each makes a function once that JAX then remembers.

@@ -8,21 +8,18 @@ import importlib.util
 import io
 import json
 import re
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from paths import DATA, ROOT
 
 import jscope as js
 from jscope.checkpoint import list_tf, load_tf
 
 for package in ("optax", "matplotlib", "rich"):
     pytest.importorskip(package)
-
-ROOT = Path(__file__).parent.parent
-DATA = ROOT / "tests" / "data"
 
 
 def load():
