@@ -35,19 +35,46 @@ AUTO_REUSE = ReuseMode.AUTO_REUSE
 Reuse = bool | ReuseMode
 
 
-class ScopeState(NamedTuple):
-    """A variable scope's name and the defaults it gives to `get_variable`."""
+_blank = object.__new__  # quicker than the call of a class that has an __init__
 
-    name: str = ""
-    prefix: str = ""
-    reuse: Reuse = False
-    initializer: Any = None
-    regularizer: Any = None
-    dtype: Any = FLOAT32
-    custom_getter: Any = None
-    partitioner: Any = None
-    constraint: Any = None
-    original_name_scope: str = ""
+
+class ScopeState:
+    """A variable scope's name and the defaults it gives to `get_variable`; that of the root if made by itself.
+
+    It is never changed: `but` makes another one. No named tuple, whose fields take twice as long to read.
+    """
+
+    __slots__ = (
+        "constraint",
+        "custom_getter",
+        "dtype",
+        "initializer",
+        "name",
+        "original_name_scope",
+        "partitioner",
+        "prefix",
+        "regularizer",
+        "reuse",
+    )
+
+    def __init__(self) -> None:
+        self.name = ""
+        self.prefix = ""
+        self.reuse: Reuse = False
+        self.initializer: Any = None
+        self.regularizer: Any = None
+        self.dtype: Any = FLOAT32
+        self.custom_getter: Any = None
+        self.partitioner: Any = None
+        self.constraint: Any = None
+        self.original_name_scope = ""
+
+    def but(self, **changes: Any) -> ScopeState:
+        """The same with other values in some fields."""
+        state: ScopeState = _blank(ScopeState)
+        for field in ScopeState.__slots__:
+            setattr(state, field, changes[field] if field in changes else getattr(self, field))
+        return state
 
 
 class ScopeHandle:
@@ -136,9 +163,6 @@ class _Entry:
     mark: int | None
 
 
-_blank = object.__new__  # quicker than the call of a class that has an __init__
-
-
 class Scopes:
     """The scopes of one run.
 
@@ -199,7 +223,7 @@ class Scopes:
 
     def change(self, handle: ScopeHandle, body: Body | None, **changes: Any) -> None:
         """`reuse_variables` and `set_*`: in force for this run, through this very object."""
-        state = self.state_of(handle, body)._replace(**changes)
+        state = self.state_of(handle, body).but(**changes)
         self.changed.setdefault(handle, []).append((state, mark_in(body)))
         self.look_again(body)
 
@@ -240,11 +264,15 @@ class Scopes:
         return shown
 
     def _close_shown(self, shown: Any) -> None:
-        if self._shown[-1] is shown:
-            self._shown.pop()
-        else:
-            self._shown.remove(shown)
+        """Closes a name in JAX's names, from under those that were opened later and stay open."""
+        later = []
+        while (last := self._shown.pop()) is not shown:
+            last.__exit__(None, None, None)
+            later.append(last)
         shown.__exit__(None, None, None)
+        for name in reversed(later):
+            name.__enter__()
+            self._shown.append(name)
 
     def close(self) -> None:
         """Closes in JAX's names what the program leaves open there, and lets go of the user's frames."""
@@ -321,21 +349,17 @@ class Scopes:
         else:
             outer = self.state
             full = outer.prefix + target
-            state: ScopeState = tuple.__new__(  # not ScopeState(...), which takes three times as long
-                ScopeState,
-                (
-                    full,
-                    full + "/" if full else "",
-                    reuse,
-                    outer.initializer,
-                    outer.regularizer,
-                    outer.dtype,
-                    outer.custom_getter,
-                    outer.partitioner,
-                    None,  # the constraint, which TF1 does not inherit
-                    original_name_scope,
-                ),
-            )
+            state: ScopeState = _blank(ScopeState)
+            state.name = full
+            state.prefix = full + "/" if full else ""
+            state.reuse = reuse
+            state.initializer = outer.initializer
+            state.regularizer = outer.regularizer
+            state.dtype = outer.dtype
+            state.custom_getter = outer.custom_getter
+            state.partitioner = outer.partitioner
+            state.constraint = None
+            state.original_name_scope = original_name_scope
             if request._overrides:
                 state = self._overridden(state, request)
             handle = _blank(self._handle_class)
@@ -410,7 +434,7 @@ class Scopes:
 
     def _copy(self, state: ScopeState, request: ScopeRequest) -> ScopeHandle:
         """A new scope object after a captured one, with what the request overrides."""
-        state = state._replace(reuse=request._reuse or state.reuse, constraint=None)
+        state = state.but(reuse=request._reuse or state.reuse, constraint=None)
         return self._handle_class(self._overridden(state, request))
 
     @staticmethod
@@ -419,7 +443,7 @@ class Scopes:
         if "custom_getter" in overrides:
             getter = compose_getters(overrides["custom_getter"], state.custom_getter)
             overrides = {**overrides, "custom_getter": getter}
-        return state._replace(**overrides)
+        return state.but(**overrides)
 
     def is_open(self, request: Any) -> bool:
         """Whether `request` has been entered in this run, and not been left."""
@@ -471,7 +495,7 @@ class Scopes:
                 self._close_shown(shown)
         entry.frame = None
         if entry.mark is None:
-            self._counts.written.append((entry.handle._made_with[0],))
+            self._counts.written.append((entry.handle._made_with.name,))
         else:
             self._counts.roll_back(entry.mark)
         below: Any = entry.below  # only the root has none
@@ -491,11 +515,11 @@ class Scopes:
         name = name or self._unique(default_name, body)
         outer = self.state
         full = join(outer.name, name)
-        state = outer._replace(
+        state = outer.but(
             name=full, prefix=full + "/" if full else "", dtype=FLOAT32, constraint=None, original_name_scope=name
         )
         if custom_getter is not None:
-            state = state._replace(custom_getter=compose_getters(custom_getter, outer.custom_getter))
+            state = state.but(custom_getter=compose_getters(custom_getter, outer.custom_getter))
         self._counts.written += [full, (full,)]
         return self._handle_class(state)
 
