@@ -48,6 +48,7 @@ class ScopeState(NamedTuple):
     partitioner: Any = None
     constraint: Any = None
     original_name_scope: str = ""
+    trainable: bool = True
 
 
 class ScopeHandle:
@@ -327,6 +328,7 @@ class Scopes:
                     outer.partitioner,
                     None,  # the constraint, which TF1 does not inherit
                     entry.original_name_scope,
+                    outer.trainable,
                 ),
             )
             if request._overrides:
