@@ -55,6 +55,7 @@ class ScopeState:
         "prefix",
         "regularizer",
         "reuse",
+        "trainable",
     )
 
     def __init__(self) -> None:
@@ -68,6 +69,7 @@ class ScopeState:
         self.partitioner: Any = None
         self.constraint: Any = None
         self.original_name_scope = ""
+        self.trainable = True
 
     def but(self, **changes: Any) -> ScopeState:
         """The same with other values in some fields."""
@@ -358,7 +360,8 @@ class Scopes:
             state.dtype = outer.dtype
             state.custom_getter = outer.custom_getter
             state.partitioner = outer.partitioner
-            state.constraint = None
+            state.constraint = None  # which TF1 does not inherit
+            state.trainable = outer.trainable
             state.original_name_scope = original_name_scope
             if request._overrides:
                 state = self._overridden(state, request)

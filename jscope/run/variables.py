@@ -190,6 +190,8 @@ class Run:
                 partitioner = state.partitioner
             if constraint is None:
                 constraint = state.constraint
+            if trainable is None:
+                trainable = state.trainable
             if getter is not None:
                 more = regularizer, reuse, trainable, collections, partitioner, constraint
                 return self._ask(getter, key, shape, dtype, initializer, *more)
@@ -263,7 +265,7 @@ class Run:
         initializer: Any,
         regularizer: Any,
         reuse: Reuse,
-        trainable: bool | None,
+        trainable: bool,
         collections: Any,
         partitioner: Any,
         constraint: Any,
@@ -279,7 +281,7 @@ class Run:
                 initializer=initializer,
                 regularizer=regularizer,
                 reuse=reuse,
-                trainable=True if trainable is None else trainable,
+                trainable=trainable,
                 collections=collections,
                 partitioner=partitioner,
                 constraint=constraint,
