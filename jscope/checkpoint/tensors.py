@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -22,6 +23,40 @@ class Tensor:
     read: Callable[[bool], np.ndarray]
 
 
+class Tensors(Mapping[str, Tensor]):
+    """Arrays by name. A `Tensor` is made when it is asked for: of a file of many names little more is kept than these.
+
+    Args:
+      names: the names, sorted, each once.
+      tensor: gives the array whose name is at this place among the names.
+    """
+
+    def __init__(self, names: Sequence[str], tensor: Callable[[int], Tensor]) -> None:
+        self.names = names
+        self._tensor = tensor
+
+    def __getitem__(self, name: str) -> Tensor:
+        place = self._place(name)
+        if place is None:
+            raise KeyError(name)
+        return self._tensor(place)
+
+    def __contains__(self, name: object) -> bool:
+        return self._place(name) is not None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def _place(self, name: object) -> int | None:
+        if not isinstance(name, str):
+            return None
+        place = bisect_left(self.names, name)
+        return place if place < len(self.names) and self.names[place] == name else None
+
+
 @dataclasses.dataclass(frozen=True)
 class Contents:
     """What a checkpoint holds.
@@ -34,6 +69,6 @@ class Contents:
     """
 
     path: str
-    tensors: dict[str, Tensor]
+    tensors: Tensors
     skipped: dict[str, str]
     metadata: dict[str, str] = dataclasses.field(default_factory=dict)
