@@ -11,6 +11,7 @@ from .assign import assign_from
 from .bundle_writer import save_tf
 from .loaded import Checkpoint, CheckpointList
 from .opening import list_tf, load, load_tf, open
+from .plan import Plan
 from .report import Assigned, AssignReport
 from .safetensors_file import save
 from .stacking import stack, unstack
@@ -20,6 +21,7 @@ __all__ = [
     "AssignReport",
     "Checkpoint",
     "CheckpointList",
+    "Plan",
     "assign_from",
     "list_tf",
     "load",

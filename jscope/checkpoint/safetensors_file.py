@@ -29,6 +29,7 @@ from .crc32c import crc32c
 from .faults import Path, damaged, fault, file_name
 from .files import File
 from .leaves import ADVICE, bytes_of, is_text, kind_of
+from .spread import read_part
 from .tensors import Contents, Tensor, Tensors
 
 DTYPES = {
@@ -116,7 +117,8 @@ def read_safetensors(file: File) -> Contents:
         kind, shape, begin, _ = header.entry(rows[place])
         expected = None if sums is None else int(sums[rows[place]])
         read = functools.partial(_read, names[place], DTYPES[kind], shape, file, 8 + length + begin, expected)
-        return Tensor(shape, DTYPES[kind], read)
+        read_rows = functools.partial(read_part, file, 8 + length + begin, shape, DTYPES[kind])
+        return Tensor(shape, DTYPES[kind], read, read_rows, expected is not None)
 
     users = {name: text for name, text in header.metadata.items() if not name.startswith(_OWN)}
     return Contents(file.path, Tensors(names, tensor), skipped, users)

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
+Index = tuple[slice, ...]  # along each dimension from where to where, step by step
+
 
 @dataclasses.dataclass(frozen=True)
 class Tensor:
@@ -16,11 +18,25 @@ class Tensor:
     Attributes:
       shape, dtype: what it is.
       read: reads it; its argument is whether the checksum is compared.
+      read_part: reads a part of it, without a checksum; None where all has to be read for that.
+      has_checksum: whether there is one to compare.
     """
 
     shape: tuple[int, ...]
     dtype: np.dtype
     read: Callable[[bool], np.ndarray]
+    read_part: Callable[[Index], np.ndarray] | None = None
+    has_checksum: bool = True
+
+    def part(self, index: Index, checked: bool = True) -> np.ndarray:
+        """The part of it: a slice from start to stop along each dimension. A checksum is compared where all is read."""
+        if self.is_whole(index) or self.read_part is None:
+            return np.asarray(self.read(checked)[index])
+        return self.read_part(index)
+
+    def is_whole(self, index: Index) -> bool:
+        """Whether that part is all of it."""
+        return all((along.start, along.stop) == (0, size) for along, size in zip(index, self.shape, strict=True))
 
 
 class Tensors(Mapping[str, Tensor]):
