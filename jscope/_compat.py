@@ -46,6 +46,11 @@ def is_differentiated(value: Any) -> bool:
     return type(value).__name__ in ("JVPTracer", "LinearizeTracer")
 
 
+def is_sharding_error(error: BaseException) -> bool:
+    """Whether JAX says that it does not know how a result is to be sharded."""
+    return type(error).__name__ == "ShardingTypeError"  # by name: the class can't be had in public
+
+
 def needed_only(closed: Any) -> Callable[..., list[Any]]:
     """A traced program (of `jax.make_jaxpr`) as a function that computes its results and nothing else.
 

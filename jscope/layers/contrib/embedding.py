@@ -8,8 +8,8 @@ import jax
 
 import jscope as js
 
+from ..by_name import Regularizer
 from ..embedding import embedding_lookup
-from ..scopes import Regularizer
 from .collections import model_variable
 
 
@@ -20,7 +20,7 @@ def embed_sequence(
     embed_dim: int | None = None,
     unique: bool = False,
     initializer: Any = None,
-    regularizer: Regularizer | None = None,
+    regularizer: Regularizer | str | None = None,
     trainable: bool = True,
     scope: Any = None,
     reuse: Any = None,

@@ -1,0 +1,13 @@
+"""The one private door of the rooms: what layers, checkpoints and the test kit use from inside. Floor 1.
+
+Everything else that a room needs is public. Nothing outside the rooms imports this file.
+"""
+
+from __future__ import annotations
+
+from ._callsite import user_line
+from ._compat import is_sharding_error
+from ._names import near
+from ._show import format_bytes, short_type, table
+
+__all__ = ["format_bytes", "is_sharding_error", "near", "short_type", "table", "user_line"]

@@ -1,0 +1,87 @@
+"""Arrays whose JAX types say how they are sharded (a mesh with explicit axes): what layers have to add for them.
+
+Everywhere else `spec_of` gives None, and a layer computes as if this file were not there.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import PartitionSpec
+
+from .._support import is_sharding_error, short_type
+from .faults import bad_argument
+
+
+def spec_of(x: jax.Array) -> tuple[Any, ...] | None:
+    """For each dimension the mesh axes that it is sharded over, or None; None alone where no dimension is sharded."""
+    spec = jax.typeof(x).sharding.spec
+    return None if all(axes is None for axes in spec) else (*spec, *[None] * (x.ndim - len(spec)))
+
+
+def spread_spec(x: jax.Array, shape: tuple[Any, ...]) -> PartitionSpec | None:
+    """The sharding of what has `shape` and is to spread over `x`: not sharded where it has one element."""
+    spec = spec_of(x)
+    if spec is None:
+        return None
+    return PartitionSpec(*(axes if n == size else None for axes, n, size in zip(spec, shape, x.shape, strict=True)))
+
+
+def as_sharded(x: jax.Array, like: jax.Array) -> jax.Array:
+    """`x`, sharded as an array of the same shape."""
+    wanted, found = jax.typeof(like).sharding, jax.typeof(x).sharding
+    return x if found == wanted else jax.sharding.reshard(x, wanted)
+
+
+def multiplied(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """`x @ kernel`. What is summed over sharded dimensions is added up, so that the result has every sum in full."""
+    left, right = spec_of(x), spec_of(kernel)
+    if left is None or right is None:
+        return jnp.matmul(x, kernel)
+    return jnp.matmul(x, kernel, out_sharding=PartitionSpec(*left[:-1], right[-1]))
+
+
+class arithmetic:  # noqa: N801 (read as `with arithmetic("dense", ...):`)
+    """A context manager around what a layer computes, which says in this room's words what JAX can't shard.
+
+    Args:
+      asked: the layer's public name.
+      x: its input.
+      **others: its variables and further inputs.
+
+    Raises:
+      BadArgumentError: in the place of JAX's error.
+    """
+
+    __slots__ = ("_asked", "_others", "_x")
+
+    def __init__(self, asked: str, x: jax.Array, **others: jax.Array) -> None:
+        self._asked, self._x, self._others = asked, x, others
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: Any, error: BaseException | None, _: Any) -> None:
+        if error is None or not is_sharding_error(error):
+            return
+        arrays = {"inputs": self._x, **self._others}
+        shown = ", ".join(f"{name} {_sharded_type(array)}" for name, array in arrays.items())
+        used = {axis for other in self._others.values() for axes in spec_of(other) or () for axis in _axes(axes)}
+        first = (spec_of(self._x) or (None,))[0]
+        kept = None if used.intersection(_axes(first)) else first
+        spec = ", ".join(map(repr, [kept, *[None] * (self._x.ndim - 1)]))
+        raise bad_argument(
+            f"{self._asked} does not know how to shard its result of {shown}: {error}",
+            asked=self._asked,
+            fix=f"reshard before: inputs = jax.sharding.reshard(inputs, jax.P({spec})), or a variable of the tree",
+        ) from error
+
+
+def _axes(axes: Any) -> tuple[Any, ...]:
+    return axes if isinstance(axes, tuple) else (axes,) if axes is not None else ()
+
+
+def _sharded_type(x: jax.Array) -> str:
+    return f"{short_type(x)} sharded {PartitionSpec(*(spec_of(x) or [None] * x.ndim))}"
