@@ -1,15 +1,18 @@
 """The one file that may name a JAX API without a promise of compatibility. Floor 0.
 
-That is parts of `jax.extend.core`, and of `jax.interpreters` where it tells which module a function lives in.
+That is parts of `jax.extend.core`, of `jax.interpreters` where it tells which module a function lives in, and what has
+another name in another version of JAX.
 """
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 @functools.cache
@@ -44,6 +47,12 @@ def is_differentiated(value: Any) -> bool:
     """Whether a value is being differentiated by the derivative in whose trace it was made."""
     # By name, since only the first of these classes can be had in public, from jax.interpreters.ad.
     return type(value).__name__ in ("JVPTracer", "LinearizeTracer")
+
+
+def jit_inlined(function: _Function) -> _Function:
+    """`jax.jit` of a function whose equations then stand in the trace that calls it, as those of jax.numpy do."""
+    kinds = getattr(jax, "Inline", None)  # older versions have one kind, called True
+    return jax.jit(function, inline=True if kinds is None else kinds.JAX_EARLY)  # type: ignore[return-value]  # of the same signature
 
 
 def is_sharding_error(error: BaseException) -> bool:

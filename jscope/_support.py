@@ -6,8 +6,8 @@ Everything else that a room needs is public. Nothing outside the rooms imports t
 from __future__ import annotations
 
 from ._callsite import user_line
-from ._compat import is_sharding_error
+from ._compat import is_sharding_error, jit_inlined
 from ._names import near
 from ._show import format_bytes, short_type, table
 
-__all__ = ["format_bytes", "is_sharding_error", "near", "short_type", "table", "user_line"]
+__all__ = ["format_bytes", "is_sharding_error", "jit_inlined", "near", "short_type", "table", "user_line"]

@@ -93,7 +93,7 @@ def multi_head_attention(
         with arithmetic(asked, x, memory=other, query=query, key=key, value=value):
             scores = jnp.einsum("bthd,bfhd->bhtf", query, key) / math.sqrt(key_depth // num_heads)
             if mask is not None:
-                seen = _four_dimensions(mask, scores.shape, asked) != 0
+                seen = _four_dimensions(mask, scores.shape, asked).astype(bool)
                 scores += jnp.where(seen, 0.0, _HIDDEN).astype(scores.dtype)
             weights = jax.nn.softmax(scores, -1)
             if training and not (isinstance(dropout_rate, int | float) and dropout_rate == 0):

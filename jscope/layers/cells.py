@@ -16,7 +16,7 @@ import jscope as js
 from .by_name import Activation, activation_of
 from .faults import as_input, bad_argument, refuse
 from .scopes import add_weight
-from .shardings import arithmetic, multiplied
+from .shardings import affine, arithmetic, multiplied
 from .states import State, check_state, shown, zeros
 
 
@@ -126,10 +126,10 @@ def checked(inputs: Any, state: State, cell: RNNCell) -> jax.Array:
     return x
 
 
-def affine(cell: RNNCell, x: jax.Array, state: jax.Array, kernel: jax.Array, bias: jax.Array) -> jax.Array:
+def joined(cell: RNNCell, x: jax.Array, state: jax.Array, kernel: jax.Array, bias: jax.Array) -> jax.Array:
     """`[x, state] @ kernel + bias`."""
     with arithmetic(type(cell).__name__, x, state=state, kernel=kernel, bias=bias):
-        return multiplied(jnp.concatenate([x, state], 1), kernel) + row(bias)
+        return affine(jnp.concatenate([x, state], 1), kernel, bias)
 
 
 def row(vector: jax.Array) -> jax.Array:
@@ -191,7 +191,7 @@ class BasicRNNCell(_OneState):
         x = checked(inputs, state, self)
         kernel = self.add_weight("kernel", [x.shape[-1] + self._num_units, self._num_units], x.dtype)
         bias = self.add_weight("bias", [self._num_units], x.dtype, js.zeros_initializer())
-        output = self._activation(affine(self, x, state, kernel, bias))
+        output = self._activation(joined(self, x, state, kernel, bias))
         return output, output
 
 
@@ -247,9 +247,9 @@ class GRUCell(_OneState):
             )
 
         kernel, bias = weights("gates", 2 * n, js.ones_initializer())
-        reset, update = jnp.split(jax.nn.sigmoid(affine(self, x, state, kernel, bias)), 2, 1)
+        reset, update = jnp.split(jax.nn.sigmoid(joined(self, x, state, kernel, bias)), 2, 1)
         kernel, bias = weights("candidate", n, js.zeros_initializer())
-        candidate = self._activation(affine(self, x, reset * state, kernel, bias))
+        candidate = self._activation(joined(self, x, reset * state, kernel, bias))
         new = update * state + (1 - update) * candidate
         return new, new
 
@@ -341,7 +341,7 @@ class LSTMCell(RNNCell):
         c, h = state if self._state_is_tuple else (state[:, :n], state[:, n:])
         kernel = self.add_weight("kernel", [x.shape[-1] + self.output_size, 4 * n], x.dtype, self._initializer)
         bias = self.add_weight("bias", [4 * n], x.dtype, js.zeros_initializer())
-        i, j, f, o = jnp.split(affine(self, x, h, kernel, bias), 4, 1)
+        i, j, f, o = jnp.split(joined(self, x, h, kernel, bias), 4, 1)
         f = f + self._forget_bias
         peepholes = {}
         if self._use_peepholes:

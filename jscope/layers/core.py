@@ -13,7 +13,7 @@ import jscope as js
 from .by_name import Activation, Regularizer, activation_of
 from .faults import as_input, bad_argument, check_min_rank, refuse
 from .scopes import add_weight, layer_scope, options
-from .shardings import arithmetic, multiplied, spread_spec
+from .shardings import affine, arithmetic, multiplied, spread_spec
 
 NO_ACTIVITY = "leave it out, and add the penalty of the output to your loss"
 
@@ -96,14 +96,11 @@ def dense_layer(
     check_min_rank(x, 2, "dense")
     activation = activation_of(activation, "dense")
     with layer_scope(name, "dense", reuse):
-        weights = add_weight("kernel", [x.shape[-1], units], x.dtype, trainable=trainable, **kernel)
-        variables = {"kernel": weights}
-        with arithmetic("dense", x, kernel=weights):
-            outputs = multiplied(x, weights)
+        variables = {"kernel": add_weight("kernel", [x.shape[-1], units], x.dtype, trainable=trainable, **kernel)}
         if use_bias:
-            shift = variables["bias"] = add_weight("bias", [units], x.dtype, trainable=trainable, **bias)
-            with arithmetic("dense", outputs, bias=shift):
-                outputs += jax.lax.expand_dims(shift, range(x.ndim - 1))
+            variables["bias"] = add_weight("bias", [units], x.dtype, trainable=trainable, **bias)
+        with arithmetic("dense", x, **variables):
+            outputs = (affine if use_bias else multiplied)(x, **variables)
         return outputs if activation is None else activation(outputs), variables
 
 
