@@ -56,8 +56,9 @@ def jit_inlined(function: _Function) -> _Function:
 
 
 def is_sharding_error(error: BaseException) -> bool:
-    """Whether JAX says that it does not know how a result is to be sharded."""
-    return type(error).__name__ == "ShardingTypeError"  # by name: the class can't be had in public
+    """Whether JAX says that it does not know how to shard a result, or can't."""
+    # By name, since the classes can't be had in public.
+    return type(error).__name__ in ("ShardingTypeError", "DuplicateSpecError")
 
 
 def needed_only(closed: Any) -> Callable[..., list[Any]]:

@@ -16,7 +16,7 @@ import jscope as js
 from .by_name import Activation, activation_of
 from .faults import as_input, bad_argument, refuse
 from .scopes import add_weight
-from .shardings import affine, arithmetic, multiplied
+from .shardings import affine, arithmetic, by_batch, multiplied, spec_of
 from .states import State, check_state, shown, zeros
 
 
@@ -127,9 +127,10 @@ def checked(inputs: Any, state: State, cell: RNNCell) -> jax.Array:
 
 
 def joined(cell: RNNCell, x: jax.Array, state: jax.Array, kernel: jax.Array, bias: jax.Array) -> jax.Array:
-    """`[x, state] @ kernel + bias`."""
+    """`[x, state] @ kernel + bias`; `x` says how both are sharded: over the batch alone."""
     with arithmetic(type(cell).__name__, x, state=state, kernel=kernel, bias=bias):
-        return affine(jnp.concatenate([x, state], 1), kernel, bias)
+        batch = (spec_of(x) or (None,))[0]
+        return affine(jnp.concatenate([by_batch(x, batch), by_batch(state, batch)], 1), kernel, bias)
 
 
 def row(vector: jax.Array) -> jax.Array:

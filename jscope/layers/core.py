@@ -162,7 +162,8 @@ def dropped(inputs: Any, *, rate: Any, noise_shape: Any, seed: int | None, train
     key = js.next_key()
     if seed is not None:
         key = jax.random.fold_in(key, seed % 2**32)
-    outputs = kept_and_scaled(x, rate, noise_dimensions(x, noise_shape), key)
+    with arithmetic("dropout", x):
+        outputs = kept_and_scaled(x, rate, noise_dimensions(x, noise_shape), key)
     return jnp.where(training, outputs, x) if isinstance(training, jax.Array) else outputs
 
 
@@ -226,4 +227,5 @@ def flatten(inputs: Any, name: str | None = None, data_format: str = "channels_l
     with layer_scope(None, name or "flatten"):
         if data_format == "channels_first" and x.ndim > 1:
             x = jnp.moveaxis(x, 1, -1)
-        return x.reshape(x.shape[0], math.prod(x.shape[1:]))
+        with arithmetic("flatten", x):
+            return x.reshape(x.shape[0], math.prod(x.shape[1:]))

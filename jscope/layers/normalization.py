@@ -99,7 +99,7 @@ def batch_or_moving(
 
     def of_batch() -> tuple[jax.Array, jax.Array]:
         mean, variance = moments(x, axes, weights)
-        return mean.reshape(shape), variance.reshape(shape)
+        return as_sharded(mean.reshape(shape), moving[0]), as_sharded(variance.reshape(shape), moving[1])
 
     mean, variance = jax.lax.cond(training, of_batch, lambda: moving) if is_array(training) else of_batch()
     new = mean, without_bias(variance, count) if fused else variance
@@ -110,7 +110,7 @@ def batch_or_moving(
         if is_array(training):
             moved = jnp.where(training, moved, variable)
         # As in TensorFlow: who reads the new value in the same run has no gradient through it.
-        js.assign(variable, as_sharded(jax.lax.stop_gradient(moved), variable))
+        js.assign(variable, jax.lax.stop_gradient(moved))
     return mean, variance
 
 

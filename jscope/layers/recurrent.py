@@ -11,7 +11,7 @@ import jscope as js
 
 from .cells import RNNCell
 from .faults import bad_argument, check_min_rank
-from .shardings import arithmetic, as_sharded, spec_of
+from .shardings import arithmetic, as_sharded, by_batch, spec_of
 from .states import State, shown
 from .wrappers import step_key
 
@@ -64,6 +64,12 @@ def dynamic_rnn(
     if not time_major:
         x = jnp.swapaxes(x, 0, 1)
     times, batch = x.shape[:2]
+    if (spec_of(x) or (None,))[0] is not None:
+        raise bad_argument(
+            f"inputs are sharded over time: {spec_of(x)}, with time first; steps are taken one after the other.",
+            asked="dynamic_rnn",
+            fix="reshard the inputs, over the batch or over nothing: jax.sharding.reshard(inputs, jax.P())",
+        )
     lengths = None
     if sequence_length is not None:
         lengths = jnp.asarray(sequence_length)
@@ -100,7 +106,7 @@ def dynamic_rnn(
 
 
 def _start(given: Any, x: jax.Array) -> jax.Array:
-    """A part of the first state as an array; with the batch sharded as that of `x`, unless it is sharded already.
+    """A part of the first state as an array, with the batch sharded as that of `x`.
 
     Raises:
       BadArgumentError: for what is no array.
@@ -114,10 +120,7 @@ def _start(given: Any, x: jax.Array) -> jax.Array:
             fix="start from cell.zero_state(batch_size, dtype)",
         ) from None
     part = part.astype(part.dtype)  # never weakly typed: JAX would trace the body twice for what changes its type
-    spec = spec_of(x)
-    if spec is None or spec_of(part) is not None or not part.ndim:
-        return part
-    return jax.sharding.reshard(part, jax.P(spec[1], *[None] * (part.ndim - 1)))
+    return by_batch(part, (spec_of(x) or (None, None))[1]) if part.ndim else part
 
 
 def _check_next(old: State, new: State, cell: RNNCell) -> None:

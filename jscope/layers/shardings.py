@@ -9,7 +9,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import PartitionSpec
 
 from .._support import is_sharding_error, jit_inlined, short_type
 from .faults import bad_argument
@@ -21,18 +20,23 @@ def spec_of(x: jax.Array) -> tuple[Any, ...] | None:
     return None if all(axes is None for axes in spec) else (*spec, *[None] * (x.ndim - len(spec)))
 
 
-def spread_spec(x: jax.Array, shape: tuple[Any, ...]) -> PartitionSpec | None:
+def spread_spec(x: jax.Array, shape: tuple[Any, ...]) -> jax.P | None:
     """The sharding of what has `shape` and is to spread over `x`: not sharded where it has one element."""
     spec = spec_of(x)
     if spec is None:
         return None
-    return PartitionSpec(*(axes if n == size else None for axes, n, size in zip(spec, shape, x.shape, strict=True)))
+    return jax.P(*(axes if n == size else None for axes, n, size in zip(spec, shape, x.shape, strict=True)))
 
 
 def as_sharded(x: jax.Array, like: jax.Array) -> jax.Array:
     """`x`, sharded as an array of the same shape."""
-    wanted, found = jax.typeof(like).sharding, jax.typeof(x).sharding
-    return x if found == wanted else jax.sharding.reshard(x, wanted)
+    return x if spec_of(x) == spec_of(like) else jax.sharding.reshard(x, jax.P(*(spec_of(like) or ())))
+
+
+def by_batch(x: jax.Array, batch: Any) -> jax.Array:
+    """`x` with its first dimension sharded over the mesh axes `batch`, and no other."""
+    spec = (batch, *[None] * (x.ndim - 1))
+    return x if (spec_of(x) or (None,) * x.ndim) == spec else jax.sharding.reshard(x, jax.P(*spec))
 
 
 def multiplied(x: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -40,7 +44,7 @@ def multiplied(x: jax.Array, kernel: jax.Array) -> jax.Array:
     left, right = spec_of(x), spec_of(kernel)
     if left is None or right is None:
         return jnp.matmul(x, kernel)
-    return jnp.matmul(x, kernel, out_sharding=PartitionSpec(*left[:-1], right[-1]))
+    return jnp.matmul(x, kernel, out_sharding=jax.P(*left[:-1], right[-1]))
 
 
 # JAX traces it once for all layers of one size; two calls of jax.numpy would take twice the time.
@@ -74,21 +78,29 @@ class arithmetic:  # noqa: N801 (read as `with arithmetic("dense", ...):`)
         if error is None or not is_sharding_error(error):
             return
         arrays = {"inputs": self._x, **self._others}
-        shown = ", ".join(f"{name} {_sharded_type(array)}" for name, array in arrays.items())
-        used = {axis for other in self._others.values() for axes in spec_of(other) or () for axis in _axes(axes)}
-        first = (spec_of(self._x) or (None,))[0]
-        kept = None if used.intersection(_axes(first)) else first
-        spec = ", ".join(map(repr, [kept, *[None] * (self._x.ndim - 1)]))
+        sharded = ", ".join(
+            f"{name} {short_type(x)} by {_shown(spec)}" for name, x in arrays.items() if (spec := spec_of(x))
+        )
         raise bad_argument(
-            f"{self._asked} does not know how to shard its result of {shown}: {error}",
+            f"{self._asked} does not know how to shard its result. Sharded are: {sharded}. JAX says: {error}",
             asked=self._asked,
-            fix=f"reshard before: inputs = jax.sharding.reshard(inputs, jax.P({spec})), or a variable of the tree",
+            fix=self._fix(),
         ) from error
+
+    def _fix(self) -> str:
+        """The inputs sharded over the batch alone, if no variable has its mesh axes; else the variables not sharded."""
+        given = spec_of(self._x) or (None,) * self._x.ndim
+        others = {name: spec for name, x in self._others.items() if (spec := spec_of(x))}
+        used = {axis for spec in others.values() for axes in spec for axis in _axes(axes)}
+        wanted = (None if used.intersection(_axes(given[0])) else given[0], *[None] * (self._x.ndim - 1))
+        if wanted != given:
+            return f"reshard the inputs: jax.sharding.reshard(inputs, {_shown(wanted)})"
+        return f"give {' and '.join(others)} not sharded: jax.sharding.reshard({next(iter(others), 'inputs')}, jax.P())"
 
 
 def _axes(axes: Any) -> tuple[Any, ...]:
     return axes if isinstance(axes, tuple) else (axes,) if axes is not None else ()
 
 
-def _sharded_type(x: jax.Array) -> str:
-    return f"{short_type(x)} sharded {PartitionSpec(*(spec_of(x) or [None] * x.ndim))}"
+def _shown(spec: tuple[Any, ...]) -> str:
+    return f"jax.P({', '.join(map(repr, spec))})"

@@ -33,7 +33,7 @@ def check_state(state: State, size: Any, batch_size: Any, asked: str) -> None:
     if _fits(state, size, batch_size):
         return
     fix = "start from cell.zero_state(batch_size, dtype)"
-    if hasattr(size, "_fields") and isinstance(state, list | tuple):
+    if hasattr(size, "_fields") and isinstance(state, list | tuple) and type(state) is not type(size):
         made = f"{type(size).__name__}({', '.join(f'{field}=...' for field in size._fields)})"
         fix = f"give {made}: a plain {type(state).__name__} does not say which part is which"
     elif isinstance(size, tuple) and isinstance(state, list):

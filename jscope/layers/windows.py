@@ -10,7 +10,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import PartitionSpec
 
 from .faults import bad_argument
 from .shardings import arithmetic, spec_of
@@ -180,14 +179,15 @@ def convolve_transposed(x: jax.Array, kernel: jax.Array, how: Windows) -> jax.Ar
         )
 
 
-def _result_spec(x: jax.Array, kernel: jax.Array, how: Windows, filters: int) -> PartitionSpec | None:
-    """The sharding of a convolution whose filters are sharded, which JAX asks for; None where it has a rule."""
-    left, right = spec_of(x), spec_of(kernel)
-    if right is None or right[filters] is None:
+def _result_spec(x: jax.Array, kernel: jax.Array, how: Windows, filters: int) -> jax.P | None:
+    """The sharding of a convolution whose channels or filters are sharded, which JAX asks for; else it has a rule."""
+    channels = 1 if how.channels_first else x.ndim - 1
+    left, right = spec_of(x) or [None] * x.ndim, spec_of(kernel)
+    if right is None and left[channels] is None:
         return None
-    spec = list(left or [None] * x.ndim)
-    spec[1 if how.channels_first else -1] = right[filters]
-    return PartitionSpec(*spec)
+    spec = list(left)
+    spec[channels] = None if right is None else right[filters]
+    return jax.P(*spec)
 
 
 def pooled(x: jax.Array, how: Windows, average: bool) -> jax.Array:

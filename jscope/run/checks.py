@@ -14,6 +14,7 @@ from .._arguments import parameters_for
 from .._callsite import user_line
 from .._compat import is_differentiated
 from .._errors import (
+    AssignError,
     BadArgumentError,
     BadInitialValueTypeError,
     BadTypeError,
@@ -352,3 +353,23 @@ def assignable(variable: Variable, value: Any, asked: dict[str, Any]) -> jax.Arr
             fix=f"convert it: value.astype('{variable.dtype}')",
         )
     return value
+
+
+def check_sharding(variable: Variable, value: jax.Array, given: Any, asked: dict[str, Any]) -> None:
+    """Raises AssignError for a value that is sharded otherwise than what the tree gave, where JAX's types tell."""
+    wanted, found = (_spec_of(x) for x in (given, value))
+    if wanted != found:
+        raise AssignError(
+            f"'{variable.name}' sharded by jax.P{wanted} is assigned a value sharded by jax.P{found}.",
+            kind="sharding_mismatch",
+            **asked,
+            exists=variable.origin(),
+            fix=f"reshard it: jax.sharding.reshard(value, jax.P{wanted})",
+        )
+
+
+def _spec_of(x: Any) -> tuple[Any, ...]:
+    spec = list(jax.typeof(x).sharding.spec)
+    while spec and spec[-1] is None:
+        spec.pop()
+    return tuple(spec)

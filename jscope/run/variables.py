@@ -38,6 +38,7 @@ from .checks import (
     check_getter,
     check_initial_dtype,
     check_not_differentiated,
+    check_sharding,
     check_shared,
     checked_collections,
     checked_initializer,
@@ -434,6 +435,8 @@ class Run:
                 fix="call net.update(params, ...), which returns (out, params with all assignments)",
             )
         value = assignable(variable, value, asked)
+        if not self.source.makes_values:
+            check_sharding(variable, value, self.source.make(variable), asked)
         if self.arrays.knows(value):
             value = jnp.array(value, copy=True)  # an object of its own, so that each array still tells its variable
         if variable.carried is not None:

@@ -82,7 +82,7 @@ def looked_up(ids: Any) -> Any:
 
 
 def attention(x: Any) -> Any:
-    return layers.multi_head_attention(x, num_heads=2, mask=x[..., 0] > 0, dropout_rate=0.5, training=True)
+    return layers.multi_head_attention(x, num_heads=2, mask=jnp.ones(x.shape[:2]), dropout_rate=0.5, training=True)
 
 
 LAYERS = {
@@ -115,7 +115,7 @@ LAYERS = {
     "average_pooling1d": Layer(lambda x: layers.average_pooling1d(x, 2, 2), STEPS),
     "average_pooling2d": Layer(lambda x: layers.average_pooling2d(x, 3, 2, "same"), IMAGE),
     "average_pooling3d": Layer(lambda x: layers.average_pooling3d(x, 2, 2), VOLUME),
-    "embedding_lookup": Layer(looked_up, (4, 3), whole_numbers=True),
+    "embedding_lookup": Layer(looked_up, (4, 8), whole_numbers=True),
     "BasicRNNCell": Layer(rnn(lambda: layers.BasicRNNCell(6)), STEPS),
     "GRUCell": Layer(rnn(lambda: layers.GRUCell(6, activation="relu")), STEPS),
     "BasicLSTMCell": Layer(rnn(lambda: layers.BasicLSTMCell(6)), STEPS),
@@ -154,7 +154,7 @@ LAYERS = {
     "batch_norm, not in training": Layer(lambda x: slim.batch_norm(x, is_training=False), ROWS),
     "layer_norm": Layer(slim.layer_norm, STEPS),
     "layer_norm of the last dimension": Layer(lambda x: slim.layer_norm(x, begin_norm_axis=-1), STEPS),
-    "embed_sequence": Layer(lambda ids: slim.embed_sequence(ids, 5, 6), (4, 3), whole_numbers=True),
+    "embed_sequence": Layer(lambda ids: slim.embed_sequence(ids, 5, 6), (4, 8), whole_numbers=True),
     "contrib dropout": Layer(lambda x: slim.dropout(x, 0.5), STEPS),
     "contrib flatten": Layer(slim.flatten, STEPS),
     "max_pool2d": Layer(lambda x: slim.max_pool2d(x, 2), IMAGE),
