@@ -73,6 +73,12 @@ def multi_head_attention(
     asked = "multi_head_attention"
     x = as_input(queries, asked, (3,))
     other = x if memory is None else as_input(memory, asked, (3,))
+    if other.shape[0] != x.shape[0]:
+        raise bad_argument(
+            f"queries of shape {x.shape} and a memory of shape {other.shape} are not of one batch.",
+            asked=asked,
+            fix="give one memory for each example",
+        )
     key_depth = x.shape[-1] if key_depth is None else key_depth
     value_depth = key_depth if value_depth is None else value_depth
     output_depth = x.shape[-1] if output_depth is None else output_depth

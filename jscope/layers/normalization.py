@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import jscope as js
 
 from .by_name import Regularizer
+from .dtypes import single_or_wider
 from .faults import as_input, bad_argument, refuse
 from .scopes import add_weight, layer_scope, names_of, options
 from .shardings import arithmetic, as_sharded
@@ -141,7 +142,7 @@ def batch_norm_layer(
             fix="give training=True or training=False",
         )
     # Variables, statistics and sums of half precision are float32, as in TensorFlow.
-    dtype = jnp.promote_types(x.dtype, jnp.float32)
+    dtype = single_or_wider(x.dtype)
     spread = [n if i in kept else 1 for i, n in enumerate(x.shape)]
     shape = [x.shape[kept[0]]] if len(kept) == 1 else spread
     wanted = {

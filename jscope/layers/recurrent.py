@@ -45,8 +45,8 @@ def dynamic_rnn(
       (outputs of shape [batch, time, output_size] or [time, batch, output_size], the last state of each example).
 
     Raises:
-      BadArgumentError: without `initial_state` and `dtype`, for an `initial_state` that does not fit the cell, and for
-        a `sequence_length` of another shape.
+      BadArgumentError: for what is no cell, without `initial_state` and `dtype`, for an `initial_state` that does not
+        fit the cell, and for a `sequence_length` of another shape.
 
     Example:
       >>> from jscope.layers import LSTMCell, dynamic_rnn
@@ -59,6 +59,10 @@ def dynamic_rnn(
       >>> outputs.shape, state.c.shape
       ((2, 5, 4), (2, 4))
     """
+    if isinstance(cell, type) or not hasattr(cell, "zero_state"):
+        raise bad_argument(
+            f"cell={cell!r} is no cell.", asked="dynamic_rnn", fix="give an object such as LSTMCell(num_units)"
+        )
     x = jnp.asarray(inputs)
     check_min_rank(x, 3, "dynamic_rnn")
     if not time_major:

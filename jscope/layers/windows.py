@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from .dtypes import single_or_wider
 from .faults import bad_argument
 from .shardings import arithmetic, spec_of
 
@@ -205,7 +206,7 @@ def pooled(x: jax.Array, how: Windows, average: bool) -> jax.Array:
             least = -np.inf if jnp.issubdtype(x.dtype, jnp.floating) else np.iinfo(x.dtype).min
             return jax.lax.reduce_window(x, np.asarray(least, x.dtype)[()], jax.lax.max, window, strides, pads)
         # Sums of half precision are taken in float32.
-        wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+        wide = x.astype(single_or_wider(x.dtype))
         zero = np.zeros((), wide.dtype)[()]
         total = jax.lax.reduce_window(wide, zero, jax.lax.add, window, strides, pads)
         if pads == "VALID":

@@ -57,9 +57,10 @@ def shapes(types: list[Any]) -> list[tuple[int, ...]]:
 def test_under_strict_ranks_and_dtypes(name: str) -> None:
     """`jax_numpy_rank_promotion="raise"` and `jax_numpy_dtype_promotion="strict"`, as other libraries test under."""
     layer = LAYERS[name]
-    plain, _ = traced(layer, layer.input())
+    x = layer.input(dtype=jnp.bfloat16)  # which must be made wider before it meets what is float32
+    plain, _ = traced(layer, x)
     with jax.numpy_rank_promotion("raise"), jax.numpy_dtype_promotion("strict"):
-        assert shapes(traced(layer, layer.input())[0]) == shapes(plain)
+        assert shapes(traced(layer, x)[0]) == shapes(plain)
 
 
 @slowly_every_layer

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import jscope as js
 
 from ..by_name import Activation
+from ..dtypes import single_or_wider
 from ..faults import as_input, bad_argument, check_min_rank, refuse
 from ..normalization import batch_norm_layer, batch_or_moving, normalized
 from ..scopes import options
@@ -151,7 +152,7 @@ def batch_norm(
                 name: model_variable(
                     name,
                     [x.shape[axis]],
-                    jnp.promote_types(x.dtype, jnp.float32),
+                    single_or_wider(x.dtype),
                     collections=collections_for(variables_collections, name),
                     trainable=trainable and name in wanted,
                     **more,

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import jscope as js
 
 from ..by_name import Activation
+from ..dtypes import single_or_wider
 from ..faults import as_input, bad_argument
 from ..shardings import arithmetic
 from .collections import collections_for, finish, model_variable
@@ -90,7 +91,7 @@ def layer_norm(
         wanted = (("beta", center, js.zeros_initializer()), ("gamma", scale, js.ones_initializer()))
         variables = {name: parameter(name, initializer) for name, is_wanted, initializer in wanted if is_wanted}
         # Moments of half precision are taken in float32, as TensorFlow does.
-        wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+        wide = x.astype(single_or_wider(x.dtype))
         axes = tuple(range(begin_norm_axis, x.ndim))
         further = tuple(range(x.ndim - len(shape)))
         with arithmetic("layer_norm", x, **variables):
