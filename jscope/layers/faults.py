@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
+from collections.abc import Iterator
 from typing import Any
+
+import jax
 
 import jscope as js
 
@@ -55,6 +59,22 @@ def check_floating(x: Any, asked: str) -> None:
             asked=asked,
             fix="convert it: x.astype(jnp.float32)",
         )
+
+
+@contextlib.contextmanager
+def both_ways(training: Any) -> Iterator[None]:
+    """Around what is done in training only: says why, where it can't be done and `training` is in an array.
+
+    What is in an array is not known while JAX traces, so a layer computes what it gives in training, and not in
+    training, and selects.
+    """
+    try:
+        yield
+    except (js.AssignError, js.MissingRngError) as error:
+        if isinstance(training, jax.Array):
+            error.exists = "`training` of the layer is an array, so it computes both what training gives and what not"
+            error.fix += "; or give it a Python bool: where that comes in through jax.jit, static_argnames=..."
+        raise
 
 
 def refuse(asked: str, fix: str, **arguments: Any) -> None:
