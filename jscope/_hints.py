@@ -105,7 +105,7 @@ def explained(error: Exception, call: Call) -> JscopeError | None:
     does_not_fit = isinstance(error, TypeError) and call.takes is not None and not call.fits(call.args)
     if does_not_fit and not _ran(call.program, error):
         return _misfit(error, call)
-    return _failed_on_a_key(error, call)
+    return _failed_on(error, call)
 
 
 def first_is_missing(call: Call) -> BadTypeError:
@@ -209,21 +209,30 @@ def _code(program: Any) -> CodeType | None:
     return getattr(program, "__code__", None) or getattr(type(program).__call__, "__code__", None)
 
 
-def _failed_on_a_key(error: Exception, call: Call) -> BadTypeError | None:
-    """For a program that failed with a key where it takes something else; None where that can't be told."""
+def _failed_on(error: Exception, call: Call) -> BadTypeError | None:
+    """For a program that failed with a key or a tree where it takes something else; None where that can't be told."""
     for index, value in enumerate(call.args):
         if is_typed_key(value) and not call.has_rng and call.fits(call.without(index)):
-            name = next((name for name, argument in call.named().items() if argument is value), "")
-            if not name or re.search("key|rng|seed|random", name):
-                return None
+            what, usual, fix = "a random key", "key|rng|seed|random", _where_keys_go(call)
+        elif isinstance(value, Params) and call.first and not isinstance(call.first[0], Params):
+            what, usual, fix = "a tree of parameters", "param|tree|weight|state|target|teacher", _tree_first(call)
+        else:
+            continue
+        name = next((name for name, argument in call.named().items() if argument is value), "")
+        if name and not re.search(usual, name):
             return BadTypeError(
-                f"{call.name} got a random key as {name!r}, and the program failed: {type(error).__name__}: {error}.",
+                f"{call.name} got {what} as `{name}`, and the program failed: {type(error).__name__}: {error}.",
                 kind="bad_call",
-                asked=call.form(),
+                asked=call.asked(),
                 where=user_line(),
-                fix=_where_keys_go(call),
+                exists=call.form(),
+                fix=fix,
             )
     return None
+
+
+def _tree_first(call: Call) -> str:
+    return f"the tree comes first: {call.form()}"
 
 
 # The tree or key that comes first -------------------------------------------------------------------------------------
@@ -234,7 +243,7 @@ def _say_more(error: JscopeError, call: Call) -> None:
     where_first = call.form().partition("(")[0]
     if error.kind == "not_a_mapping" and call.name in ("apply", "update") and call.first:
         if any(isinstance(value, Params) for value in call.args) or is_key(call.first[0]):
-            error.fix = f"the tree comes first: {call.form()}"
+            error.fix = _tree_first(call)
         elif isinstance(call.first[0], tuple) and any(isinstance(part, Params) for part in call.first[0]):
             error.fix = "update returns (out, params): pass the second of the two"
     elif error.kind == "bad_key" and call.name == "init" and call.first:
@@ -247,7 +256,7 @@ def _say_more(error: JscopeError, call: Call) -> None:
     elif isinstance(error, ParamsMismatchError) and call.name in ("apply", "update"):
         is_tree = [isinstance(value, Params) for value in (*call.first, *call.args)]
         if any(is_tree) and not is_tree[0]:
-            error.fix = f"the tree comes first: {call.form()}"
+            error.fix = _tree_first(call)
     _say_which_is_traced(error, call)
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import jax
+import jax.core
 
 import jscope as js
 
@@ -63,17 +64,19 @@ def check_floating(x: Any, asked: str) -> None:
 
 @contextlib.contextmanager
 def both_ways(training: Any) -> Iterator[None]:
-    """Around what is done in training only: says why, where it can't be done and `training` is in an array.
+    """Around what is done in training only: where it can't be done, and `training` is an array, says that this is why.
 
-    What is in an array is not known while JAX traces, so a layer computes what it gives in training, and not in
-    training, and selects.
+    An array may be traced, so that a layer computes what it gives in training and what it gives else, and selects.
     """
     try:
         yield
     except (js.AssignError, js.MissingRngError) as error:
         if isinstance(training, jax.Array):
-            error.exists = "`training` of the layer is an array, so it computes both what training gives and what not"
-            error.fix += "; or give it a Python bool: where that comes in through jax.jit, static_argnames=..."
+            is_traced = isinstance(training, jax.core.Tracer)
+            what = "traced" if is_traced else "an array"
+            error.exists = f"`training` of the layer is {what}, so it computes what it gives in training, too"
+            error.fix += "; or give it as plain Python, True or False"
+            error.fix += ": where it comes in through jax.jit, static_argnames=..." if is_traced else ""
         raise
 
 
