@@ -266,7 +266,7 @@ class Run:
         initializer: Any,
         regularizer: Any,
         reuse: Reuse,
-        trainable: bool,
+        trainable: bool | None,
         collections: Any,
         partitioner: Any,
         constraint: Any,
