@@ -25,7 +25,7 @@ def conv_layer(
     use_bias: bool,
     kernel: dict[str, Any],
     bias: dict[str, Any],
-    trainable: bool,
+    trainable: bool | None,
     name: Any,
     reuse: Any,
     transposed: bool = False,
@@ -65,7 +65,7 @@ def _convolution(asked: str, n: int, one: Any):
         activity_regularizer: None = None,
         kernel_constraint: Any = None,
         bias_constraint: Any = None,
-        trainable: bool = True,
+        trainable: bool | None = None,
         name: str | js.VariableScope | None = None,
         reuse: Any = None,
     ) -> jax.Array:
@@ -89,7 +89,7 @@ def _convolution(asked: str, n: int, one: Any):
           kernel_regularizer, bias_regularizer: callables from value to scalar loss, or names in Keras.
           activity_regularizer: not supported; None only.
           kernel_constraint, bias_constraint: callables from value to value; see `Specs.constrain`.
-          trainable: whether the variables are trainable.
+          trainable: whether the variables are trainable; default as the scope says (`js.variable_scope(trainable=)`).
           name, reuse: as in `dense`.
 
         Returns:
@@ -153,7 +153,7 @@ def _transposed_convolution(asked: str, n: int, one: Any):
         activity_regularizer: None = None,
         kernel_constraint: Any = None,
         bias_constraint: Any = None,
-        trainable: bool = True,
+        trainable: bool | None = None,
         name: str | js.VariableScope | None = None,
         reuse: Any = None,
     ) -> jax.Array:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import jscope as js
 
 from .by_name import Activation, Regularizer, activation_of
-from .faults import as_input, bad_argument, check_min_rank, refuse
+from .faults import as_input, bad_argument, both_ways, check_min_rank, refuse
 from .scopes import add_weight, layer_scope, options
 from .shardings import affine, arithmetic, multiplied, spread_spec
 
@@ -30,7 +30,7 @@ def dense(
     activity_regularizer: None = None,
     kernel_constraint: Any = None,
     bias_constraint: Any = None,
-    trainable: bool = True,
+    trainable: bool | None = None,
     name: str | js.VariableScope | None = None,
     reuse: Any = None,
 ) -> jax.Array:
@@ -47,7 +47,7 @@ def dense(
       kernel_regularizer, bias_regularizer: callables from value to scalar loss, or "l1", "l2", "l1_l2" (of 0.01).
       activity_regularizer: not supported; None only.
       kernel_constraint, bias_constraint: callables from value to value; see `Specs.constrain`.
-      trainable: whether the variables are trainable.
+      trainable: whether the variables are trainable; default as the scope says (`js.variable_scope(trainable=)`).
       name: the scope's name, or a scope object; None for the default name, made unique.
       reuse: as in `js.variable_scope`. Without a name, a layer that reuses is the one of the default name itself.
 
@@ -87,7 +87,7 @@ def dense_layer(
     use_bias: bool,
     kernel: dict[str, Any],
     bias: dict[str, Any],
-    trainable: bool,
+    trainable: bool | None,
     name: Any,
     reuse: Any,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
@@ -159,7 +159,8 @@ def dropped(inputs: Any, *, rate: Any, noise_shape: Any, seed: int | None, train
         )
     if (static and rate == 0) or (not isinstance(training, jax.Array) and not training):
         return x
-    key = js.next_key()
+    with both_ways(training):
+        key = js.next_key()
     if seed is not None:
         key = jax.random.fold_in(key, seed % 2**32)
     with arithmetic("dropout", x):

@@ -13,7 +13,7 @@ import jscope as js
 
 from .by_name import Regularizer
 from .dtypes import single_or_wider
-from .faults import as_input, bad_argument, refuse
+from .faults import as_input, bad_argument, both_ways, refuse
 from .scopes import add_weight, layer_scope, names_of, options
 from .shardings import arithmetic, as_sharded
 
@@ -111,7 +111,8 @@ def batch_or_moving(
         if is_array(training):
             moved = jnp.where(training, moved, variable)
         # As in TensorFlow: who reads the new value in the same run has no gradient through it.
-        js.assign(variable, jax.lax.stop_gradient(moved))
+        with both_ways(training):
+            js.assign(variable, jax.lax.stop_gradient(moved))
     return mean, variance
 
 
@@ -127,7 +128,7 @@ def batch_norm_layer(
     moving_mean_initializer: Any,
     moving_variance_initializer: Any,
     training: Any,
-    trainable: bool,
+    trainable: bool | None,
     name: Any,
     reuse: Any,
     fused: bool | None,
@@ -202,7 +203,7 @@ def batch_normalization(
     beta_constraint: Any = None,
     gamma_constraint: Any = None,
     training: Any = False,
-    trainable: bool = True,
+    trainable: bool | None = None,
     name: str | js.VariableScope | None = None,
     reuse: Any = None,
     renorm: bool = False,
@@ -233,7 +234,7 @@ def batch_normalization(
       beta_regularizer, gamma_regularizer: callables from value to scalar loss, or names in Keras.
       beta_constraint, gamma_constraint: callables from value to value; see `Specs.constrain`.
       training: a bool, or a scalar array of bool (then `net.update` is needed in both cases).
-      trainable: whether `gamma` and `beta` are trainable.
+      trainable: whether `gamma` and `beta` are trainable; default as the scope says.
       name, reuse: as in `dense`.
       fused: TensorFlow uses its fused kernel for inputs of four and five dimensions, the second or last of them the
         channels, unless this is False. The moving variance is then moved towards n / (n - 1) times the variance of the

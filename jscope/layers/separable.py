@@ -36,7 +36,7 @@ def separable_layer(
     depthwise_kernel: dict[str, Any],
     pointwise_kernel: dict[str, Any],
     bias: dict[str, Any],
-    trainable: bool,
+    trainable: bool | None,
     name: Any,
     reuse: Any,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
@@ -86,7 +86,7 @@ def _separable_convolution(asked: str, n: int, one: Any):
         depthwise_constraint: Any = None,
         pointwise_constraint: Any = None,
         bias_constraint: Any = None,
-        trainable: bool = True,
+        trainable: bool | None = None,
         name: str | js.VariableScope | None = None,
         reuse: Any = None,
     ) -> jax.Array:
@@ -106,7 +106,7 @@ def _separable_convolution(asked: str, n: int, one: Any):
             in Keras.
           activity_regularizer: not supported; None only.
           depthwise_constraint, pointwise_constraint, bias_constraint: callables from value to value.
-          trainable: whether the variables are trainable.
+          trainable: whether the variables are trainable; default as the scope says.
           name, reuse: as in `dense`.
 
         Returns:

@@ -23,10 +23,11 @@ from .._errors import (
     UnknownNameError,
     VariableExistsError,
     VariableNotFoundError,
+    add_place,
 )
 from .._names import near
 from .._specs import VariableSpec
-from .._values import FLOAT32, PartialShape, as_dtype, as_shape
+from .._values import FLOAT32, PartialShape, as_dtype, as_flag, as_shape
 from .arrays import Arrays
 from .bodies import Body, Mark
 from .call_keys import CallKeys
@@ -191,6 +192,8 @@ class Run:
                 partitioner = state.partitioner
             if constraint is None:
                 constraint = state.constraint
+            if trainable is None:
+                trainable = state.trainable
             if getter is not None:
                 more = regularizer, reuse, trainable, collections, partitioner, constraint
                 return self._ask(getter, key, shape, dtype, initializer, *more)
@@ -280,7 +283,7 @@ class Run:
                 initializer=initializer,
                 regularizer=regularizer,
                 reuse=reuse,
-                trainable=True if trainable is None else trainable,
+                trainable=trainable,
                 collections=collections,
                 partitioner=partitioner,
                 constraint=constraint,
@@ -302,30 +305,33 @@ class Run:
         constraint: Any,
         op_scope: str,
     ) -> Any:
-        here = self.level, self.body  # what is the user's (partitioners, initializers) may call in other places
-        asked = functools.partial(self._asked, key, shape, dtype)
-        if initializer is None:
-            usual = dtype is FLOAT32 and shape is not None
-            initializer = GLOROT if usual else default_initializer(key, shape, dtype, asked)
+        if initializer is None and dtype is FLOAT32 and shape is not None:
+            initializer = GLOROT
+        if type(trainable) is not bool:
+            trainable = trainable is None or as_flag(trainable, f"trainable= of '{key}'")
         by_shape = shape is not None and None not in shape and callable(initializer)
-        if not by_shape or isinstance(initializer, type):
-            initializer, by_shape = checked_initializer(initializer, key, shape, asked)
-        if constraint is not None:
-            check_constraint(constraint, key, asked)
-        trainable = trainable is None or bool(trainable)
-        if collections is not None:
-            collections = checked_collections(collections, trainable, key, asked)
-        partition = None if partitioner is None or not by_shape else partition_of(partitioner, key, shape, dtype, asked)
+        is_plain = by_shape and partitioner is None and constraint is None and collections is None
+        partition = computed = None
         op_names = self.scopes.op_names
-        name = op_names.open(op_scope, key) if type(key) is str and key else op_name(key, op_names, op_scope)
-        if name in self.by_name:
-            raise self._taken(name)
-        computed = None
-        if not by_shape:
-            initializer, found, dtype, computed = self._initial(key, initializer, asked)
-            shape = own_shape(found, shape, key, asked)
-            partition = partition_of(partitioner, key, shape, dtype, asked)
-        self.level, self.body = here
+        if is_plain and type(key) is str and key and not isinstance(initializer, type):
+            name = self._fresh(op_names.open(op_scope, key))
+        else:
+            here = self.level, self.body  # what is the user's (partitioners, initializers) may call in other places
+            asked = functools.partial(self._asked, key, shape, dtype)
+            if initializer is None:
+                initializer = default_initializer(key, shape, dtype, asked)
+            initializer, by_shape = checked_initializer(initializer, key, shape, asked)
+            check_constraint(constraint, key, asked)
+            if collections is not None:
+                collections = checked_collections(collections, trainable, key, asked)
+            if by_shape:
+                partition = partition_of(partitioner, key, shape, dtype, asked)
+            name = self._fresh(op_name(key, op_names, op_scope))
+            if not by_shape:
+                initializer, found, dtype, computed = self._initial(key, initializer, asked)
+                shape = own_shape(found, shape, key, asked)
+                partition = partition_of(partitioner, key, shape, dtype, asked)
+            self.level, self.body = here
         code = caller.f_code
         place = (code, caller.f_lasti) if FILES.get(code.co_filename) == USER else user_place(caller)
         variable = Variable(
@@ -398,7 +404,7 @@ class Run:
         try:
             value = self.source.make(variable)
         except Exception as error:
-            error.add_note(f"in the initial value of '{variable.name}', asked for at {located(variable.made_at)}")
+            add_place(error, f"the initial value of '{variable.name}', asked for at {located(variable.made_at)}")
             raise
         self.level, self.body = here  # an initializer may have called in another place
         if self.rule_levels:
@@ -480,7 +486,8 @@ class Run:
                 where=user_line(),
                 fix="give a number or array",
             )
-        trainable, name = bool(trainable), checked_name(name, self.scopes.state.name)
+        name = checked_name(name, self.scopes.state.name)
+        trainable = as_flag(trainable, f"trainable= of '{name}'")
         asked = functools.partial(self._asked, name, None, dtype, call="variable")
         if collections is not None:
             collections = checked_collections(collections, trainable, name, asked)

@@ -41,7 +41,7 @@ def batch_norm(
     reuse: Any = None,
     variables_collections: Any = None,
     outputs_collections: Any = None,
-    trainable: bool = True,
+    trainable: bool | None = None,
     batch_weights: Any = None,
     fused: bool | None = None,
     data_format: str = "NHWC",
@@ -77,7 +77,7 @@ def batch_norm(
       reuse: as in `js.variable_scope`; needs a scope.
       variables_collections: more collections for the variables: a list, or a dict of lists by their names.
       outputs_collections: a collection or a list of them, to which the output is added.
-      trainable: whether `gamma` and `beta` are trainable.
+      trainable: whether `gamma` and `beta` are trainable; default as the scope says.
       batch_weights: shape [batch]: how often each example counts.
       fused: whether the moving variance is moved as by TensorFlow's fused kernel, see
         `jscope.layers.batch_normalization`; None for where TensorFlow uses that.
@@ -154,7 +154,7 @@ def batch_norm(
                     [x.shape[axis]],
                     single_or_wider(x.dtype),
                     collections=collections_for(variables_collections, name),
-                    trainable=trainable and name in wanted,
+                    trainable=trainable if name in wanted else False,
                     **more,
                 )
                 for name, more in (wanted | moving).items()

@@ -39,7 +39,7 @@ def model_variable(
     initializer: Any = None,
     regularizer: Any = None,
     constraint: Any = None,
-    trainable: bool = True,
+    trainable: bool | None = None,
 ) -> jax.Array:
     """A variable that is a model variable too, in these further collections. slim: `slim.model_variable`."""
     return js.get_variable(

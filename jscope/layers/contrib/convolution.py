@@ -59,7 +59,7 @@ def _convolved(
     reuse: Any,
     variables_collections: Any,
     outputs_collections: Any,
-    trainable: bool,
+    trainable: bool | None,
     scope: Any,
     transposed: bool = False,
 ) -> jax.Array:
@@ -119,7 +119,7 @@ def convolution(
     reuse: Any = None,
     variables_collections: Any = None,
     outputs_collections: Any = None,
-    trainable: bool = True,
+    trainable: bool | None = None,
     scope: Any = None,
     conv_dims: int | None = None,
 ) -> jax.Array:
@@ -144,7 +144,7 @@ def convolution(
       reuse: as in `js.variable_scope`; needs a scope.
       variables_collections: more collections for the variables: a list, or a dict of lists by "weights" and "biases".
       outputs_collections: a collection or a list of them, to which the output is added.
-      trainable: whether the variables are trainable.
+      trainable: whether the variables are trainable; default as the scope says.
       scope: the scope's name, or a scope object; None for the default name, made unique.
       conv_dims: the number of spatial dimensions that the inputs must have.
 
@@ -210,7 +210,7 @@ def _convolution(asked: str, n: int):
         reuse: Any = None,
         variables_collections: Any = None,
         outputs_collections: Any = None,
-        trainable: bool = True,
+        trainable: bool | None = None,
         scope: Any = None,
     ) -> jax.Array:
         """A convolution over $dimensions. TF1: `tf.contrib.layers.$name`, `slim.$name`.
@@ -292,7 +292,7 @@ def _transposed_convolution(asked: str, n: int):
         reuse: Any = None,
         variables_collections: Any = None,
         outputs_collections: Any = None,
-        trainable: bool = True,
+        trainable: bool | None = None,
         scope: Any = None,
     ) -> jax.Array:
         """A transposed convolution over $dimensions, which makes images larger.
