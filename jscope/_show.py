@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import reprlib
 from collections.abc import Iterable
 from typing import Any
 
@@ -16,6 +18,19 @@ def short_type(leaf: Any) -> str:
     name = getattr(dtype, "name", str(dtype))
     kind = name.rstrip("0123456789")
     return f"{_SHORT_KINDS.get(kind, kind)}{name[len(kind) :]}[{','.join(map(str, shape))}]"
+
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = 80
+
+
+def short(value: Any) -> str:
+    """The `repr` of a value in one short line, however much it holds; of an array its type alone."""
+    shape = getattr(value, "shape", None)
+    if shape is not None and hasattr(value, "dtype") and (len(shape) > 1 or math.prod(shape) > 4):
+        return f"an array {short_type(value)}"
+    text = " ".join(_SHORT.repr(value).split())
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def nested(flat: dict[str, str]) -> str:
