@@ -54,7 +54,7 @@ def test_a_variable_that_both_declare_alike_counts_once() -> None:
     two = js.transform(lambda: tower() * js.get_variable("b", [2]))
     specs = one.specs() | two.specs()
     assert list(specs) == ["tower/w", "a", "b"]
-    assert specs == one.specs() | two.specs() | one.specs()
+    assert list(specs | one.specs() | two.specs()) == list(specs)
     assert specs.init(KEY) == one.init(KEY) | two.init(KEY)
 
 
@@ -82,7 +82,7 @@ def test_where_the_other_program_reads_a_shared_variable_is_told_once() -> None:
             {"collections": ["mine"]},
             "collections ('variables', 'trainable_variables') and ('mine', 'trainable_variables')",
         ),
-        ({"partitioner": lambda shape, dtype: jax.P("x", None)}, "partition None and PartitionSpec('x', None)"),
+        ({"partitioner": lambda shape, dtype: jax.P("x", None)}, "partition None and P"),
     ],
 )
 def test_another_declaration_of_one_name_is_refused_and_both_are_shown(options: dict[str, Any], says: str) -> None:
@@ -346,7 +346,7 @@ def test_names_and_scopes_are_dropped() -> None:
 
 @pytest.mark.parametrize("names_", [("onlin",), ("online", "x"), ("online/x",), (3,)])
 def test_unknown_names_are_not_dropped(names_: tuple[Any, ...]) -> None:
-    with pytest.raises(js.UnknownNameError, match="drop: .* is neither a variable nor a scope"):
+    with pytest.raises(js.UnknownNameError, match=r"drop: .* is neither a variable nor a scope"):
         BOTH.drop(*names_)
 
 
