@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -33,6 +34,12 @@ def mismatch(leaf: Any, shape: tuple[int, ...], dtype: Any) -> str:
     if found_dtype != dtype:
         return f"has dtype {found_dtype}, declared {dtype}"
     return ""
+
+
+def without_values(report: Any, params: Mapping[str, Any]) -> list[str]:
+    """One line for each leaf that fits what is declared (a `Comparison` says so), and has no value."""
+    abstract = [name for name in report.kept if isinstance(params[name], jax.ShapeDtypeStruct)]
+    return [f"'{name}' is abstract, a ShapeDtypeStruct" for name in abstract]
 
 
 _SEE = "print(net.specs(...)) shows what is declared, print(net.specs(...).compare(params)) how the tree differs"

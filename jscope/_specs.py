@@ -21,9 +21,10 @@ from ._errors import (
     InitializerError,
     ParamsMismatchError,
     UnknownNameError,
+    add_place,
 )
 from ._initial_values import Drawers, check_key, describe, draw
-from ._mismatch import count_of, mismatch, mismatch_error
+from ._mismatch import count_of, mismatch, mismatch_error, without_values
 from ._names import near
 from ._params import Params
 from ._show import format_bytes, short_type, table
@@ -256,9 +257,7 @@ class Specs(Mapping[str, VariableSpec]):
         given = Params() if warm_start is None else params_of(warm_start, "warm_start")
         if warm_start is not None:
             report = self.compare(given)
-            faults = report.faults(allow_missing=True)
-            abstract = [name for name, leaf in given.flat().items() if isinstance(leaf, jax.ShapeDtypeStruct)]
-            faults += [f"'{name}' is abstract, a ShapeDtypeStruct" for name in abstract]
+            faults = report.faults(allow_missing=True) + without_values(report, given)
             if faults:
                 raise ParamsMismatchError(
                     f"warm_start does not fit the program: {count_of(faults)}.",
@@ -281,7 +280,11 @@ class Specs(Mapping[str, VariableSpec]):
                 drawers.expect(spec.initializer, spec.shape, spec.dtype)
         for name, spec in self.items():  # in order of creation, as what an initializer raises comes
             if name not in values:
-                values[name] = drawers.draw(spec.initializer, spec.shape, spec.dtype, name)
+                try:
+                    values[name] = drawers.draw(spec.initializer, spec.shape, spec.dtype, name)
+                except Exception as error:
+                    add_place(error, f"the initial value of '{name}', asked for at {spec.created_at}")
+                    raise
         return Params(values)
 
     def compare(self, params: Mapping[str, Any]) -> Comparison:
