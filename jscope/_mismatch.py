@@ -10,6 +10,7 @@ import numpy as np
 
 from ._callsite import user_line
 from ._errors import BadInitialValueTypeError, ParamsMismatchError
+from ._show import short
 from ._values import as_initial_value
 
 
@@ -28,7 +29,7 @@ def mismatch(leaf: Any, shape: tuple[int, ...], dtype: Any) -> str:
             leaf = as_initial_value(leaf)
             found_shape, found_dtype = leaf.shape, leaf.dtype
         except TypeError:
-            return f"is no array but {leaf!r:.40}"
+            return f"is no array but {short(leaf)}"
     if tuple(found_shape) != shape:
         return f"has shape {tuple(found_shape)}, declared {shape}"
     if found_dtype != dtype:

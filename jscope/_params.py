@@ -15,7 +15,7 @@ from ._errors import BadArgumentError, BadNameError, BadTypeError, ParamsMismatc
 from ._layout import Layout, differences
 from ._leaves import bad_type, itemsize_of, not_a_mapping, pairs, same_leaf, size_of, type_of
 from ._names import matcher, near, split
-from ._show import nested, short_type, some
+from ._show import nested, short, short_type, some
 
 _MISSING: Any = object()
 
@@ -356,7 +356,7 @@ class Params(Mapping[str, Any]):
             try:
                 rules = [(pattern, label) for pattern, label in labels]
             except (TypeError, ValueError):
-                what = f"like takes a mapping or (pattern, label) pairs, not {labels!r:.80}."
+                what = f"like takes a mapping or (pattern, label) pairs, not {short(labels)}."
                 fix = 'write like({"scope": label}) or like([("pattern", label)])'
                 raise bad_type(what, "bad_labels", fix) from None
             rules = [(matcher(pattern), label) for pattern, label in rules]
@@ -452,7 +452,7 @@ def _of_flat(flat: Mapping[str, Any]) -> Params:
 def _flatten_pairs(pairs: Iterable[tuple[Any, Any]], scope: str, flat: dict[str, Any]) -> None:
     for key, value in pairs:
         if not isinstance(key, str):
-            what = f"Names in a tree of parameters are strings, not {key!r}."
+            what = f"Names in a tree of parameters are strings, not {short(key)}."
             raise bad_type(what, "bad_name_type", f"use {str(key)!r}")
         name = scope + key
         if isinstance(value, Mapping):
