@@ -20,7 +20,7 @@ import numpy as np
 
 from ._callsite import USER, owner, user_line
 from ._errors import STATIC_ARGNAMES, AssignError, BadTypeError, JscopeError, MissingRngError, ParamsMismatchError
-from ._names import near
+from ._names import near, shows_traced
 from ._params import Params
 from ._values import is_traced
 
@@ -332,13 +332,15 @@ def _static_argnames(names: list[str]) -> str:
 
 def _say_which_is_traced(error: JscopeError, call: Call) -> None:
     """Names the arguments that may be behind an error about something that is traced."""
-    is_told = STATIC_ARGNAMES in error.fix
+    is_told, is_shown = STATIC_ARGNAMES in error.fix, shows_traced(error.what)
     may_be_flag = isinstance(error, AssignError | MissingRngError)
-    flags = _flags(call, "", only_bools=may_be_flag) if is_told or may_be_flag else {}
+    flags = _flags(call, "", only_bools=may_be_flag) if is_told or is_shown or may_be_flag else {}
     if not flags:
         return
     if is_told:
         error.fix = error.fix.replace(STATIC_ARGNAMES, _static_argnames(list(dict.fromkeys(map(_argument, flags)))))
+    elif is_shown:
+        error.fix += f"; {_static(flags, call)}"
     else:
         error.fix += f"; or, if `{next(iter(flags))}` decides about it, {_static(flags, call)}"
     error.exists = error.exists or _what_they_are(flags, call)

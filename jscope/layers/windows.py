@@ -18,7 +18,8 @@ def sizes(value: Any, n: int, name: str, asked: str) -> tuple[int, ...]:
     Raises:
       BadArgumentError: for anything else.
     """
-    given = (value,) * n if isinstance(value, int) else tuple(value) if isinstance(value, Iterable) else ()
+    is_several = isinstance(value, Iterable) and not isinstance(value, jax.Array)
+    given = (value,) * n if isinstance(value, int) else tuple(value) if is_several else ()
     if len(given) != n or not all(isinstance(size, int) and size > 0 for size in given):
         raise bad_argument(
             f"{name}={value!r} is neither a positive integer nor {n} of them.", asked=asked, fix=f"give {n} integers"
