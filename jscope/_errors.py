@@ -36,6 +36,7 @@ class JscopeError(Exception):
       fix: one way out.
       faults: where one error gathers several, one line each.
       inside: what it was raised in, such as the initial value of a variable or a template, the innermost first.
+      told_by_call: whether `fix` has been made more precise by the call of a program that it ended.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class JscopeError(Exception):
         self.fix = fix
         self.faults = tuple(faults)
         self.inside: tuple[str, ...] = ()
+        self.told_by_call = False
 
     @property
     def near(self) -> tuple[str, ...]:

@@ -13,7 +13,10 @@ from ._errors import STATIC_ARGNAMES, BadArgumentError, BadNameError
 _ROOT_NAME = re.compile(r"[A-Za-z0-9.][A-Za-z0-9_.\\/>-]*")
 _INNER_NAME = re.compile(r"[A-Za-z0-9_.\\/>-]*")
 
-_TRACED = re.compile(r"Tracer\W|Traced<")  # how JAX shows a value that it traces
+
+def shows_traced(text: str) -> bool:
+    """Whether a text holds what JAX shows for a value that it traces."""
+    return re.search(r"Tracer\W|Traced<", text) is not None
 
 
 def join(scope: str, name: str) -> str:
@@ -127,7 +130,7 @@ class OpNames:
                 where=user_line(),
                 fix="the name holds the text of a value that JAX traces: count in Python, or make that value static in "
                 f"the jax.jit around, {STATIC_ARGNAMES}"
-                if _TRACED.search(name)
+                if shows_traced(name)
                 else f"use letters, digits and any of . _ - / \\ > (TF1's pattern {where} is ^{pattern.pattern}$)",
             )
 
