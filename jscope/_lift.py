@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 from types import FrameType
-from typing import Any
+from typing import Any, ParamSpec
 
 from ._ambient import current
 from ._arguments import Arguments
@@ -13,14 +13,17 @@ from ._callsite import user_line, user_place
 from ._errors import BadTypeError, InitializerError
 from ._layout import Layout
 from ._params import Params, make
+from ._show import short
 from ._specs import Specs, VariableSpec
 from ._transform import Transformed
 from ._values import FromProgram, InitialValue
 from .run.record import TRAINABLE_VARIABLES
 from .run.variables import Run
 
+P = ParamSpec("P")
 
-def lift(net: Transformed, /, *args: Any, **kwargs: Any) -> Params:
+
+def lift(net: Transformed[P, Any], /, *args: P.args, **kwargs: P.kwargs) -> Params:
     """Declares (or, under reuse, finds) the variables of `net` under the current scope, and gives them as a tree.
 
     `net.apply(tree, ...)` is then an explicit, pure call: a body for transforms that take all inputs as arguments, and
@@ -60,7 +63,7 @@ def lift(net: Transformed, /, *args: Any, **kwargs: Any) -> Params:
     run = current("lift", caller)
     if not isinstance(net, Transformed):
         raise BadTypeError(
-            f"lift takes a transformed program, not {net!r}.",
+            f"lift takes a transformed program, not {short(net)}.",
             kind="not_a_program",
             where=user_line(),
             fix="pass js.transform(function)",

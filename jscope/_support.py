@@ -6,7 +6,19 @@ Everything else that a room needs is public. Nothing outside the rooms imports t
 from __future__ import annotations
 
 from ._callsite import user_line
+from ._compat import is_sharding_error, jit_inlined
 from ._names import near
 from ._show import format_bytes, printable, short_type, shown, table, table_lines
 
-__all__ = ["format_bytes", "near", "printable", "short_type", "shown", "table", "table_lines", "user_line"]
+__all__ = [
+    "format_bytes",
+    "is_sharding_error",
+    "jit_inlined",
+    "near",
+    "printable",
+    "short_type",
+    "shown",
+    "table",
+    "table_lines",
+    "user_line",
+]

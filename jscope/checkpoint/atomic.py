@@ -70,11 +70,11 @@ def replacement(path: str) -> Iterator[BinaryIO]:
     target = os.path.realpath(path)
     mode = permissions(target)
     _remove_left_over(os.path.dirname(target))
-    while True:
+    temporary, file = "", None
+    while file is None:
         temporary = os.path.join(os.path.dirname(target), f".jscope-{secrets.token_hex(16)}.tmp")
         with contextlib.suppress(FileExistsError):
             file = new_file(temporary, mode)
-            break
     try:
         with file:
             yield file
@@ -117,7 +117,9 @@ def left_over(path: str) -> Iterator[bool | None]:
         yield False  # it is gone, somebody else's, or no file at all
         return
     try:
-        yield stat.S_ISREG(os.fstat(handle).st_mode) and _lock(handle)
+        locked = stat.S_ISREG(os.fstat(handle).st_mode) and _lock(handle)
+        # Before it was locked, another may have removed it, and a save may have made a new one of that name.
+        yield locked if os.fstat(handle).st_nlink else False
     finally:
         os.close(handle)
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import math
 import os
 from array import array
+from typing import NamedTuple
 
 import numpy as np
 
 import jscope as js
+from jscope._support import shown
 
 from .crc32c import masked
 from .dtypes import DTYPES, dtype_number, read_shape, why_not
@@ -18,7 +19,7 @@ from .faults import damaged, fault
 from .files import File
 from .slices import Extent, add_slice, slice_key, within
 from .table import Table
-from .tensors import Contents, Tensor, Tensors
+from .tensors import Contents, Tensors
 from .wire import WireError, block, fields, fixed32, integer, signed
 
 _ATTEMPTS = 1000  # each fails only where another save ended meanwhile
@@ -26,8 +27,7 @@ _MOST_OPEN = 64  # data files
 _VERSION = 1  # of the format, as far as this reader knows it
 
 
-@dataclasses.dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     """A BundleEntryProto: where an array, or a part of one, lies."""
 
     number: int  # of the dtype
@@ -40,18 +40,39 @@ class Entry:
     place: int  # of this entry in the index
 
 
+class _Entries:
+    """The entries of an index, counted in its order: kept as they are stored, and parsed when they are asked for."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._values, self._ends, self._places = bytearray(), array("Q"), array("Q")
+
+    def add(self, value: memoryview, place: int) -> None:
+        self._values += value
+        self._ends.append(len(self._values))
+        self._places.append(place)
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    def __getitem__(self, row: int) -> Entry:
+        start = self._ends[row - 1] if row else 0
+        return _entry(memoryview(self._values[start : self._ends[row]]), self._places[row])
+
+
 class Index:
-    """All of an index. Its entries are kept as they are stored, and parsed when they are asked for.
+    """All of an index.
 
     Attributes:
       file: the file.
       shards: how many data files there are.
-      names: of arrays, sorted.
-      rows: which entry belongs to each name.
-      partitioned: the places among the names of those arrays that are stored in parts.
-      parts: which entry belongs to each part of an array, by its key.
-      skipped: why others are no arrays, by name.
-      stored: shard, offset, size and place among the entries of all that is stored, one column each.
+      entries: all entries.
+      tensors: the arrays.
+      skipped: why others are none, by name.
+      partitioned: name and row of those that are stored in parts.
+      parts: the rows of parts, by their keys.
+      stored: shard, offset, size and row of all that is stored, one column each.
+      files: the data files by shard, as soon as they are opened.
 
     Raises:
       CheckpointError: if it is none.
@@ -60,13 +81,13 @@ class Index:
     def __init__(self, path: str) -> None:
         self.file = File(path)
         self.shards = 0
-        self.names: list[str] = []
-        self.rows = array("Q")
-        self.partitioned: list[int] = []
-        self.parts: dict[bytes, int] = {}
+        self.entries = _Entries(path)
         self.skipped: dict[str, str] = {}
-        self._values, self._ends, self._places = bytearray(), array("Q"), array("Q")
-        stored = array("Q"), array("Q"), array("Q"), array("Q")
+        self.partitioned: list[tuple[str, int]] = []
+        self.parts: dict[bytes, int] = {}
+        self.files: dict[int, File] = {}
+        self.tensors = Tensors(functools.partial(_read, self.entries, self.parts, self.files))
+        columns = array("Q"), array("Q"), array("Q"), array("Q")
         table = Table(self.file)
         for key, value, place in table.items():
             try:
@@ -74,36 +95,34 @@ class Index:
                     self.shards = _first(path, key, value)
                     continue
                 table.allowance.take(key, len(value))
-                row, entry = len(self._ends), _entry(value, place, self.shards)
-                self._values += value
-                self._ends.append(len(self._values))
-                self._places.append(place)
-                if key.startswith(b"\0"):
-                    self.parts[key] = row
-                else:
-                    self._add(_name(key), row, entry)
+                row, entry = len(self.entries), _entry(value, place)
+                self.entries.add(value, place)
+                self._add(key, row, entry)
             except WireError as error:
                 raise damaged(path, place, str(error)) from None
             if not entry.slices and entry.number in DTYPES:
-                for column, number in zip(stored, (entry.shard, entry.offset, entry.size, row), strict=True):
+                for column, number in zip(columns, (entry.shard, entry.offset, entry.size, row), strict=True):
                     column.append(number)
         if not self.shards:
             raise damaged(path, 0, "there is no header")
-        self.stored = np.array(stored, np.uint64)
+        self.stored = np.array(columns, np.uint64)
 
-    def _add(self, name: str, row: int, entry: Entry) -> None:
+    def _add(self, key: bytes, row: int, entry: Entry) -> None:
+        if entry.shard >= self.shards:
+            raise WireError(0, f"an entry is in shard {entry.shard}, but there are {self.shards}")
+        if key.startswith(b"\0"):
+            self.parts[key] = row
+            return
+        try:
+            name = key.decode()
+        except UnicodeDecodeError:
+            raise WireError(0, f"the name {key[:40]!r} is not UTF-8") from None
         if entry.number not in DTYPES:
             self.skipped[name] = why_not(entry.number)
             return
+        self.tensors.add(name, entry.shape, DTYPES[entry.number], row)
         if entry.slices:
-            self.partitioned.append(len(self.names))
-        self.names.append(name)
-        self.rows.append(row)
-
-    def entry(self, row: int) -> Entry:
-        """An entry; they are counted in the order of the index."""
-        start = self._ends[row - 1] if row else 0
-        return _entry(memoryview(self._values[start : self._ends[row]]), self._places[row], self.shards)
+            self.partitioned.append((name, row))
 
 
 def number_of_shards(path: str) -> int:
@@ -135,7 +154,11 @@ def read_bundle(prefix: str, *, with_data: bool) -> Contents:
     while True:
         index = Index(prefix + ".index")
         try:
-            return _contents(prefix, index, _shards(prefix, index) if with_data else {})
+            for name, row in index.partitioned:
+                _check_parts(name, index.entries[row], index)
+            if with_data:
+                _open_data(prefix, index)
+            return Contents(prefix, index.tensors, index.skipped)
         except js.CheckpointError:
             # The data of an index stays as long as that is the one in use. If it is not, these were files of another.
             attempts += 1
@@ -143,29 +166,11 @@ def read_bundle(prefix: str, *, with_data: bool) -> Contents:
                 raise
 
 
-def _contents(prefix: str, index: Index, files: dict[int, File]) -> Contents:
-    for place in index.partitioned:
-        _check_parts(index.names[place], index.entry(index.rows[place]), index)
-
-    def tensor(place: int) -> Tensor:
-        name, entry = index.names[place], index.entry(index.rows[place])
-        return Tensor(entry.shape, DTYPES[entry.number], functools.partial(_read, name, entry, index, files))
-
-    return Contents(prefix, Tensors(index.names, tensor), index.skipped)
-
-
 def _first(path: str, key: bytes, value: memoryview) -> int:
     """The number of shards, which the first entry holds."""
     if key:
         raise WireError(0, "the first entry is not the header of an index")
     return _header(path, value)
-
-
-def _name(key: bytes) -> str:
-    try:
-        return key.decode()
-    except UnicodeDecodeError:
-        raise WireError(0, f"the name {key[:40]!r} is not UTF-8") from None
 
 
 def _header(path: str, message: memoryview) -> int:
@@ -189,7 +194,7 @@ def _header(path: str, message: memoryview) -> int:
     return shards
 
 
-def _entry(message: memoryview, place: int, shards: int) -> Entry:
+def _entry(message: memoryview, place: int) -> Entry:
     """Reads a BundleEntryProto."""
     dtype = shard = offset = size = checksum = 0
     shape: tuple[int, ...] = ()
@@ -209,33 +214,30 @@ def _entry(message: memoryview, place: int, shards: int) -> Entry:
             checksum = fixed32(value)
         elif number == 7:
             add_slice(slices, block(value))
-    if shard >= shards:
-        raise WireError(0, f"an entry is in shard {shard}, but there are {shards}")
     if dtype in DTYPES and not slices and size != math.prod(shape) * DTYPES[dtype].itemsize:
         raise WireError(0, f"{DTYPES[dtype]} of shape {shape} has not {size} bytes")
     return Entry(dtype, shape, shard, offset, size, checksum, tuple(slices), place)
 
 
-def _shards(prefix: str, index: Index) -> dict[int, File]:
-    """The data files that hold an array, each checked to hold all of its entries, none of them twice.
+def _open_data(prefix: str, index: Index) -> None:
+    """Opens the data files that hold an array, each checked to hold all of its entries, none of them twice.
 
     Entries that overlap would let a small file fill the memory.
     """
     shards, offsets, sizes, rows = index.stored[:, np.lexsort(index.stored[2::-1])]
-    files = {number: _data_file(prefix, number, index) for number in np.unique(shards).tolist()}
-    lengths = np.array([files[number].size for number in shards.tolist()], np.uint64)
+    index.files.update((number, _data_file(prefix, number, index)) for number in np.unique(shards).tolist())
+    lengths = np.array([index.files[number].size for number in shards.tolist()], np.uint64)
     outside = np.flatnonzero((offsets > lengths) | (sizes > lengths - np.minimum(offsets, lengths)))
     if outside.size:
-        file, bad = files[int(shards[outside[0]])], outside[0]
+        bad, file = outside[0], index.files[int(shards[outside[0]])]
         what = f"the index has {sizes[bad]} bytes there, but the file has {file.size} bytes"
         raise damaged(file.path, int(offsets[bad]), what)
     filled = np.flatnonzero(sizes)
     before, after = filled[:-1], filled[1:]
     overlap = after[(shards[before] == shards[after]) & (offsets[after] < offsets[before] + sizes[before])]
     if overlap.size:
-        raise damaged(index.file.path, index.entry(int(rows[overlap[0]])).place, "two arrays overlap")
+        raise damaged(index.file.path, index.entries[int(rows[overlap[0]])].place, "two arrays overlap")
     index.file.check_unchanged()  # else these could be the files of the next checkpoint of that name
-    return files
 
 
 def _data_file(prefix: str, shard: int, index: Index) -> File:
@@ -251,34 +253,37 @@ def _check_parts(name: str, entry: Entry, index: Index) -> None:
     """The parts of a partitioned variable must fill it."""
     try:
         if len(set(entry.slices)) < len(entry.slices):
-            raise WireError(0, f"'{name}' has a part twice")
+            raise WireError(0, f"{shown(name)} has a part twice")
         size = 0
         for extents in entry.slices:
             shape = tuple(along.stop - along.start for along in within(extents, entry.shape))
             row = index.parts.get(slice_key(name, extents))
             if row is None:
-                raise WireError(0, f"a part of '{name}' is missing")
-            part = index.entry(row)
+                raise WireError(0, f"a part of {shown(name)} is missing")
+            part = index.entries[row]
             if (part.number, part.shape, part.slices) != (entry.number, shape, ()):
-                raise WireError(0, f"a part of '{name}' is not of its shape and dtype")
+                raise WireError(0, f"a part of {shown(name)} is not of its shape and dtype")
             size += math.prod(shape)
         if entry.slices and size != math.prod(entry.shape):
-            raise WireError(0, f"the parts of '{name}' do not fill it")
+            raise WireError(0, f"the parts of {shown(name)} do not fill it")
     except WireError as error:
         raise damaged(index.file.path, entry.place, str(error)) from None
 
 
-def _read(name: str, entry: Entry, index: Index, files: dict[int, File], checked: bool) -> np.ndarray:
+def _read(
+    entries: _Entries, parts: dict[bytes, int], files: dict[int, File], name: str, row: int, checked: bool
+) -> np.ndarray:
+    entry = entries[row]
     if not entry.slices:
         return _stored(name, entry, files[entry.shard], checked)
     whole = np.empty(entry.shape, DTYPES[entry.number])
     filled = np.zeros(entry.shape, bool)
     for extents in entry.slices:
-        where, part = within(extents, entry.shape), index.entry(index.parts[slice_key(name, extents)])
+        where, part = within(extents, entry.shape), entries[parts[slice_key(name, extents)]]
         whole[where] = _stored(name, part, files[part.shard], checked)
         filled[where] = True
     if not filled.all():
-        raise damaged(index.file.path, entry.place, f"the parts of '{name}' overlap")
+        raise damaged(entries.path, entry.place, f"the parts of {shown(name)} overlap")
     return whole
 
 
@@ -286,6 +291,6 @@ def _stored(name: str, entry: Entry, file: File, checked: bool) -> np.ndarray:
     values = np.empty(entry.shape, DTYPES[entry.number])
     checksum = file.read_into(values, entry.offset, checksum=checked)
     if checked and masked(checksum) != entry.checksum:
-        raise damaged(file.path, entry.offset, f"the checksum of '{name}' does not fit its {entry.size} bytes")
+        raise damaged(file.path, entry.offset, f"the checksum of {shown(name)} does not fit its {entry.size} bytes")
     # A byte that is neither 0 nor 1 would be a third truth value to numpy.
     return np.not_equal(values.view(np.uint8), 0, out=values) if values.dtype.kind == "b" else values

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -121,11 +120,12 @@ def _numbered(prefix: str, mode: int | None) -> Iterator[tuple[int, BinaryIO]]:
     named = _named(prefix)
     # Data of an index that can't be read here must be spared.
     taken = set(_data_files(prefix)) if named is None and os.path.exists(prefix + ".index") else {named}
-    for count in itertools.count(1):
+    count, file = 0, None
+    while file is None:
+        count += 1
         if count not in taken:
             with contextlib.suppress(FileExistsError):
                 file = new_file(data_path(prefix, 0, count), mode)
-                break
     with file:
         yield count, file
 

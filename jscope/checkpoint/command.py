@@ -170,15 +170,20 @@ def _ls(options: argparse.Namespace) -> int:
     checkpoint = open(options.path)
     names, listing = _matching(checkpoint, options.match), checkpoint.listing()
 
+    sizes, counts = [0], [0]
+
     def rows() -> Iterator[tuple[str, ...]]:
+        sizes[:] = counts[:] = [0]
         for name in names:
             spec = listing[name]
-            yield name, spec.dtype.name, _shape(spec), format_bytes(bytes_of_spec(spec))
+            size = bytes_of_spec(spec)
+            sizes[0] += size
+            counts[0] += math.prod(spec.shape)
+            yield name, spec.dtype.name, _shape(spec), format_bytes(size)
 
     for line in table_lines(("name", "dtype", "shape", "bytes"), rows):
         _say(line)
-    size, count = sum(bytes_of_spec(listing[name]) for name in names), sum(listing[name].size for name in names)
-    _say(f"{len(names)} arrays, {count:,} numbers, {format_bytes(size)}")
+    _say(f"{len(names)} arrays, {counts[0]:,} numbers, {format_bytes(sizes[0])}")
     for name, why in sorted(checkpoint.skipped.items()):
         _say(f"skipped: '{name}' {why}")
     for name, text in sorted(checkpoint.metadata.items()):

@@ -13,7 +13,7 @@ from jscope._support import shown
 from .loaded import Checkpoint, tensor_of
 from .operations import Drop, MisfitError, Spec, spec_of
 from .steps import Header, Move, Step
-from .tensors import Contents, Tensor, Tensors
+from .tensors import Contents, Tensor
 
 _Batch = list[tuple[Move, list[Spec]]]  # of one step: moves, and what their sources are
 
@@ -147,7 +147,7 @@ def in_memory(value: Any) -> Tensor:
 def through(course: Course, source: Mapping[str, Any]) -> Checkpoint:
     """A checkpoint with a program's names: what the file's arrays are at the end of a course."""
     tensors, _ = course.tensors(tensors_of(source))
-    names = sorted(name for name, spec in course.header.items() if spec is not None and name in tensors)
+    led_to = sorted(name for name, spec in course.header.items() if spec is not None and name in tensors)
     path = source.path if isinstance(source, Checkpoint) else "the source"
-    contents = Contents(path, Tensors(names, lambda place: tensors[names[place]]), {})
+    contents = Contents(path, {name: tensors[name] for name in led_to}, {})
     return Checkpoint(contents, source.verifies if isinstance(source, Checkpoint) else True)

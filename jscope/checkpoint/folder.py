@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from array import array
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jscope as js
@@ -21,7 +21,7 @@ from .faults import damaged, fault, unreadable, user_line
 from .files import File
 from .locate import STATE
 from .safetensors_file import read_safetensors
-from .tensors import Contents, Tensor, Tensors
+from .tensors import Contents, Tensor
 from .wild import told
 
 _INDEX = re.compile(r".+\.safetensors\.index(\.[^.]+)?\.json")
@@ -111,14 +111,31 @@ def read_index(path: str) -> Contents:
             where=user_line(),
             fix=_COPY,
         )
-    names = sorted(name for name in where if name not in skipped)
     opened = list(shards.values())
-    rows = array("Q", (found[name] for name in names))
+    tensors = _Several({name: found[name] for name in sorted(where) if name not in skipped}, opened)
+    return Contents(path, tensors, skipped, _metadata(opened))
 
-    def tensor(place: int) -> Tensor:
-        return opened[rows[place]].tensors[names[place]]
 
-    return Contents(path, Tensors(names, tensor), skipped, _metadata(opened))
+class _Several(Mapping[str, Tensor]):
+    """The arrays of several files.
+
+    Args:
+      numbers: of the file that each is in, by name.
+      files: all of them.
+    """
+
+    def __init__(self, numbers: dict[str, int], files: list[Contents]) -> None:
+        self._numbers = numbers
+        self._files = files
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self._files[self._numbers[name]].tensors[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._numbers)
+
+    def __len__(self) -> int:
+        return len(self._numbers)
 
 
 def _opened(folder: str, files: list[str]) -> tuple[dict[str, Contents], list[str]]:

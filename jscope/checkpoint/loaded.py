@@ -65,7 +65,7 @@ class _Named(Mapping[str, Any]):
             kind="unknown_name",
             where=user_line(),
             exists=f"{len(self)} arrays",
-            near=lambda: near(name, tensors.names),
+            near=lambda: near(name, tensors),
             fix="use one of its names; print(checkpoint) shows them",
         )
 
@@ -75,16 +75,15 @@ class _Named(Mapping[str, Any]):
         return f"{type(self).__name__}({self.path!r}, {len(self)} arrays, {format_bytes(size)}{skipped})"
 
     def __str__(self) -> str:
-        lines = [repr(self), *table_lines(("name", "dtype", "shape", "bytes"), self._rows)]
+        rows = []
+        for name in itertools.islice(self, _MOST_ROWS):
+            tensor = self._contents.tensors[name]
+            rows.append((name, tensor.dtype.name, str(tensor.shape), format_bytes(bytes_of_spec(tensor))))
+        lines = [repr(self), *table_lines(("name", "dtype", "shape", "bytes"), lambda: rows)]
         lines += [f"and {len(self) - _MOST_ROWS} more"] * (len(self) > _MOST_ROWS)
         skipped = sorted(self._contents.skipped)
         lines += [f"skipped: {shown(name)} {self._contents.skipped[name]}" for name in skipped[:_MOST_ROWS]]
         return "\n".join(lines)
-
-    def _rows(self) -> Iterator[tuple[str, ...]]:
-        for name in itertools.islice(self, _MOST_ROWS):
-            tensor = self._contents.tensors[name]
-            yield name, tensor.dtype.name, str(tensor.shape), format_bytes(bytes_of_spec(tensor))
 
 
 class Checkpoint(_Named):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import io
 import math
@@ -10,20 +9,21 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 from numpy.lib import format as npy
 
 import jscope as js
+from jscope._support import shown
 
 from .allowance import Allowance
 from .atomic import replace_file
 from .faults import Path, damaged, fault, file_name
 from .files import File
 from .leaves import ADVICE, bytes_of, is_text, kind_of
-from .tensors import Contents, Tensor, Tensors
+from .tensors import Contents, Tensors
 from .wild import told_of_zip
 
 _INTEGERS = [f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)]
@@ -40,8 +40,7 @@ _KEPT = 900  # bytes that Python takes for what the directory says of a file
 _LOCAL = struct.Struct("<4s5H3I2H")  # what stands before each file in a zip file
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Member:
+class _Member(NamedTuple):
     """A file in a zip file.
 
     Attributes:
@@ -60,6 +59,23 @@ class _Member:
     method: int
 
 
+class _Array(NamedTuple):
+    """An array in a file in a zip file.
+
+    Attributes:
+      member: the file.
+      start: how many bytes describe the array; those of the array follow.
+      shape, dtype: what it is.
+      fortran: whether its first index moves fastest.
+    """
+
+    member: _Member
+    start: int
+    shape: tuple[int, ...]
+    fortran: bool
+    dtype: np.dtype
+
+
 def is_npz(file: File) -> bool:
     """Whether it starts as a zip file."""
     return file.size >= 22 and file.read(0, 4)[0].tobytes() in (b"PK\3\4", b"PK\5\6")
@@ -71,7 +87,7 @@ def read_npz(file: File) -> Contents:
     Raises:
       CheckpointError: if it is no such file.
     """
-    tensors: dict[str, tuple[_Member, int, tuple[int, ...], bool, np.dtype]] = {}
+    found: dict[str, _Array] = {}
     skipped: dict[str, str] = {}
     allowance = Allowance(file.path, file.size)
     infos = _directory(file)
@@ -84,33 +100,30 @@ def read_npz(file: File) -> Contents:
         name = info.filename.removesuffix(".npy")
         allowance.take(name, _KEPT)
         try:
-            if name in tensors or name in skipped:
-                raise ValueError(f"'{name}' is there twice")
+            if name in found or name in skipped:
+                raise ValueError(f"{shown(name)} is there twice")
             if name == info.filename:
                 skipped[name] = "is no .npy file"
                 continue
             member = _member(file, info, name)
-            start, shape, fortran, dtype = _description(file, member)
-            if dtype == _STORED_BFLOAT16:
-                dtype = np.dtype(jnp.bfloat16)
+            array = _described(file, member)
+            if array.dtype == _STORED_BFLOAT16:
+                array = array._replace(dtype=np.dtype(jnp.bfloat16))
+            dtype, data = array.dtype, member.size - array.start
             if dtype.name not in (*_KNOWN, "bfloat16"):
                 skipped[name] = _why_not(dtype)
-            elif member.size - start != math.prod(shape) * dtype.itemsize:
-                raise ValueError(f"'{name}', {dtype} of shape {shape}, has not {member.size - start} bytes")
+            elif data != math.prod(array.shape) * dtype.itemsize:
+                raise ValueError(f"{shown(name)}, {dtype} of shape {array.shape}, has not {data} bytes")
             else:
-                tensors[name] = member, start, shape, fortran, dtype
+                found[name] = array
         except js.CheckpointError:
             raise
         except (ValueError, zlib.error) as error:
             raise damaged(file.path, info.header_offset, f"it is no .npz file that can be read ({error})") from None
-    names = sorted(tensors)
-
-    def tensor(place: int) -> Tensor:
-        member, start, shape, fortran, dtype = tensors[names[place]]
-        read = functools.partial(_read, file, member, start, shape, fortran, dtype)
-        return Tensor(shape, dtype.newbyteorder("="), read)
-
-    return Contents(file.path, Tensors(names, tensor), skipped)
+    tensors = Tensors(functools.partial(_read, file, found))
+    for name in sorted(found):
+        tensors.add(name, found[name].shape, found[name].dtype.newbyteorder("="), 0)
+    return Contents(file.path, tensors, skipped)
 
 
 def _why_not(dtype: np.dtype) -> str:
@@ -167,17 +180,17 @@ def _directory(file: File) -> list[zipfile.ZipInfo]:
 
 def _member(file: File, info: zipfile.ZipInfo, name: str) -> _Member:
     if info.compress_type not in _METHODS:
-        raise ValueError(f"'{name}' is compressed by method {info.compress_type}, which numpy never uses")
+        raise ValueError(f"{shown(name)} is compressed by method {info.compress_type}, which numpy never uses")
     if info.file_size > _MOST_GAIN * info.compress_size + _PIECE:
-        raise ValueError(f"'{name}' would be {info.file_size} bytes of {info.compress_size}")
+        raise ValueError(f"{shown(name)} would be {info.file_size} bytes of {info.compress_size}")
     local = file.read(info.header_offset, _LOCAL.size)[0].tobytes()
     sign, _, flags, *_, name_size, extra_size = _LOCAL.unpack(local)
     if sign != b"PK\3\4" or (flags | info.flag_bits) & 1:
-        raise ValueError(f"'{name}' is encrypted, or not where the directory says")
+        raise ValueError(f"{shown(name)} is encrypted, or not where the directory says")
     start = info.header_offset + _LOCAL.size
     encoding = "utf-8" if flags & 0x800 else "cp437"
     if file.read(start, name_size)[0].tobytes().decode(encoding) != info.orig_filename:
-        raise ValueError(f"'{name}' has another name in the directory")
+        raise ValueError(f"{shown(name)} has another name in the directory")
     start += name_size + extra_size
     file.check_inside(start, info.compress_size)
     return _Member(name, start, info.compress_size, info.file_size, info.CRC, info.compress_type)
@@ -198,23 +211,22 @@ def _pieces(file: File, member: _Member, most: int = _PIECE) -> Iterator[np.ndar
             data = file.read(member.start + taken, min(most, member.stored - taken))[0].data
             taken += len(data)
         if (not data and inflate is None) or (inflate is not None and inflate.eof):
-            raise ValueError(f"'{member.name}' ends too early")
+            raise ValueError(f"{shown(member.name)} ends too early")
         if inflate is None:
             piece, data = np.frombuffer(data, np.uint8), b""
         else:
             piece = np.frombuffer(inflate.decompress(data, min(most, member.size - done)), np.uint8)
             if not piece.size and not data:
-                raise ValueError(f"'{member.name}' ends too early")
+                raise ValueError(f"{shown(member.name)} ends too early")
             data = inflate.unconsumed_tail
         checksum = zlib.crc32(piece, checksum)
         done += piece.size
         yield piece
     if done > member.size or checksum != member.checksum:
-        raise ValueError(f"the checksum of '{member.name}' does not fit")
+        raise ValueError(f"the checksum of {shown(member.name)} does not fit")
 
 
-def _description(file: File, member: _Member) -> tuple[int, tuple[int, ...], bool, np.dtype]:
-    """(where the array's bytes start, shape, whether they are in the order of Fortran, dtype)."""
+def _described(file: File, member: _Member) -> _Array:
     beginning = bytearray()
     for piece in _pieces(file, member, 1 << 14):
         beginning += piece.data
@@ -222,32 +234,25 @@ def _description(file: File, member: _Member) -> tuple[int, tuple[int, ...], boo
             break
     version = bytes(beginning[6:8])
     if beginning[:6] != npy.MAGIC_PREFIX or version not in (b"\1\0", b"\2\0"):
-        raise ValueError(f"'{member.name}' is no .npy file of version 1 or 2")
+        raise ValueError(f"{shown(member.name)} is no .npy file of version 1 or 2")
     start = 10 if version == b"\1\0" else 12
     size = int.from_bytes(beginning[8:start], "little")
     if size > _MOST_HEADER:
-        raise ValueError(f"'{member.name}' has a description of {size} bytes")
+        raise ValueError(f"{shown(member.name)} has a description of {size} bytes")
     read = npy.read_array_header_1_0 if version == b"\1\0" else npy.read_array_header_2_0
     try:
         shape, fortran, dtype = read(io.BytesIO(beginning[8 : start + size]))
         count = math.prod(length or 1 for length in shape)  # numpy multiplies all that are not 0
     except Exception as error:  # numpy has it parsed as Python: that can end in anything, a MemoryError included
-        raise ValueError(f"'{member.name}' has no description that numpy reads: {error!s:.200}") from None
+        raise ValueError(f"{shown(member.name)} has no description that numpy reads: {error!s:.200}") from None
     if any(length < 0 for length in shape) or count > _MOST_NUMBERS or len(shape) > _MOST_DIMENSIONS:
-        raise ValueError(f"'{member.name}' has the shape {shape!s:.80}")
-    return start + size, shape, fortran, dtype
+        raise ValueError(f"{shown(member.name)} has the shape {shape!s:.80}")
+    return _Array(member, start + size, shape, fortran, dtype)
 
 
-def _read(
-    file: File,
-    member: _Member,
-    start: int,
-    shape: tuple[int, ...],
-    fortran: bool,
-    dtype: np.dtype,
-    checked: bool,
-) -> np.ndarray:
-    """The array. Its checksum is always compared."""
+def _read(file: File, found: dict[str, _Array], name: str, row: int, checked: bool) -> np.ndarray:
+    """The array. Zip's checksum is always compared."""
+    member, start, shape, fortran, dtype = found[name]
     try:
         if member.size > 8 * member.stored:
             for _ in _pieces(file, member):
@@ -261,7 +266,7 @@ def _read(
     except js.CheckpointError:
         raise
     except (ValueError, zlib.error) as error:
-        raise damaged(file.path, member.start, f"'{member.name}' can't be read ({error})") from None
+        raise damaged(file.path, member.start, f"{shown(member.name)} can't be read ({error})") from None
     if dtype.kind == "b":
         np.not_equal(array.view(np.uint8), 0, out=array)  # else there would be a third truth value to numpy
     elif not dtype.isnative:

@@ -14,7 +14,7 @@ import jscope as js
 from jscope._support import shown
 
 from .faults import COPY_AGAIN, fault
-from .tensors import Contents, Tensor, Tensors
+from .tensors import Contents, Tensor
 
 _TREE = "_METADATA"
 _SIGNS = {_TREE, "_CHECKPOINT_METADATA", "manifest.ocdbt"}
@@ -64,13 +64,11 @@ def read_orbax(folder: str) -> Contents:
             )
             return np.asarray(structure.flatten_up_to(restored)[row])
 
-    names = sorted(found)
+    def tensor(row: int, shape: tuple[int, ...], dtype: np.dtype) -> Tensor:
+        return Tensor(shape, dtype, lambda checked: read(row), has_checksum=False)
 
-    def tensor(place: int) -> Tensor:
-        row, (shape, dtype) = found[names[place]]
-        return Tensor(shape, dtype, lambda checked: read(row))
-
-    return Contents(folder, Tensors(names, tensor), skipped)
+    tensors = {name: tensor(row, *kind) for name, (row, kind) in sorted(found.items())}
+    return Contents(folder, tensors, skipped)
 
 
 def _tree_in(folder: str) -> str:

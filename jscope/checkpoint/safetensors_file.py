@@ -30,7 +30,7 @@ from .faults import Path, damaged, fault, file_name
 from .files import File
 from .leaves import ADVICE, bytes_of, is_text, kind_of
 from .spread import read_part
-from .tensors import Contents, Tensor, Tensors
+from .tensors import Contents, Index, Tensors
 
 DTYPES = {
     "BOOL": np.dtype("bool"),
@@ -110,18 +110,14 @@ def read_safetensors(file: File) -> Contents:
     except _FormatError as error:
         raise damaged(file.path, 8, str(error)) from None
     skipped = {header.names[row]: f"holds {kind}, of which there are no arrays" for row, kind in header.others.items()}
-    rows = array("Q", (row for row in order if row not in header.others))
-    names = [header.names[row] for row in rows]
-
-    def tensor(place: int) -> Tensor:
-        kind, shape, begin, _ = header.entry(rows[place])
-        expected = None if sums is None else int(sums[rows[place]])
-        read = functools.partial(_read, names[place], DTYPES[kind], shape, file, 8 + length + begin, expected)
-        read_rows = functools.partial(read_part, file, 8 + length + begin, shape, DTYPES[kind])
-        return Tensor(shape, DTYPES[kind], read, read_rows, expected is not None)
-
+    read = functools.partial(_read, file, header, sums, 8 + length)
+    tensors = Tensors(read, functools.partial(_read_part, file, header, 8 + length), sums is not None)
+    for row in order:
+        kind, shape, _, _ = header.entry(row)
+        if kind in DTYPES:
+            tensors.add(header.names[row], shape, DTYPES[kind], row)
     users = {name: text for name, text in header.metadata.items() if not name.startswith(_OWN)}
-    return Contents(file.path, Tensors(names, tensor), skipped, users)
+    return Contents(file.path, tensors, skipped, users)
 
 
 class _Header:
@@ -305,14 +301,21 @@ def _own_sum(checksum: str) -> bytes:
 
 
 def _read(
-    name: str, dtype: np.dtype, shape: tuple[int, ...], file: File, offset: int, expected: int | None, checked: bool
+    file: File, header: _Header, sums: np.ndarray | None, start: int, name: str, row: int, checked: bool
 ) -> np.ndarray:
-    values = np.empty(shape, dtype)
-    checked = checked and expected is not None
-    if file.read_into(values, offset, checksum=checked) != expected and checked:
-        raise damaged(file.path, offset, f"the checksum of {shown(name)} does not fit its {values.nbytes} bytes")
+    kind, shape, begin, _ = header.entry(row)
+    values = np.empty(shape, DTYPES[kind])
+    checked = checked and sums is not None
+    checksum = file.read_into(values, start + begin, checksum=checked)
+    if checked and sums is not None and checksum != int(sums[row]):
+        raise damaged(file.path, start + begin, f"the checksum of {shown(name)} does not fit its {values.nbytes} bytes")
     # A byte that is neither 0 nor 1 would be a third truth value to numpy.
-    return np.not_equal(values.view(np.uint8), 0, out=values) if dtype.kind == "b" else values
+    return np.not_equal(values.view(np.uint8), 0, out=values) if values.dtype.kind == "b" else values
+
+
+def _read_part(file: File, header: _Header, start: int, name: str, row: int, index: Index) -> np.ndarray:
+    kind, shape, begin, _ = header.entry(row)
+    return read_part(file, start + begin, shape, DTYPES[kind], index)
 
 
 # Writing --------------------------------------------------------------------------------------------------------------

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import math
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
+
+from jscope._support import shown
 
 from .dtypes import DTYPES, dtype_number, read_shape, why_not
 from .faults import damaged
 from .files import File
 from .slices import Extent, add_slice, extents_key, read_slice, slice_key, within
 from .table import Table
-from .tensors import Contents, Tensor, Tensors
+from .tensors import Contents, Tensors
 from .wire import WireError, block, fields, integer, text
 
 # By dtype number: the field of a TensorProto that has its values, and the width of the numbers there, "" for varints.
@@ -40,8 +42,7 @@ _CONTENT = 4  # the field that has the bytes themselves, of any dtype
 _PIECE = 1 << 17  # bytes of varints that are parsed at a time: that takes some fifty times as many
 
 
-@dataclasses.dataclass(frozen=True)
-class Meta:
+class Meta(NamedTuple):
     """A SavedSliceMeta: a variable and its parts, in the order in which they are stored."""
 
     name: str
@@ -68,7 +69,7 @@ def read_single_file(file: File) -> Contents:
             meta = _meta(message)
             table.allowance.take(meta.name, len(message))
             if meta.name in stored or meta.name in skipped:
-                raise WireError(0, f"'{meta.name}' is there twice")
+                raise WireError(0, f"{shown(meta.name)} is there twice")
             if meta.number in DTYPES:
                 _check_parts(meta)
                 stored[meta.name] = bytes(message)
@@ -76,13 +77,11 @@ def read_single_file(file: File) -> Contents:
                 skipped[meta.name] = why_not(meta.number)
     except WireError as error:
         raise damaged(file.path, place, str(error)) from None
-    names = sorted(stored)
-
-    def tensor(at: int) -> Tensor:
-        meta = _meta(memoryview(stored[names[at]]))
-        return Tensor(meta.shape, DTYPES[meta.number], functools.partial(_read, table, meta, place))
-
-    return Contents(file.path, Tensors(names, tensor), skipped)
+    tensors = Tensors(functools.partial(_read, table, stored, place))
+    for name in sorted(stored):
+        meta = _meta(memoryview(stored[name]))
+        tensors.add(name, meta.shape, DTYPES[meta.number], 0)
+    return Contents(file.path, tensors, skipped)
 
 
 def _messages(value: memoryview) -> Iterator[memoryview]:
@@ -113,21 +112,21 @@ def _check_parts(meta: Meta) -> None:
     """The parts of a variable must fill it."""
     sizes = [math.prod(_shape(extents, meta)) for extents in meta.slices]
     if len(set(meta.slices)) < len(sizes) or sum(sizes) != math.prod(meta.shape):
-        raise WireError(0, f"the parts of '{meta.name}' do not fill it")
+        raise WireError(0, f"the parts of {shown(meta.name)} do not fill it")
 
 
 def _shape(extents: tuple[Extent, ...], meta: Meta) -> tuple[int, ...]:
     return tuple(along.stop - along.start for along in within(extents, meta.shape))
 
 
-def _read(table: Table, meta: Meta, place: int, checked: bool) -> np.ndarray:
-    path = table.file.path
+def _read(table: Table, stored: dict[str, bytes], place: int, name: str, row: int, checked: bool) -> np.ndarray:
+    path, meta = table.file.path, _meta(memoryview(stored[name]))
 
     def part(extents: tuple[Extent, ...], into: np.ndarray | None) -> None:
         """Reads a part; into nothing: checks that there are bytes enough for it."""
         found = table.find(slice_key(meta.name, extents), checked=checked)
         if found is None:
-            raise damaged(path, place, f"a part of '{meta.name}' is missing")
+            raise damaged(path, place, f"a part of {shown(meta.name)} is missing")
         value, start = found
         try:
             tensor = _data(value, meta.name, extents)
@@ -136,7 +135,7 @@ def _read(table: Table, meta: Meta, place: int, checked: bool) -> np.ndarray:
             else:
                 _fill(into, tensor, meta.number)
         except WireError as error:
-            raise damaged(path, start, f"'{meta.name}': {error}") from None
+            raise damaged(path, start, f"{shown(meta.name)}: {error}") from None
 
     for extents in meta.slices:
         part(extents, None)
@@ -150,7 +149,7 @@ def _read(table: Table, meta: Meta, place: int, checked: bool) -> np.ndarray:
         part(extents, whole[where])
         filled[where] = True
     if not filled.all():
-        raise damaged(path, place, f"the parts of '{meta.name}' overlap")
+        raise damaged(path, place, f"the parts of {shown(meta.name)} overlap")
     return whole
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+from array import array
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
@@ -40,22 +42,45 @@ class Tensor:
 
 
 class Tensors(Mapping[str, Tensor]):
-    """Arrays by name. A `Tensor` is made when it is asked for: of a file of many names little more is kept than these.
+    """Arrays by name. A `Tensor` is made when it is asked for: of a file of very many names little is kept of each.
 
     Args:
-      names: the names, sorted, each once.
-      tensor: gives the array whose name is at this place among the names.
+      read: reads an array, given its name, its row, and whether the checksum is compared.
+      read_part: reads a part of one, given its name, its row and the part; None where all has to be read for that.
+      has_checksums: whether there are checksums to compare.
+
+    Attributes:
+      names: sorted.
     """
 
-    def __init__(self, names: Sequence[str], tensor: Callable[[int], Tensor]) -> None:
-        self.names = names
-        self._tensor = tensor
+    def __init__(
+        self,
+        read: Callable[[str, int, bool], np.ndarray],
+        read_part: Callable[[str, int, Index], np.ndarray] | None = None,
+        has_checksums: bool = True,
+    ) -> None:
+        self.names: list[str] = []
+        self._shapes: list[tuple[int, ...]] = []
+        self._dtypes: list[np.dtype] = []
+        self._rows = array("Q")
+        self._read = read
+        self._read_part = read_part
+        self._has_checksums = has_checksums
+
+    def add(self, name: str, shape: tuple[int, ...], dtype: np.dtype, row: int) -> None:
+        """Adds an array whose name is greater than all so far; `row` is what the reader knows it by."""
+        self.names.append(name)
+        self._shapes.append(self._shapes[-1] if self._shapes and self._shapes[-1] == shape else shape)
+        self._dtypes.append(dtype)
+        self._rows.append(row)
 
     def __getitem__(self, name: str) -> Tensor:
         place = self._place(name)
         if place is None:
             raise KeyError(name)
-        return self._tensor(place)
+        shape, dtype, row = self._shapes[place], self._dtypes[place], self._rows[place]
+        part = None if self._read_part is None else functools.partial(self._read_part, name, row)
+        return Tensor(shape, dtype, functools.partial(self._read, name, row), part, self._has_checksums)
 
     def __contains__(self, name: object) -> bool:
         return self._place(name) is not None
@@ -79,12 +104,12 @@ class Contents:
 
     Attributes:
       path: where, as users name it.
-      tensors: the arrays by name.
+      tensors: the arrays by name, sorted.
       skipped: why other entries are none, by name.
       metadata: what else the file says, texts by name.
     """
 
     path: str
-    tensors: Tensors
+    tensors: Mapping[str, Tensor]
     skipped: dict[str, str]
     metadata: dict[str, str] = dataclasses.field(default_factory=dict)

@@ -23,10 +23,12 @@ from .._errors import (
     UnknownNameError,
     VariableExistsError,
     VariableNotFoundError,
+    add_place,
 )
 from .._names import near
+from .._show import short
 from .._specs import VariableSpec
-from .._values import FLOAT32, PartialShape, as_dtype, as_shape
+from .._values import FLOAT32, PartialShape, as_dtype, as_flag, as_shape
 from .arrays import Arrays
 from .bodies import Body, Mark
 from .call_keys import CallKeys
@@ -38,6 +40,7 @@ from .checks import (
     check_getter,
     check_initial_dtype,
     check_not_differentiated,
+    check_sharding,
     check_shared,
     checked_collections,
     checked_initializer,
@@ -265,7 +268,7 @@ class Run:
         initializer: Any,
         regularizer: Any,
         reuse: Reuse,
-        trainable: bool,
+        trainable: bool | None,
         collections: Any,
         partitioner: Any,
         constraint: Any,
@@ -305,7 +308,8 @@ class Run:
     ) -> Any:
         if initializer is None and dtype is FLOAT32 and shape is not None:
             initializer = GLOROT
-        trainable = trainable is None or bool(trainable)
+        if type(trainable) is not bool:
+            trainable = trainable is None or as_flag(trainable, f"trainable= of '{key}'")
         by_shape = shape is not None and None not in shape and callable(initializer)
         is_plain = by_shape and partitioner is None and constraint is None and collections is None
         partition = computed = None
@@ -367,7 +371,7 @@ class Run:
         if regularizer is not None and not callable(regularizer):
             variable.regularizer = None  # the variable exists nevertheless, as in TF1
             raise BadTypeError(
-                f"The regularizer of '{variable.name}' is not callable: {regularizer!r}.",
+                f"The regularizer of '{variable.name}' is not callable: {short(regularizer)}.",
                 **self._asked(variable.name, variable.shape, variable.dtype, "bad_regularizer"),
                 fix="give a function from the value to a scalar, or js.no_regularizer",
             )
@@ -401,7 +405,7 @@ class Run:
         try:
             value = self.source.make(variable)
         except Exception as error:
-            error.add_note(f"in the initial value of '{variable.name}', asked for at {located(variable.made_at)}")
+            add_place(error, f"the initial value of '{variable.name}', asked for at {located(variable.made_at)}")
             raise
         self.level, self.body = here  # an initializer may have called in another place
         if self.rule_levels:
@@ -438,6 +442,8 @@ class Run:
                 fix="call net.update(params, ...), which returns (out, params with all assignments)",
             )
         value = assignable(variable, value, asked)
+        if not self.source.makes_values:
+            check_sharding(variable, value, self.source.make(variable), asked)
         if self.arrays.knows(value):
             value = jnp.array(value, copy=True)  # an object of its own, so that each array still tells its variable
         if variable.carried is not None:
@@ -481,7 +487,8 @@ class Run:
                 where=user_line(),
                 fix="give a number or array",
             )
-        trainable, name = bool(trainable), checked_name(name, self.scopes.state.name)
+        name = checked_name(name, self.scopes.state.name)
+        trainable = as_flag(trainable, f"trainable= of '{name}'")
         asked = functools.partial(self._asked, name, None, dtype, call="variable")
         if collections is not None:
             collections = checked_collections(collections, trainable, name, asked)
@@ -558,11 +565,11 @@ class Run:
 
     def _asked(self, key: Any, shape: Any, dtype: Any, kind: str, call: str = "get_variable") -> dict[str, Any]:
         """The fields of an error about a call that asks for a variable."""
-        shown = f"{call}('{key}'" + (f", shape={shape}" if shape is not None else "")
+        shown = f"{call}('{key}'" + (f", shape={short(shape)}" if shape is not None else "")
         state = self.scopes.state
         return {
             "kind": kind,
-            "asked": f"{shown}, dtype={getattr(dtype, 'name', dtype)}) with reuse={state.reuse}",
+            "asked": f"{shown}, dtype={getattr(dtype, 'name', None) or short(dtype)}) with reuse={state.reuse}",
             "scope": state.name,
             "where": user_line(),
         }
