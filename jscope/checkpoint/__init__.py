@@ -15,19 +15,23 @@ from .plan import Plan
 from .report import Assigned, AssignReport
 from .safetensors_file import save
 from .stacking import stack, unstack
+from .state import LoadedState, load_state, save_state
 
 __all__ = [
     "Assigned",
     "AssignReport",
     "Checkpoint",
     "CheckpointList",
+    "LoadedState",
     "Plan",
     "assign_from",
     "list_tf",
     "load",
+    "load_state",
     "load_tf",
     "open",
     "save",
+    "save_state",
     "save_tf",
     "stack",
     "unstack",
