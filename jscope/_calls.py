@@ -85,7 +85,8 @@ def get_variable(
       trainable: False keeps it out of the trainable collection; default that of the scope, which is True unless set.
       collections: default `[GraphKeys.GLOBAL_VARIABLES]`.
       caching_device: no effect.
-      partitioner: a callable `(shape, dtype) -> jax.sharding.PartitionSpec`, kept in the spec.
+      partitioner: a `jax.P` of names of axes, what `axes_partitioner` makes, or a callable `(shape, dtype) -> jax.P`;
+        kept in the spec, and looked at by `Specs.shardings`. Default that of the scope.
       validate_shape: no effect.
       use_resource: no effect.
       custom_getter: replaces those of the scopes.

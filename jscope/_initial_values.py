@@ -88,6 +88,8 @@ def draw(initializer: Callable[..., Any], shape: tuple[int, ...], dtype: Any, ke
 
 def drawer(initializer: Callable[..., Any], shape: tuple[int, ...], dtype: Any) -> Callable[..., jax.Array]:
     """`draw` for many names: a jitted function of the root key and `name_words(name)`."""
+    if isinstance(initializer, Stacked):
+        return initializer.drawer(shape, dtype)
     by_value: Any = initializer
     if type(initializer).__module__ != "jscope.initializers":
         by_value = _ByValue.of(initializer)
@@ -106,6 +108,9 @@ def check_draw(initializer: Callable[..., Any], shape: tuple[int, ...], dtype: A
     Raises:
       InitializerError: for a wrong result, and for an initializer that closes over values of a trace.
     """
+    if isinstance(initializer, Stacked):
+        check_draw(initializer.initializer, shape[1:], dtype, key)
+        return
     if type(initializer).__module__ == "jscope.initializers":
         initializer.check(shape, dtype)  # type: ignore[attr-defined]
         return
@@ -217,6 +222,46 @@ def _called(initializer: Callable[..., Any], key: jax.Array, shape: tuple[int, .
             fix="let it use the shape and dtype that it is called with: init(key, shape, dtype)",
         )
     return value
+
+
+class Stacked:
+    """The initial values of some equal layers in one array, each as under its own name.
+
+    Args:
+      initializer: of each layer.
+      names: the full name of the variable in each layer.
+    """
+
+    def __init__(self, initializer: Callable[..., Any], names: tuple[str, ...]) -> None:
+        self.initializer = initializer
+        self.names = names
+        self.__name__ = f"{len(names)} x {describe(initializer)}"
+
+    def __call__(self, key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
+        """The values under the root key `key`, which other initializers do not see."""
+        return self.drawer(tuple(shape), dtype)(key, name_words(""))
+
+    def drawer(self, shape: tuple[int, ...], dtype: Any) -> Callable[..., jax.Array]:
+        """As `drawer`; the name of the whole does not matter."""
+        one, names = drawer(self.initializer, shape[1:], dtype), self.names
+
+        def draw(key: jax.Array, _: Any) -> jax.Array:
+            words = np.stack([name_words(name) for name in names])
+            if hasattr(one, "lower"):  # one function for all names, of which the values are the only results in memory
+                return _in_turn(one)(key, words)
+            return jnp.stack([one(key, word) for word in words])
+
+        return draw
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Stacked) and (self.initializer, self.names) == (other.initializer, other.names)
+
+    __hash__ = None  # type: ignore[assignment]  # its initializer may have none
+
+
+@functools.lru_cache(maxsize=1 << 10)
+def _in_turn(draw: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
+    return jax.jit(lambda key, words: jax.lax.map(lambda word: draw(key, word), words))
 
 
 def describe(function: Any) -> str:

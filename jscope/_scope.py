@@ -165,7 +165,7 @@ class variable_scope:  # noqa: N801 (TF1's name)
       initializer: default initializer of variables made inside.
       regularizer: default regularizer, a callable from value to scalar.
       caching_device: no effect.
-      partitioner: default partitioner, a callable `(shape, dtype) -> jax.sharding.PartitionSpec`.
+      partitioner: default partitioner, as `get_variable` takes it.
       custom_getter: a callable `(getter, name, *args, **kwargs)` around every `get_variable` inside.
       reuse: None or False to inherit, True to share existing variables only, `AUTO_REUSE` to make or share.
       dtype: default dtype of variables made inside.

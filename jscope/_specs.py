@@ -25,6 +25,7 @@ from ._errors import (
 from ._initial_values import Drawers, check_key, describe, draw
 from ._names import near
 from ._params import Params
+from ._partitions import Rules, shardings_for, shardings_of
 from ._show import format_bytes, short_type, table
 from ._values import FromProgram, InitialValue, as_initial_value
 
@@ -197,14 +198,50 @@ class Specs(Mapping[str, VariableSpec]):
         """Bytes that all variables take."""
         return sum(spec.bytes for spec in self.values())
 
-    def abstract(self) -> Params:
+    def abstract(self, shardings: Any = None) -> Params:
         """A tree of `jax.ShapeDtypeStruct`s: what orbax and `jax.eval_shape` users restore into.
+
+        Args:
+          shardings: where the values shall lie, by name, as `shardings` gives it; or one sharding for all.
+
+        Raises:
+          BadArgumentError: if `shardings` has other names.
 
         Example:
           >>> js.transform(lambda: js.get_variable("v", [2])).specs().abstract()
           Params({v: f32[2]})
         """
-        return Params({name: spec.abstract() for name, spec in self.items()})
+        if shardings is None:
+            return Params({name: spec.abstract() for name, spec in self.items()})
+        given = shardings_for(self, shardings, "specs.abstract")
+        structs = {
+            name: jax.ShapeDtypeStruct(spec.shape, spec.dtype, sharding=given[name]) for name, spec in self.items()
+        }
+        return Params(structs)
+
+    def shardings(self, mesh: Any, rules: Rules | None = None) -> Params:
+        """Where each variable lies on a mesh of devices: a tree of `jax.sharding.NamedSharding`s.
+
+        A variable without a partition is on every device. Flax: `nn.logical_to_mesh_sharding`; Haliax: `named_jit` with
+        an axis mapping. Those replicate what is misspelt; here it is an error.
+
+        Args:
+          mesh: a `jax.sharding.Mesh` (`jax.make_mesh`) or an abstract one.
+          rules: name of an axis in the program -> axis of the mesh, several of them, or None not to cut along it. A
+            name without a rule has to be an axis of the mesh itself.
+
+        Raises:
+          BadArgumentError: for axes without a rule, axes that the mesh does not have, one that cuts two dimensions of a
+            variable, and sizes that can't be cut into equal parts: all faults of all variables in one error.
+          BadTypeError: for what is no mesh.
+
+        Example:
+          >>> net = js.transform(lambda: js.get_variable("w", [4, 8], partitioner=jax.P("embed", "mlp")))
+          >>> mesh = jax.make_mesh((1,), ("model",))
+          >>> tuple(net.specs().shardings(mesh, {"embed": None, "mlp": "model"})["w"].spec)
+          (None, 'model')
+        """
+        return shardings_of(self, mesh, rules)
 
     def init(self, key: jax.Array, *, warm_start: Mapping[str, Any] | None = None) -> Params:
         """All initial values, each from `key` and its own name, shape, dtype and initializer alone.

@@ -39,6 +39,7 @@ from .checks import (
     check_initial_dtype,
     check_not_differentiated,
     check_shared,
+    check_shared_partition,
     checked_collections,
     checked_initializer,
     checked_name,
@@ -228,6 +229,8 @@ class Run:
                 )
             if (wanted is not None and wanted != variable.shape) or dtype != variable.dtype:
                 check_shared(variable, wanted, dtype, functools.partial(self._asked, key, wanted, dtype))
+            if partitioner is not None:
+                check_shared_partition(variable, partitioner, functools.partial(self._asked, key, wanted, dtype))
             if self.source.makes_values and (self.body is None or not self.body.repeats()):
                 if variable.read_at is None:
                     variable.read_at = []

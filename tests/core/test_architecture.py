@@ -23,6 +23,7 @@ FLOORS = {
     "_values": 1,
     "_layout": 1,
     "_params": 1,
+    "_partitions": 1,
     "_initial_values": 1,
     "initializers": 1,
     "_specs": 1,
