@@ -13,6 +13,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from ._callsite import user_line
@@ -20,6 +22,7 @@ from ._errors import BadArgumentError, BadTypeError
 from ._names import near
 from ._params import Params
 from ._show import short_type
+from ._values import is_traced
 
 Rules = Mapping[str, str | tuple[str, ...] | None]
 
@@ -224,3 +227,39 @@ def shardings_for(names: Iterable[str], shardings: Any, call: str) -> dict[str, 
             fix="pass net.specs(...).shardings(mesh, rules) of this very program and these arguments",
         )
     return given
+
+
+def placements(names: Iterable[str], shardings: Any, key: Any, call: str) -> dict[str, Any]:
+    """As `shardings_for`, where the values are drawn from a key.
+
+    Raises:
+      BadArgumentError: if the key is bound to other devices: JAX could not draw from it there.
+    """
+    placed = shardings_for(names, shardings, call)
+    if is_traced(key) or not getattr(key, "committed", False):
+        return placed
+    for name, sharding in placed.items():
+        if sharding.device_set != key.sharding.device_set:
+            raise BadArgumentError(
+                f"The key is bound to {len(key.sharding.device_set)} device(s), and '{name}' shall be made on "
+                f"{len(sharding.device_set)}.",
+                kind="bad_shardings",
+                asked=call,
+                where=user_line(),
+                fix="make the key without a device, jax.random.key(0), or put it on all of them: "
+                "jax.device_put(key, NamedSharding(mesh, jax.P()))",
+            )
+    return placed
+
+
+def copied(value: Any, dtype: Any, sharding: Any) -> jax.Array:
+    """A new array of a value, placed as said; where nothing is said, as JAX does it."""
+    if sharding is None:
+        return jnp.array(value, dtype, copy=True)
+    if is_traced(value):
+        return jax.jit(lambda value: jnp.array(value, dtype, copy=True), out_shardings=sharding)(value)
+    if isinstance(value, jax.Array):
+        return jax.device_put(value.astype(dtype), sharding, may_alias=False)
+    array = np.asarray(value, dtype)
+    # Each process copies its own parts, and need not ask the others.
+    return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])

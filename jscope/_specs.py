@@ -25,7 +25,7 @@ from ._errors import (
 from ._initial_values import Drawers, check_key, describe, draw
 from ._names import near
 from ._params import Params
-from ._partitions import Rules, shardings_for, shardings_of
+from ._partitions import Rules, copied, placements, shardings_for, shardings_of
 from ._show import format_bytes, short_type, table
 from ._values import FromProgram, InitialValue, as_initial_value
 
@@ -243,15 +243,20 @@ class Specs(Mapping[str, VariableSpec]):
         """
         return shardings_of(self, mesh, rules)
 
-    def init(self, key: jax.Array, *, warm_start: Mapping[str, Any] | None = None) -> Params:
+    def init(
+        self, key: jax.Array, *, warm_start: Mapping[str, Any] | None = None, out_shardings: Any = None
+    ) -> Params:
         """All initial values, each from `key` and its own name, shape, dtype and initializer alone.
 
         Args:
           key: a JAX random key.
           warm_start: a tree of values to keep; only what it lacks is made. It must fit (see `compare`); what was kept
             and made is logged to the logger "jscope".
+          out_shardings: where the values shall lie: what `shardings` gives, or one `jax.sharding.Sharding` for all. Each
+            device makes its own part, and the values are the same to the bit. Default: on JAX's default device.
 
         Raises:
+          BadArgumentError: if `out_shardings` has other names, or other devices than a key that is bound to some.
           ParamsMismatchError: if something in `warm_start` is not declared, or has another shape or dtype.
           InitializerError: if the program computes an initial value; `net.init` can.
           BadTypeError: for what is no JAX random key, and for a `warm_start` that is no tree.
@@ -262,13 +267,18 @@ class Specs(Mapping[str, VariableSpec]):
           Array([1., 1.], dtype=float32)
         """
         check_key(key, "specs.init")
+        placed = None if out_shardings is None else placements(self, out_shardings, key, "specs.init(out_shardings=)")
         with Drawers(key) as drawers:
-            return self.init_with(drawers, {}, warm_start)
+            return self.init_with(drawers, {}, warm_start, placed)
 
     def init_with(
-        self, drawers: Drawers, computed: Mapping[str, jax.Array], warm_start: Mapping[str, Any] | None = None
+        self,
+        drawers: Drawers,
+        computed: Mapping[str, jax.Array],
+        warm_start: Mapping[str, Any] | None = None,
+        placed: Mapping[str, Any] | None = None,
     ) -> Params:
-        """As `init`, with what draws the values and those that the program computed."""
+        """As `init`, with what draws the values, those that the program computed, and a sharding for each name."""
         given = Params() if warm_start is None else params_of(warm_start, "warm_start")
         if warm_start is not None:
             report = self.compare(given)
@@ -284,20 +294,22 @@ class Specs(Mapping[str, VariableSpec]):
                     fix="rename or drop what is not declared (params.select), convert what has a wrong shape or dtype",
                 )
             _log.info("warm start: %d kept, %d made\n%s", len(report.kept), len(report.missing), report)
-        kept = given.flat()
+        kept, placed = given.flat(), placed or {}
         values: dict[str, Any] = {}
         for name, spec in self.items():
             source = kept.get(name, computed.get(name))
+            if source is None and isinstance(spec.initializer, InitialValue):
+                source = spec.initializer.array
             if source is not None:
                 # A copy: every leaf is a buffer of its own, so that donating the tree donates nobody else's array.
-                values[name] = jnp.array(source, spec.dtype, copy=True)
-            elif isinstance(spec.initializer, InitialValue | FromProgram):
+                values[name] = copied(source, spec.dtype, placed.get(name))
+            elif isinstance(spec.initializer, FromProgram):
                 values[name] = spec.initial_value(drawers.key)
             else:
-                drawers.expect(spec.initializer, spec.shape, spec.dtype)
+                drawers.expect(spec.initializer, spec.shape, spec.dtype, placed.get(name))
         for name, spec in self.items():  # in order of creation, as what an initializer raises comes
             if name not in values:
-                values[name] = drawers.draw(spec.initializer, spec.shape, spec.dtype, name)
+                values[name] = drawers.draw(spec.initializer, spec.shape, spec.dtype, name, placed.get(name))
         return Params(values)
 
     def compare(self, params: Mapping[str, Any]) -> Comparison:

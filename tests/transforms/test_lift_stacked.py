@@ -91,9 +91,8 @@ def test_build_and_specs_give_the_same_values() -> None:
     _, stacked = programs()
     params = stacked.init(KEY, X)
     assert stacked.specs(X).init(KEY) == params
-    with js.build(KEY) as built:
-        with js.variable_scope("layers"):
-            js.lift(js.transform(block), X, stack=LAYERS)
+    with js.build(KEY) as built, js.variable_scope("layers"):
+        js.lift(js.transform(block), X, stack=LAYERS)
     assert built.params == params
 
 
