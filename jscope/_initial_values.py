@@ -253,7 +253,16 @@ def _called(initializer: Callable[..., Any], key: jax.Array, shape: tuple[int, .
         parameters, takes_them = parameters_for(initializer, key, shape, dtype)
         if not takes_them or parameters[:1] == ["shape"]:  # TensorFlow's begin with the shape
             taken = f"an initializer is called with (key, shape, dtype); this one takes ({', '.join(parameters)})"
-            error.add_note(f"{taken}. Fix: wrap it, initializer=lambda key, shape, dtype: ...")
+            fix = "wrap it, initializer=lambda key, shape, dtype: ..."
+            if not isinstance(error, TypeError):  # it stays what it is
+                error.add_note(f"{taken}. Fix: {fix}")
+                raise
+            raise BadTypeError(
+                f"The initializer {describe(initializer)} failed, {error}; {taken}.",
+                kind="init_value",
+                where=user_line(),
+                fix=fix,
+            ) from error
         raise
     if result is None:
         raise InitializerError(
@@ -454,9 +463,7 @@ class Drawers:
             self._threads.shutdown(cancel_futures=True)
             _begun.difference_update(draw for draw, compiled in self._compiled.items() if compiled.cancelled())
 
-    def expect(
-        self, initializer: Callable[..., Any], shape: tuple[int, ...], dtype: Any, sharding: Any = None
-    ) -> None:
+    def expect(self, initializer: Callable[..., Any], shape: tuple[int, ...], dtype: Any, sharding: Any = None) -> None:
         """Begins to compile what draws such variables, if nobody has."""
         kind = id(initializer), shape, dtype, sharding
         if kind not in self._drawers:

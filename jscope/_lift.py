@@ -8,7 +8,7 @@ import operator
 import sys
 from collections.abc import Callable, Iterable
 from types import FrameType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, ParamSpec, overload
 
 import jax
 import jax.numpy as jnp
@@ -27,8 +27,16 @@ from ._values import FromProgram, InitialValue
 from .run.record import TRAINABLE_VARIABLES
 from .run.variables import Run
 
+P = ParamSpec("P")
 
-def lift(net: Transformed, /, *args: Any, stack: int | None = None, **kwargs: Any) -> Params:
+
+@overload
+def lift(net: Transformed[P, Any], /, *args: P.args, **kwargs: P.kwargs) -> Params: ...
+@overload
+def lift(
+    net: Transformed[..., Any], /, *args: Any, stack: int, names: str = ..., axis: str | None = ..., **kwargs: Any
+) -> Params: ...
+def lift(net: Any, /, *args: Any, stack: int | None = None, **kwargs: Any) -> Params:
     """Declares (or, under reuse, finds) the variables of `net` under the current scope, and gives them as a tree.
 
     `net.apply(tree, ...)` is then an explicit, pure call: a body for transforms that take all inputs as arguments, and

@@ -21,6 +21,7 @@ from ._errors import (
     InitializerError,
     ParamsMismatchError,
     UnknownNameError,
+    add_place,
 )
 from ._initial_values import Drawers, check_key, describe, draw
 from ._names import near
@@ -243,17 +244,15 @@ class Specs(Mapping[str, VariableSpec]):
         """
         return shardings_of(self, mesh, rules)
 
-    def init(
-        self, key: jax.Array, *, warm_start: Mapping[str, Any] | None = None, out_shardings: Any = None
-    ) -> Params:
+    def init(self, key: jax.Array, *, warm_start: Mapping[str, Any] | None = None, out_shardings: Any = None) -> Params:
         """All initial values, each from `key` and its own name, shape, dtype and initializer alone.
 
         Args:
           key: a JAX random key.
           warm_start: a tree of values to keep; only what it lacks is made. It must fit (see `compare`); what was kept
             and made is logged to the logger "jscope".
-          out_shardings: where the values shall lie: what `shardings` gives, or one `jax.sharding.Sharding` for all. Each
-            device makes its own part, and the values are the same to the bit. Default: on JAX's default device.
+          out_shardings: where the values shall lie: what `shardings` gives, or one `jax.sharding.Sharding` for all.
+            Each device makes its own part; the values are the same to the bit. Default: on JAX's default device.
 
         Raises:
           BadArgumentError: if `out_shardings` has other names, or other devices than a key that is bound to some.
@@ -282,9 +281,7 @@ class Specs(Mapping[str, VariableSpec]):
         given = Params() if warm_start is None else params_of(warm_start, "warm_start")
         if warm_start is not None:
             report = self.compare(given)
-            faults = report.faults(allow_missing=True)
-            abstract = [name for name, leaf in given.flat().items() if isinstance(leaf, jax.ShapeDtypeStruct)]
-            faults += [f"'{name}' is abstract, a ShapeDtypeStruct" for name in abstract]
+            faults = report.faults(allow_missing=True) + without_values(report, given)
             if faults:
                 raise ParamsMismatchError(
                     f"warm_start does not fit the program: {_count(faults)}.",
@@ -298,18 +295,22 @@ class Specs(Mapping[str, VariableSpec]):
         values: dict[str, Any] = {}
         for name, spec in self.items():
             source = kept.get(name, computed.get(name))
-            if source is None and isinstance(spec.initializer, InitialValue):
-                source = spec.initializer.array
             if source is not None:
                 # A copy: every leaf is a buffer of its own, so that donating the tree donates nobody else's array.
                 values[name] = copied(source, spec.dtype, placed.get(name))
+            elif isinstance(spec.initializer, InitialValue):
+                values[name] = copied(spec.initializer.array, spec.dtype, placed.get(name))
             elif isinstance(spec.initializer, FromProgram):
                 values[name] = spec.initial_value(drawers.key)
             else:
                 drawers.expect(spec.initializer, spec.shape, spec.dtype, placed.get(name))
         for name, spec in self.items():  # in order of creation, as what an initializer raises comes
             if name not in values:
-                values[name] = drawers.draw(spec.initializer, spec.shape, spec.dtype, name, placed.get(name))
+                try:
+                    values[name] = drawers.draw(spec.initializer, spec.shape, spec.dtype, name, placed.get(name))
+                except Exception as error:
+                    add_place(error, f"the initial value of '{name}', asked for at {spec.created_at}")
+                    raise
         return Params(values)
 
     def compare(self, params: Mapping[str, Any]) -> Comparison:
@@ -475,6 +476,13 @@ def mismatch(leaf: Any, shape: tuple[int, ...], dtype: Any) -> str:
     if found_dtype != dtype:
         return f"has dtype {found_dtype}, declared {dtype}"
     return ""
+
+
+def without_values(report: Comparison, params: Params) -> list[str]:
+    """One line for each leaf that fits what is declared, and has no value."""
+    leaves = params.flat()
+    abstract = [name for name in report.kept if isinstance(leaves[name], jax.ShapeDtypeStruct)]
+    return [f"'{name}' is abstract, a ShapeDtypeStruct" for name in abstract]
 
 
 def mismatch_error(faults: list[str], where: str = "") -> ParamsMismatchError:
