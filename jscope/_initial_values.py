@@ -28,6 +28,7 @@ from ._arguments import is_importable, parameters_for
 from ._callsite import user_line, user_location
 from ._compat import depends_on, program_key, with_constants
 from ._errors import BadInitialValueTypeError, BadTypeError, InitializerError
+from ._show import short
 from ._values import InitialValue, is_traced
 
 
@@ -148,9 +149,9 @@ def _fold(key: jax.Array, words: jax.Array) -> jax.Array:
     return jax.random.fold_in(jax.random.fold_in(key, words[0]), words[1])
 
 
-def _jitted(sharding: Any) -> Callable[..., Any]:
-    """`jax.jit`, of what gives one array of that sharding; JAX is told nothing where it is None."""
-    return jax.jit if sharding is None else functools.partial(jax.jit, out_shardings=sharding)
+def jitted(function: Callable[..., Any], sharding: Any) -> Callable[..., Any]:
+    """`jax.jit`, told where the results shall lie; with None it is told nothing."""
+    return jax.jit(function) if sharding is None else jax.jit(function, out_shardings=sharding)
 
 
 @functools.lru_cache(maxsize=1 << 12)
@@ -160,11 +161,10 @@ def _drawer_by_value(
     function = initializer.function
 
     # One function for each shape and dtype: static arguments would be compared at each call, which takes longer.
-    @_jitted(sharding)
     def draw(key: jax.Array, words: jax.Array) -> jax.Array:
         return _called(function, _fold(key, words), shape, dtype)
 
-    return draw
+    return jitted(draw, sharding)
 
 
 def _drawn_anew(
@@ -212,7 +212,7 @@ def _compiled(closed: Any, sharding: Any, constants: list[Any], *args: Any) -> C
         return with_constants(closed, jax.lax.optimization_barrier(constants))(*args)[0]
 
     computes = jax.make_jaxpr(with_barrier)(constants, *args)  # holds no constant
-    made = _jitted(sharding)(lambda constants, *args: with_constants(computes, [])(*constants, *args)[0])
+    made = jitted(lambda constants, *args: with_constants(computes, [])(*constants, *args)[0], sharding)
     if name is not None:
         if len(_programs) >= _MOST_PROGRAMS:
             _programs.clear()
@@ -319,7 +319,7 @@ class Stacked:
             words = np.stack([name_words(name) for name in names])
             if hasattr(one, "lower"):  # one function for all names, of which the values are the only results in memory
                 return _in_turn(one, sharding)(key, words)
-            return _jitted(sharding)(jnp.stack)([one(key, word) for word in words])
+            return jitted(jnp.stack, sharding)([one(key, word) for word in words])
 
         return draw
 
@@ -331,12 +331,12 @@ class Stacked:
 
 @functools.lru_cache(maxsize=1 << 10)
 def _in_turn(draw: Callable[..., jax.Array], sharding: Any) -> Callable[..., jax.Array]:
-    return _jitted(sharding)(lambda key, words: jax.lax.map(lambda word: draw(key, word), words))
+    return jitted(lambda key, words: jax.lax.map(lambda word: draw(key, word), words), sharding)
 
 
 def describe(function: Any) -> str:
     """A short name for a callable in messages and tables."""
-    return getattr(function, "__name__", None) or repr(function)
+    return getattr(function, "__name__", None) or short(function)
 
 
 class _ByValue:

@@ -21,6 +21,7 @@ from ._errors import BadArgumentError, BadNameError, BadTypeError, InitializerEr
 from ._initial_values import Stacked
 from ._layout import Layout
 from ._params import Params, make
+from ._show import short
 from ._specs import Specs, VariableSpec
 from ._transform import Transformed
 from ._values import FromProgram, InitialValue
@@ -91,7 +92,7 @@ def lift(net: Any, /, *args: Any, stack: int | None = None, **kwargs: Any) -> Pa
     run = current("lift", caller)
     if not isinstance(net, Transformed):
         raise BadTypeError(
-            f"lift takes a transformed program, not {net!r}.",
+            f"lift takes a transformed program, not {short(net)}.",
             kind="not_a_program",
             where=user_line(),
             fix="pass js.transform(function)",

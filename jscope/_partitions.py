@@ -57,7 +57,7 @@ class AxesPartitioner:
         return f"axes_partitioner({list(self._rules)!r})"
 
 
-def shown(partition: PartitionSpec | None) -> str:
+def partition_text(partition: PartitionSpec | None) -> str:
     """A partition as a user writes it; JAX's own text is another one in each version."""
     return "no partition" if partition is None else f"P({', '.join(map(repr, partition))})"
 
@@ -124,7 +124,7 @@ def shardings_of(specs: Mapping[str, Any], mesh: Any, rules: Rules | None) -> Pa
     for name, spec in specs.items():
         own, axes = _placed(spec, mesh, rules)
         made = f" (made at {spec.created_at})" if spec.created_at else ""
-        faults += [f"'{name}' {short_type(spec)} by {shown(spec.partition)}: {fault}{made}" for fault in own]
+        faults += [f"'{name}' {short_type(spec)} by {partition_text(spec.partition)}: {fault}{made}" for fault in own]
         if not own:
             found[name] = NamedSharding(mesh, PartitionSpec(*axes))
     if faults:

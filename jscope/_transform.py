@@ -15,7 +15,7 @@ from ._arguments import Arguments
 from ._callsite import user_line
 from ._compat import needed_only
 from ._errors import BadTypeError, InitializerError
-from ._initial_values import Drawers, check_key
+from ._initial_values import Drawers, check_key, jitted
 from ._members import Member, check_program
 from ._params import Params
 from ._partitions import placements
@@ -398,8 +398,8 @@ class Transformed(Generic[P, R]):
             return self._call(run, arguments, lambda out: [run.computed[name] for name in names], arrays)
 
         closed = jax.make_jaxpr(traced)(key, arguments.arrays)
-        where = {} if placed is None else {"out_shardings": [placed[name] for name in names]}
-        values = jax.jit(needed_only(closed), **where)(*jax.tree.leaves((key, arguments.arrays)))
+        where = None if placed is None else [placed[name] for name in names]
+        values = jitted(needed_only(closed), where)(*jax.tree.leaves((key, arguments.arrays)))
         return dict(zip(names, values, strict=True))
 
 
