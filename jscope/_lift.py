@@ -97,6 +97,7 @@ def lift(net: Any, /, *args: Any, stack: int | None = None, **kwargs: Any) -> Pa
             where=user_line(),
             fix="pass js.transform(function)",
         )
+    net = net._under_rules(run.rules)
     layers = None if stack is None else _Stack.of(net, stack, kwargs)
     kind = Arguments(args, kwargs).kind()
     lifted = None if kind is None else run.lifted.get((net, kind))

@@ -110,6 +110,82 @@ def axes_partitioner(
     return AxesPartitioner(tuple((pattern, partition) for pattern, partition in pairs))
 
 
+def checked_rules(rules: Any) -> dict[str, Any]:
+    """Rules of a user's, as they are now.
+
+    Raises:
+      BadTypeError: for what is no mapping of names of axes to names, tuples of names or None.
+    """
+    if isinstance(rules, Mapping):
+        odd = [axis for axis, to in rules.items() if not (isinstance(axis, str) and _is_axis_of_mesh(to))]
+        what = f"The rule of axis {odd[0]!r:.80} says {rules[odd[0]]!r:.80}" if odd else ""
+    else:
+        what = f"Rules are a mapping of names of axes, not a {type(rules).__name__}"
+    if what:
+        raise BadTypeError(
+            f"{what}.",
+            kind="bad_rules",
+            where=user_line(),
+            fix='write them as in {"embed": "data", "mlp": ("model", "stage"), "layers": None}',
+        )
+    return dict(rules)
+
+
+def _is_axis_of_mesh(to: Any) -> bool:
+    return to is None or isinstance(to, str) or (isinstance(to, tuple) and all(isinstance(one, str) for one in to))
+
+
+class ExplicitTypes:
+    """How variables are cut in their types, where the mesh in force has axes of explicit type (`jax.set_mesh`).
+
+    There the sharding is a part of an array's type. So the placeholders of `specs` and the values of `init` are given
+    the types that `apply` will see.
+    """
+
+    def __init__(self, mesh: Any, explicit: set[str], rules: Rules | None) -> None:
+        self._mesh = mesh
+        self._explicit = explicit
+        self._rules = rules
+
+    @classmethod
+    def in_force(cls, rules: Rules | None) -> ExplicitTypes | None:
+        """Those of the mesh in force under the rules of `transform`; None where it has no such axes."""
+        mesh = jax.sharding.get_abstract_mesh()
+        kinds = zip(mesh.axis_names, mesh.axis_types, strict=True)
+        explicit = {name for name, kind in kinds if kind == jax.sharding.AxisType.Explicit}
+        return cls(mesh, explicit, rules) if explicit else None
+
+    def give(self, value: jax.Array, variable: Any) -> jax.Array:
+        """The value of a variable, with the type that its partition says.
+
+        Raises:
+          BadArgumentError: if the partition does not fit the mesh.
+        """
+        if variable.partition is None:
+            return value
+        faults, axes = _placed(variable, self._mesh, self._rules)
+        if faults:
+            raise BadArgumentError(
+                f"The partition {partition_text(variable.partition)} of '{variable.name}' does not fit the mesh in "
+                f"force, {dict(self._mesh.shape)}, whose axes are a part of types.",
+                kind="bad_shardings",
+                faults=faults,
+                where=user_line(),
+                fix='give the rules to the program: js.transform(function, rules={"axis": "axis of the mesh"})',
+            )
+        cut = (tuple(one for one in _axes(entry) if one in self._explicit) for entry in axes)
+        return jax.sharding.reshard(value, PartitionSpec(*(entry or None for entry in cut)))
+
+    def shardings(self, specs: Mapping[str, Any]) -> dict[str, Any]:
+        """Where the values of all variables lie by this."""
+        return shardings_of(specs, self._mesh, self._rules).flat()
+
+
+def _axes(entry: Any) -> tuple[Any, ...]:
+    """The axes that one dimension is cut along."""
+    return entry if isinstance(entry, tuple) else () if entry is None else (entry,)
+
+
 def shardings_of(specs: Mapping[str, Any], mesh: Any, rules: Rules | None) -> Params:
     """A sharding for each `VariableSpec`; see `Specs.shardings`."""
     if not isinstance(mesh, jax.sharding.Mesh | jax.sharding.AbstractMesh):
@@ -119,6 +195,7 @@ def shardings_of(specs: Mapping[str, Any], mesh: Any, rules: Rules | None) -> Pa
             where=user_line(),
             fix='make one: jax.make_mesh((4, 2), ("data", "model"))',
         )
+    rules = None if rules is None else checked_rules(rules)
     faults: list[str] = []
     found: dict[str, NamedSharding] = {}
     for name, spec in specs.items():
@@ -149,7 +226,7 @@ def _placed(spec: Any, mesh: Any, rules: Rules | None) -> tuple[list[str], list[
         return [f"{len(partition)} axes for {len(spec.shape)} dimensions"], []
     for dimension, entry in enumerate(partition):
         cut: list[str] = []
-        for axis in entry if isinstance(entry, tuple) else () if entry is None else (entry,):
+        for axis in _axes(entry):
             to, fault = _axis_of_mesh(axis, mesh, rules)
             if fault:
                 faults.append(fault)
@@ -256,7 +333,8 @@ def copied(value: Any, dtype: Any, sharding: Any) -> jax.Array:
     """A new array of a value, placed as said; where nothing is said, as JAX does it."""
     if sharding is None:
         return jnp.array(value, dtype, copy=True)
-    if is_traced(value):
+    is_abstract = isinstance(getattr(sharding, "mesh", None), jax.sharding.AbstractMesh)
+    if is_traced(value) or is_abstract:  # of the mesh in force
         return jax.jit(lambda value: jnp.array(value, dtype, copy=True), out_shardings=sharding)(value)
     if isinstance(value, jax.Array):
         return jax.device_put(value.astype(dtype), sharding, may_alias=False)

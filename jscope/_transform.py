@@ -18,7 +18,7 @@ from ._errors import BadTypeError, InitializerError
 from ._initial_values import Drawers, check_key, jitted
 from ._members import Member, check_program
 from ._params import Params
-from ._partitions import placements
+from ._partitions import ExplicitTypes, Rules, checked_rules, placements
 from ._scope import SUSPENDS, new_scopes
 from ._show import some
 from ._specs import Specs, VariableSpec, params_of, without_values
@@ -68,16 +68,17 @@ class Transformed(Generic[P, R]):
     `jax.ShapeDtypeStruct`s in the place of arrays.
     """
 
-    __slots__ = ("__dict__", "__weakref__", "_fn", "_memory")
+    __slots__ = ("__dict__", "__weakref__", "_fn", "_memory", "_rules")
 
     __name__: str
     __wrapped__: Callable[P, R]
 
-    def __init__(self, fn: Callable[P, R]) -> None:
+    def __init__(self, fn: Callable[P, R], rules: Rules | None = None) -> None:
         name = _name_of(fn)
         members = {"__name__": name, "__qualname__": getattr(fn, "__qualname__", name), "__doc__": fn.__doc__}
         members |= {"__wrapped__": fn, "__module__": getattr(fn, "__module__", __name__)}
         object.__setattr__(self, "_fn", fn)
+        object.__setattr__(self, "_rules", rules)
         object.__setattr__(self, "_memory", _Memory())
         # JAX names a compiled program after its function: jit(net.apply) reads as jit(program).
         self.__dict__.update(members)
@@ -107,7 +108,7 @@ class Transformed(Generic[P, R]):
         raise AttributeError(f"a transformed program is frozen: {name!r} can't be deleted")
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Transformed) and self._fn == other._fn
+        return isinstance(other, Transformed) and (self._fn, self._rules) == (other._fn, other._rules)
 
     def __hash__(self) -> int:
         try:
@@ -119,10 +120,14 @@ class Transformed(Generic[P, R]):
         module = sys.modules.get(self.__module__)
         if module is not None and getattr(module, self.__name__, None) is self:
             return self.__name__  # it stands where its function would: js.transform as a decorator
-        return transform, (self._fn,)
+        return transform, (self._fn,) if self._rules is None else (self._fn, self._rules)
 
     def __repr__(self) -> str:
         return f"<jscope program {self.__name__}>"
+
+    def _under_rules(self, rules: Rules | None) -> Transformed[P, R]:
+        """This program as a part of one that has rules of axes: under these, unless it has its own."""
+        return self if rules is None or self._rules is not None else Transformed(self._fn, rules)
 
     @overload
     def specs(self, /, *args: P.args, **kwargs: P.kwargs) -> Specs: ...
@@ -200,9 +205,13 @@ class Transformed(Generic[P, R]):
         kept = frozenset(params_of(warm_start, "warm_start").names if warm_start is not None else ())
         with Drawers(key, caches_here()) as drawers:
             # What draws is compiled meanwhile, unless it is still to be found out what shall be drawn, and where.
-            is_known = not kept and out_shardings is None
+            types = ExplicitTypes.in_force(self._rules)
+            is_known = not kept and out_shardings is None and types is None
             specs, inside = self._declared(key, arguments, drawers if is_known else None)
-            placed = None if out_shardings is None else placements(specs, out_shardings, key, "init(out_shardings=)")
+            if out_shardings is not None:
+                placed = placements(specs, out_shardings, key, "init(out_shardings=)")
+            else:
+                placed = None if types is None else types.shardings(specs)
             by_program = [
                 name for name, spec in specs.items() if isinstance(spec.initializer, FromProgram) and name not in kept
             ]
@@ -289,7 +298,7 @@ class Transformed(Generic[P, R]):
         source = Given(tree, all_faults)
         refs = self._refs(tree, rng, arguments) if can_assign else Refs(ENTRY, frozenset())
         refs.start_all(source.start)
-        run = Run(source, new_scopes(shown=True), rng=rng, can_assign=can_assign, refs=refs)
+        run = Run(source, new_scopes(shown=True), rng=rng, can_assign=can_assign, refs=refs, rules=self._rules)
         return self._call(run, arguments, lambda out: (out, run.assigned()))
 
     def _call(
@@ -323,7 +332,7 @@ class Transformed(Generic[P, R]):
         def traced(tree: Params, rng: Any, arrays: list[Any] | None) -> None:
             nonlocal kind
             source = Given(tree)
-            run = Run(source, new_scopes(shown=False), rng=rng, refs=rehearsal)
+            run = Run(source, new_scopes(shown=False), rng=rng, refs=rehearsal, rules=self._rules)
             self._call(run, arguments, lambda out: None, arrays)
             if source.has_its_say:
                 kind = None, False  # another tree may say something else
@@ -352,7 +361,8 @@ class Transformed(Generic[P, R]):
 
         # A new function each time, as in `_refs`.
         def traced(key: jax.Array, arrays: list[Any]) -> None:
-            run = Run(Abstract(key, drawers), new_scopes(shown=False), rng=key, refs=rehearsal)
+            source = Abstract(key, drawers, ExplicitTypes.in_force(self._rules))
+            run = Run(source, new_scopes(shown=False), rng=key, refs=rehearsal, rules=self._rules)
             self._call(run, arguments, lambda out: declared.extend(run.specs()), arrays)
             asks_keys.append(run.keys.asked)
 
@@ -394,7 +404,8 @@ class Transformed(Generic[P, R]):
 
             refs = Refs(ENTRY, inside)
             refs.start_all(start)
-            run = Run(Drawn(key), new_scopes(shown=False), rng=key, refs=refs)
+            source = Drawn(key, ExplicitTypes.in_force(self._rules))
+            run = Run(source, new_scopes(shown=False), rng=key, refs=refs, rules=self._rules)
             return self._call(run, arguments, lambda out: [run.computed[name] for name in names], arrays)
 
         closed = jax.make_jaxpr(traced)(key, arguments.arrays)
@@ -409,13 +420,16 @@ def _name_of(fn: Any) -> str:
     return getattr(fn, "__name__", type(fn).__name__)
 
 
-def transform(fn: Callable[P, R]) -> Transformed[P, R]:
+def transform(fn: Callable[P, R], *, rules: Rules | None = None) -> Transformed[P, R]:
     """Turns a program, a function that asks for variables by name, into pure functions over one tree.
 
     Haiku: `hk.transform`; TF1: `tf.Graph` and `tf.Session` together.
 
     Args:
-      fn: any callable. `rng` and `warm_start` are reserved and can't be names of its parameters.
+      fn: any callable. `rng`, `warm_start` and `out_shardings` are reserved and can't be names of its parameters.
+      rules: for programs on a mesh whose axes are explicit, a part of types: which axis of the mesh an axis named in a
+        partition is cut along, as in `Specs.shardings`. `specs` and `init` then see the types that `apply` sees, and
+        `init` makes the values where they lie.
 
     Returns:
       A `Transformed` with `specs`, `init`, `apply` and `update`, which keeps the function's name and docstring.
@@ -434,7 +448,7 @@ def transform(fn: Callable[P, R]) -> Transformed[P, R]:
       (Params({linear: {w: f32[2,3]}}), (1, 3))
     """
     check_program(fn, is_made=isinstance(fn, Transformed))
-    return Transformed(fn)
+    return Transformed(fn, None if rules is None else checked_rules(rules))
 
 
 class _OpenedByHand:
@@ -484,7 +498,8 @@ class build(_OpenedByHand):  # noqa: N801 (reads as a statement: `with js.build(
 
     def __init__(self, key: jax.Array) -> None:
         check_key(key, "build")
-        super().__init__(Run(Drawn(key), new_scopes(shown=True), rng=key), "js.build")
+        source = Drawn(key, ExplicitTypes.in_force(None))
+        super().__init__(Run(source, new_scopes(shown=True), rng=key), "js.build")
 
     def __enter__(self) -> build:
         self._enter(sys._getframe(1))

@@ -234,7 +234,8 @@ def partition_of(partitioner: Any, key: Any, shape: PartialShape | None, dtype: 
 def _fitting(partition: Any, key: Any, shape: PartialShape, asked: Asked) -> Any:
     if partition is not None and len(partition) > len(shape):
         raise BadArgumentError(
-            f"{partition_text(partition)} names {len(partition)} axes, and '{key}' of shape {list(shape)} has {len(shape)}.",
+            f"{partition_text(partition)} names {len(partition)} axes, "
+            f"and '{key}' of shape {list(shape)} has {len(shape)}.",
             **asked("bad_partition"),
             fix="name an axis or None for each dimension; js.axes_partitioner says it by names for a whole scope",
         )
