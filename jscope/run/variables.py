@@ -26,6 +26,7 @@ from .._errors import (
     add_place,
 )
 from .._names import near
+from .._show import short
 from .._specs import VariableSpec
 from .._values import FLOAT32, PartialShape, as_dtype, as_flag, as_shape
 from .arrays import Arrays
@@ -39,6 +40,7 @@ from .checks import (
     check_getter,
     check_initial_dtype,
     check_not_differentiated,
+    check_sharding,
     check_shared,
     checked_collections,
     checked_initializer,
@@ -191,6 +193,8 @@ class Run:
                 partitioner = state.partitioner
             if constraint is None:
                 constraint = state.constraint
+            if trainable is None:
+                trainable = state.trainable
             if getter is not None:
                 more = regularizer, reuse, trainable, collections, partitioner, constraint
                 return self._ask(getter, key, shape, dtype, initializer, *more)
@@ -280,7 +284,7 @@ class Run:
                 initializer=initializer,
                 regularizer=regularizer,
                 reuse=reuse,
-                trainable=True if trainable is None else trainable,
+                trainable=trainable,
                 collections=collections,
                 partitioner=partitioner,
                 constraint=constraint,
@@ -302,31 +306,33 @@ class Run:
         constraint: Any,
         op_scope: str,
     ) -> Any:
-        here = self.level, self.body  # what is the user's (partitioners, initializers) may call in other places
-        asked = functools.partial(self._asked, key, shape, dtype)
-        if initializer is None:
-            usual = dtype is FLOAT32 and shape is not None
-            initializer = GLOROT if usual else default_initializer(key, shape, dtype, asked)
-        by_shape = shape is not None and None not in shape and callable(initializer)
-        if not by_shape or isinstance(initializer, type):
-            initializer, by_shape = checked_initializer(initializer, key, shape, asked)
-        if constraint is not None:
-            check_constraint(constraint, key, asked)
+        if initializer is None and dtype is FLOAT32 and shape is not None:
+            initializer = GLOROT
         if type(trainable) is not bool:
             trainable = trainable is None or as_flag(trainable, f"trainable= of '{key}'")
-        if collections is not None:
-            collections = checked_collections(collections, trainable, key, asked)
-        partition = None if partitioner is None or not by_shape else partition_of(partitioner, key, shape, dtype, asked)
+        by_shape = shape is not None and None not in shape and callable(initializer)
+        is_plain = by_shape and partitioner is None and constraint is None and collections is None
+        partition = computed = None
         op_names = self.scopes.op_names
-        name = op_names.open(op_scope, key) if type(key) is str and key else op_name(key, op_names, op_scope)
-        if name in self.by_name:
-            raise self._taken(name)
-        computed = None
-        if not by_shape:
-            initializer, found, dtype, computed = self._initial(key, initializer, asked)
-            shape = own_shape(found, shape, key, asked)
-            partition = partition_of(partitioner, key, shape, dtype, asked)
-        self.level, self.body = here
+        if is_plain and type(key) is str and key and not isinstance(initializer, type):
+            name = self._fresh(op_names.open(op_scope, key))
+        else:
+            here = self.level, self.body  # what is the user's (partitioners, initializers) may call in other places
+            asked = functools.partial(self._asked, key, shape, dtype)
+            if initializer is None:
+                initializer = default_initializer(key, shape, dtype, asked)
+            initializer, by_shape = checked_initializer(initializer, key, shape, asked)
+            check_constraint(constraint, key, asked)
+            if collections is not None:
+                collections = checked_collections(collections, trainable, key, asked)
+            if by_shape:
+                partition = partition_of(partitioner, key, shape, dtype, asked)
+            name = self._fresh(op_name(key, op_names, op_scope))
+            if not by_shape:
+                initializer, found, dtype, computed = self._initial(key, initializer, asked)
+                shape = own_shape(found, shape, key, asked)
+                partition = partition_of(partitioner, key, shape, dtype, asked)
+            self.level, self.body = here
         code = caller.f_code
         place = (code, caller.f_lasti) if FILES.get(code.co_filename) == USER else user_place(caller)
         variable = Variable(
@@ -365,7 +371,7 @@ class Run:
         if regularizer is not None and not callable(regularizer):
             variable.regularizer = None  # the variable exists nevertheless, as in TF1
             raise BadTypeError(
-                f"The regularizer of '{variable.name}' is not callable: {regularizer!r}.",
+                f"The regularizer of '{variable.name}' is not callable: {short(regularizer)}.",
                 **self._asked(variable.name, variable.shape, variable.dtype, "bad_regularizer"),
                 fix="give a function from the value to a scalar, or js.no_regularizer",
             )
@@ -436,6 +442,8 @@ class Run:
                 fix="call net.update(params, ...), which returns (out, params with all assignments)",
             )
         value = assignable(variable, value, asked)
+        if not self.source.makes_values:
+            check_sharding(variable, value, self.source.make(variable), asked)
         if self.arrays.knows(value):
             value = jnp.array(value, copy=True)  # an object of its own, so that each array still tells its variable
         if variable.carried is not None:
@@ -557,11 +565,11 @@ class Run:
 
     def _asked(self, key: Any, shape: Any, dtype: Any, kind: str, call: str = "get_variable") -> dict[str, Any]:
         """The fields of an error about a call that asks for a variable."""
-        shown = f"{call}('{key}'" + (f", shape={shape}" if shape is not None else "")
+        shown = f"{call}('{key}'" + (f", shape={short(shape)}" if shape is not None else "")
         state = self.scopes.state
         return {
             "kind": kind,
-            "asked": f"{shown}, dtype={getattr(dtype, 'name', dtype)}) with reuse={state.reuse}",
+            "asked": f"{shown}, dtype={getattr(dtype, 'name', None) or short(dtype)}) with reuse={state.reuse}",
             "scope": state.name,
             "where": user_line(),
         }
