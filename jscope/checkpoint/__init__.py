@@ -11,21 +11,27 @@ from .assign import assign_from
 from .bundle_writer import save_tf
 from .loaded import Checkpoint, CheckpointList
 from .opening import list_tf, load, load_tf, open
+from .plan import Plan
 from .report import Assigned, AssignReport
 from .safetensors_file import save
 from .stacking import stack, unstack
+from .state import LoadedState, load_state, save_state
 
 __all__ = [
     "Assigned",
     "AssignReport",
     "Checkpoint",
     "CheckpointList",
+    "LoadedState",
+    "Plan",
     "assign_from",
     "list_tf",
     "load",
+    "load_state",
     "load_tf",
     "open",
     "save",
+    "save_state",
     "save_tf",
     "stack",
     "unstack",
