@@ -7,6 +7,6 @@ from __future__ import annotations
 
 from ._callsite import user_line
 from ._names import near
-from ._show import format_bytes, printable, short_type, shown, table, table_lines
+from ._show import format_bytes, printable, short_type, shortened, shown, table, table_lines
 
-__all__ = ["format_bytes", "near", "printable", "short_type", "shown", "table", "table_lines", "user_line"]
+__all__ = ["format_bytes", "near", "printable", "short_type", "shortened", "shown", "table", "table_lines", "user_line"]
