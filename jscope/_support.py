@@ -8,7 +8,7 @@ from __future__ import annotations
 from ._callsite import user_line
 from ._compat import is_sharding_error, jit_inlined
 from ._names import near
-from ._show import format_bytes, printable, short_type, shown, table, table_lines
+from ._show import format_bytes, printable, short_type, shortened, shown, table, table_lines
 
 __all__ = [
     "format_bytes",
@@ -17,6 +17,7 @@ __all__ = [
     "near",
     "printable",
     "short_type",
+    "shortened",
     "shown",
     "table",
     "table_lines",

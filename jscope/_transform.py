@@ -463,7 +463,9 @@ class _OpenedByHand:
         if not caller.f_code.co_flags & SUSPENDS:
             self._run.scopes.innermost.frame = caller
 
-    def __exit__(self, *exception: Any) -> None:
+    def __exit__(self, *exception: Any, is_ending: Any = sys.is_finalizing) -> None:
+        if exception[0] is GeneratorExit and is_ending():
+            return  # a generator is closed with Python itself, when nothing works any more
         self._frame.__exit__(*exception)
 
     @property

@@ -78,9 +78,18 @@ def _give_up(stream: TextIO) -> None:
         os.close(nowhere)
 
 
+class _Parser(argparse.ArgumentParser):
+    """One that does not keep silent where its help can't be written."""
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        stream = file or sys.stderr
+        if stream is not None:
+            stream.write(message)
+
+
 def _parser() -> argparse.ArgumentParser:
     form = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="python -m jscope",
         description="Looks into checkpoints, converts and compares them.",
         epilog=_EPILOG,
