@@ -11,6 +11,18 @@ from jscope import add_arg_scope, arg_scope, arg_scoped_arguments
 from . import contrib as contrib
 from .attention import multi_head_attention
 from .cells import BasicLSTMCell, BasicRNNCell, GRUCell, LSTMCell, LSTMStateTuple, MultiRNNCell, RNNCell
+from .classes import (
+    AveragePooling1D,
+    AveragePooling2D,
+    AveragePooling3D,
+    BatchNormalization,
+    Dense,
+    Dropout,
+    Flatten,
+    MaxPooling1D,
+    MaxPooling2D,
+    MaxPooling3D,
+)
 from .contrib import (
     batch_norm,
     embed_sequence,
@@ -23,8 +35,18 @@ from .contrib import (
     xavier_initializer,
 )
 from .convolution import conv1d, conv2d, conv2d_transpose, conv3d, conv3d_transpose
+from .convolution_classes import (
+    Conv1D,
+    Conv2D,
+    Conv2DTranspose,
+    Conv3D,
+    Conv3DTranspose,
+    SeparableConv1D,
+    SeparableConv2D,
+)
 from .core import dense, dropout, flatten
 from .embedding import embedding_lookup
+from .layer import Layer
 from .normalization import batch_normalization
 from .pooling import (
     average_pooling1d,
@@ -39,15 +61,33 @@ from .separable import separable_conv1d, separable_conv2d
 from .wrappers import DropoutWrapper, ResidualWrapper
 
 __all__ = [
+    "AveragePooling1D",
+    "AveragePooling2D",
+    "AveragePooling3D",
     "BasicLSTMCell",
     "BasicRNNCell",
+    "BatchNormalization",
+    "Conv1D",
+    "Conv2D",
+    "Conv2DTranspose",
+    "Conv3D",
+    "Conv3DTranspose",
+    "Dense",
+    "Dropout",
     "DropoutWrapper",
+    "Flatten",
     "GRUCell",
     "LSTMCell",
     "LSTMStateTuple",
+    "Layer",
+    "MaxPooling1D",
+    "MaxPooling2D",
+    "MaxPooling3D",
     "MultiRNNCell",
     "RNNCell",
     "ResidualWrapper",
+    "SeparableConv1D",
+    "SeparableConv2D",
     "add_arg_scope",
     "arg_scope",
     "arg_scoped_arguments",

@@ -15,6 +15,7 @@ import jscope as js
 
 from .core import Activation
 from .faults import bad_argument, check_floating, check_rank, refuse
+from .layer import snake_case
 from .scopes import add_weight
 
 State = Any
@@ -117,15 +118,6 @@ def zeros(size: Any, batch_size: int, dtype: Any) -> State:
         return jnp.zeros((batch_size, *size), dtype)
     parts = [zeros(part, batch_size, dtype) for part in size]
     return type(size)(*parts) if hasattr(size, "_fields") else tuple(parts)
-
-
-def snake_case(name: str) -> str:
-    """The name of a class in lower case with underscores, as TF1 makes it: `BasicLSTMCell` is `basic_lstm_cell`."""
-    made = ""
-    for i, letter in enumerate(name):
-        ends = i > 0 and letter.isupper() and (not name[i - 1].isupper() or (name[i + 1 : i + 2].islower()))
-        made += ("_" if ends and not made.endswith("_") else "") + letter.lower()
-    return made
 
 
 def _checked(inputs: Any, asked: str) -> jax.Array:

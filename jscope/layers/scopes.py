@@ -19,16 +19,22 @@ import jscope as js
 
 Regularizer = Callable[[jax.Array], Any]
 
+# As the name of a layer: it is computed in the scope in force, which a layer class has entered.
+HERE: Any = object()
+
 
 @contextlib.contextmanager
 def layer_scope(name: Any, default_name: str, reuse: Any = None) -> Iterator[js.VariableScope]:
     """The scope of a layer of `tf.layers`.
 
     Args:
-      name: a name, a scope object, or None or "" for the default name.
-      default_name: made unique, unless the layer reuses.
+      name: a name, a scope object, or None or "" for the default name; `HERE` for the scope in force.
+      default_name: made unique, unless the layer reuses; or `HERE`.
       reuse: as in `js.variable_scope`.
     """
+    if name is HERE or default_name is HERE:
+        yield js.get_variable_scope()
+        return
     if name:
         scope = js.variable_scope(name)
     elif reuse:
