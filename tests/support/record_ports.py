@@ -1,4 +1,4 @@
-"""Runs the cases of `port_cases` in TensorFlow and records what it gives, for `test_ports`.
+"""Runs the cases of `port_cases` and `train_cases` in TensorFlow and records what it gives, for `test_ports`.
 
     TF_USE_LEGACY_KERAS=1 python tests/support/record_ports.py
 
@@ -7,13 +7,64 @@ It needs the extra `jscope[tensorflow]`.
 
 from __future__ import annotations
 
-from port_cases import CASES
-from record_layers import write_record
+import json
+import types
+import warnings
+from typing import Any
+
+import numpy as np
+import port_cases
+import train_cases
+from layer_cases import random_values
+from paths import DATA
+from record_layers import load_random_values, save_arrays, tf, write_record
+from tensorflow.python.training import moving_averages
+
+NAMES = types.SimpleNamespace(
+    **{name: getattr(tf, name) for name in dir(tf) if not name.startswith("_")},
+    of=lambda variable: variable.op.name,
+    assign_moving_average=moving_averages.assign_moving_average,
+)
+
+
+def run_steps(name: str, program: Any, seed: int = 0) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """What a case of `train_cases` declares and notes, and the values of its variables after each step."""
+    with warnings.catch_warnings(), tf.Graph().as_default(), tf.Session() as session:
+        warnings.simplefilter("ignore")
+        # Variables of the newer kind, which are read when it is their turn.
+        with tf.variable_scope("", use_resource=True):
+            x = tf.placeholder(tf.float32, train_cases.SHAPE)
+            ops, notes = program(NAMES, x)
+        variables = tf.global_variables() + tf.local_variables()
+        session.run(tf.global_variables_initializer())
+        load_random_values(variables, seed, session)
+        arrays = {}
+        for step in range(train_cases.STEPS):
+            session.run(ops, {x: random_values(f"{name}/{step}", train_cases.SHAPE, seed)})
+            for variable, value in zip(variables, session.run(variables), strict=True):
+                arrays[f"{name}.{step}.{variable.op.name}"] = value
+        trainable = tf.trainable_variables()
+        return {
+            "variables": [[v.op.name, v.dtype.base_dtype.name, v.shape.as_list(), v in trainable] for v in variables],
+            "notes": notes,
+        }, arrays
+
+
+def record_train() -> None:
+    """Writes `data/train.json` and `data/train.npz`."""
+    notes, arrays = {}, {}
+    for name, program in train_cases.CASES.items():
+        notes[name], more = run_steps(name, program)
+        arrays |= more
+    (DATA / "train.json").write_text(json.dumps(notes, indent=1) + "\n")
+    save_arrays(DATA / "train.npz", arrays)
+    print(f"{len(notes)} cases, {len(arrays)} arrays")
 
 
 def main() -> None:
-    """Writes `data/ports.json` and `data/ports.npz`."""
-    write_record("ports", CASES, {})
+    """Writes all of it."""
+    write_record("ports", port_cases.CASES, {})
+    record_train()
 
 
 if __name__ == "__main__":
