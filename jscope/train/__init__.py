@@ -9,13 +9,16 @@ from __future__ import annotations
 
 from .averages import ExponentialMovingAverage, assign_moving_average
 from .global_step import create_global_step, get_global_step, get_or_create_global_step
+from .slots import from_tf_slots, to_tf_slots
 
 __all__ = [
     "ExponentialMovingAverage",
     "assign_moving_average",
     "create_global_step",
+    "from_tf_slots",
     "get_global_step",
     "get_or_create_global_step",
+    "to_tf_slots",
 ]
 
 # Tracebacks, pickles and documentation name what users import, not the file that it happens to be written in.

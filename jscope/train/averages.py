@@ -103,7 +103,7 @@ class ExponentialMovingAverage:
 
     Example:
       >>> from jscope.train import ExponentialMovingAverage
-      >>> ema = ExponentialMovingAverage(0.9)
+      >>> ema = ExponentialMovingAverage(0.5)
       >>> def program():
       ...     w = js.get_variable("w", [2])
       ...     ema.apply([w])
@@ -111,7 +111,7 @@ class ExponentialMovingAverage:
       >>> net = js.transform(program)
       >>> params = net.init(jax.random.key(0)).replace({"w": jnp.ones(2), "w/ExponentialMovingAverage": jnp.zeros(2)})
       >>> print(net.update(params)[0])
-      [0.1 0.1]
+      [0.5 0.5]
       >>> {name: v.name for name, v in ema.variables_to_restore(net.specs()).items()}
       {'w/ExponentialMovingAverage': 'w'}
     """

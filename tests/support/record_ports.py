@@ -1,4 +1,4 @@
-"""Runs the cases of `port_cases` and `train_cases` in TensorFlow and records what it gives, for `test_ports`.
+"""Runs the cases of `port_cases`, `train_cases` and `optimizer_cases` in TensorFlow, and records what it gives.
 
     TF_USE_LEGACY_KERAS=1 python tests/support/record_ports.py
 
@@ -13,6 +13,7 @@ import warnings
 from typing import Any
 
 import numpy as np
+import optimizer_cases
 import port_cases
 import train_cases
 from layer_cases import random_values
@@ -61,8 +62,43 @@ def record_train() -> None:
     print(f"{len(notes)} cases, {len(arrays)} arrays")
 
 
+def train_by_optimizers(prefix: str, *, restores: bool = False) -> dict[str, np.ndarray]:
+    """Trains by each optimizer from the first step, or from a checkpoint as the one that it saves on the way.
+
+    Returns:
+      The variables after each step behind the checkpoint: `STEP.NAME` -> value.
+    """
+    arrays = {}
+    with warnings.catch_warnings(), tf.Graph().as_default(), tf.Session() as session:
+        warnings.simplefilter("ignore")
+        x = tf.placeholder(tf.float32, optimizer_cases.SHAPES["a/w"])
+        step = tf.train.create_global_step()
+        ops = [tf.assign_add(step, 1)]
+        for scope, optimizer in optimizer_cases.OPTIMIZERS.items():
+            with tf.variable_scope(scope):
+                variables = {
+                    name: tf.get_variable(name, initializer=value)
+                    for name, value in optimizer_cases.first_values(scope).items()
+                }
+            loss = optimizer_cases.loss(variables, x, tf.reduce_sum)
+            ops.append(optimizer.tensorflow(tf.train).minimize(loss, var_list=list(variables.values())))
+        session.run(tf.global_variables_initializer())
+        if restores:
+            tf.train.Saver().restore(session, prefix)
+        first = optimizer_cases.STEPS_BEFORE if restores else 0
+        for number in range(first, optimizer_cases.STEPS_BEFORE + optimizer_cases.STEPS_AFTER):
+            if number == optimizer_cases.STEPS_BEFORE and not restores:
+                tf.train.Saver().save(session, prefix, write_meta_graph=False, write_state=False)
+            session.run(ops, {x: optimizer_cases.inputs(number)})
+            if number >= optimizer_cases.STEPS_BEFORE:
+                for variable, value in zip(tf.global_variables(), session.run(tf.global_variables()), strict=True):
+                    arrays[f"{number + 1}.{variable.op.name}"] = value
+    return arrays
+
+
 def main() -> None:
     """Writes all of it."""
+    save_arrays(DATA / "optimizers.npz", train_by_optimizers(str(DATA / "optimizers.ckpt")))
     write_record("ports", port_cases.CASES, {})
     record_train()
 
