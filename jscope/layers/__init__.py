@@ -24,6 +24,7 @@ from .classes import (
     MaxPooling3D,
 )
 from .contrib import (
+    apply_regularization,
     batch_norm,
     embed_sequence,
     fully_connected,
@@ -34,6 +35,7 @@ from .contrib import (
     sum_regularizer,
     xavier_initializer,
 )
+from .contrib_cells import LayerNormBasicLSTMCell, LSTMBlockCell, NASCell
 from .convolution import conv1d, conv2d, conv2d_transpose, conv3d, conv3d_transpose
 from .convolution_classes import (
     Conv1D,
@@ -58,6 +60,7 @@ from .pooling import (
 )
 from .recurrent import bidirectional_dynamic_rnn, dynamic_rnn
 from .separable import separable_conv1d, separable_conv2d
+from .static import static_bidirectional_rnn, static_rnn
 from .wrappers import DropoutWrapper, ResidualWrapper
 
 __all__ = [
@@ -77,18 +80,22 @@ __all__ = [
     "DropoutWrapper",
     "Flatten",
     "GRUCell",
+    "LSTMBlockCell",
     "LSTMCell",
     "LSTMStateTuple",
     "Layer",
+    "LayerNormBasicLSTMCell",
     "MaxPooling1D",
     "MaxPooling2D",
     "MaxPooling3D",
     "MultiRNNCell",
+    "NASCell",
     "RNNCell",
     "ResidualWrapper",
     "SeparableConv1D",
     "SeparableConv2D",
     "add_arg_scope",
+    "apply_regularization",
     "arg_scope",
     "arg_scoped_arguments",
     "average_pooling1d",
@@ -119,6 +126,8 @@ __all__ = [
     "multi_head_attention",
     "separable_conv1d",
     "separable_conv2d",
+    "static_bidirectional_rnn",
+    "static_rnn",
     "sum_regularizer",
     "xavier_initializer",
 ]

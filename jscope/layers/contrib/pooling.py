@@ -28,9 +28,9 @@ def _pool(
     average: bool,
 ) -> jax.Array:
     layout = layers_format(data_format, n, asked)
-    with js.name_scope(scope, default_scope, [inputs]):
+    with js.name_scope(scope, default_scope, [inputs]) as name:
         outputs = pooled(asked, jnp.asarray(inputs), n, kernel_size, stride, padding, layout, average)
-        return collect_outputs(outputs_collections, outputs)
+        return collect_outputs(outputs_collections, outputs, name)
 
 
 @js.add_arg_scope
