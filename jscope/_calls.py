@@ -82,7 +82,7 @@ def get_variable(
       initializer: a callable `init(key, shape, dtype)`, or a number or array (then without `shape`). Default that of
         the scope, else glorot uniform for floating dtypes and zeros for integers and bool.
       regularizer: a callable from value to scalar loss; see `get_regularization_losses`.
-      trainable: default True; False keeps it out of the trainable collection.
+      trainable: False keeps it out of the trainable collection; default that of the scope, which is True unless set.
       collections: default `[GraphKeys.GLOBAL_VARIABLES]`.
       caching_device: no effect.
       partitioner: a callable `(shape, dtype) -> jax.sharding.PartitionSpec`, kept in the spec.
@@ -218,6 +218,8 @@ def variable(
     collections: Any = None,
 ) -> jax.Array:
     """A variable that is never shared: its name is made unique in the op scope. TF1: `tf.Variable`.
+
+    As in TF1, no default of a variable scope reaches it, `trainable=False` of a scope neither.
 
     Args:
       initial_value: a number, (nested) list, array, or a callable without arguments that returns one.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from types import FrameType
 from typing import Any
@@ -15,6 +16,7 @@ from ._params import Params, make
 from ._specs import Specs, VariableSpec
 from ._transform import Transformed
 from ._values import FromProgram, InitialValue
+from .run.record import TRAINABLE_VARIABLES
 from .run.variables import Run
 
 
@@ -25,6 +27,7 @@ def lift(net: Transformed, /, *args: Any, **kwargs: Any) -> Params:
     one function, so that JAX keeps one trace of `jax.checkpoint(net.apply)`, however many scopes it is lifted in. What
     `net` declares is found out once in a run for arguments of one kind, so `net` should depend on its arguments alone.
     It keeps its own defaults: the initializer, regularizer, dtype and getter of the current scope do not reach into it.
+    Only `trainable=False` of the scope does: whatever is made in a frozen scope is frozen.
 
     If `net` assigns: `out, new = net.update(tree, ...)` gives the new values, `js.assign(tree, new)` takes them over.
     Out of `jax.checkpoint` or `jax.jit` all leaves of `new` come as new arrays; take over what the program assigns:
@@ -88,11 +91,16 @@ class _Lifted:
         if state.prefix:
             run.scopes.op_names.check("", state.prefix)
         values = []
-        for spec in self._specs:
+        for spec in self._specs if state.trainable else map(_frozen, self._specs):
             key = state.prefix + spec.name
             new = key not in run.by_key and state.reuse is not True and not isinstance(spec.initializer, FromProgram)
             values.append(run.adopt(spec, key, place) if new else _declared(run, caller, spec, key))
         return tuple([values[i] for i in self._order])
+
+
+def _frozen(spec: VariableSpec) -> VariableSpec:
+    collections = tuple(name for name in spec.collections if name != TRAINABLE_VARIABLES)
+    return dataclasses.replace(spec, trainable=False, collections=collections)
 
 
 def _declared(run: Run, caller: FrameType, spec: VariableSpec, key: str) -> Any:

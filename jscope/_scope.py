@@ -82,6 +82,11 @@ class VariableScope(ScopeHandle):
         return self._state().constraint
 
     @property
+    def trainable(self) -> bool:
+        """Whether variables of `get_variable` are trainable by default. TF1 has no such default."""
+        return self._state().trainable
+
+    @property
     def original_name_scope(self) -> str:
         """The op scope opened at the first entry, with a final slash: what `name_scope` re-enters."""
         return self._state().original_name_scope
@@ -167,9 +172,11 @@ class variable_scope:  # noqa: N801 (TF1's name)
       use_resource: no effect.
       constraint: default constraint, a callable from value to value, not inherited by inner scopes.
       auxiliary_name_scope: with False no op scope is opened.
+      trainable: by keyword; whether variables made inside are trainable, where neither `get_variable` nor the layer is
+        told. With False a whole scope is frozen. TF1 has no such argument: there it takes a custom getter.
 
     Raises:
-      BadTypeError: no name at all; at entry, a name that is no string.
+      BadTypeError: no name at all, a flag that is no bool; at entry, a name that is no string.
       BadArgumentError: an unknown `reuse`; at entry, reuse with a default name.
       BadNameError: at entry, a name that TF1 refuses.
       OutsideProgramError: at entry, where no program runs.
@@ -202,6 +209,8 @@ class variable_scope:  # noqa: N801 (TF1's name)
         use_resource: Any = None,
         constraint: Any = None,
         auxiliary_name_scope: bool = True,
+        *,
+        trainable: bool | None = None,
     ) -> None:
         if name_or_scope is None and default_name is None:
             raise BadTypeError(
@@ -226,6 +235,14 @@ class variable_scope:  # noqa: N801 (TF1's name)
                 where=user_line(),
                 fix="give True or False",
             )
+        if trainable is not None and trainable is not True and trainable is not False:
+            raise BadTypeError(
+                f"trainable must be True, False or None, not {trainable!r}.",
+                kind="bad_trainable",
+                asked=f"variable_scope({name_or_scope!r})",
+                where=user_line(),
+                fix="give False to freeze the scope, True to train it, None to inherit",
+            )
         self._name_or_scope = name_or_scope
         self._default_name = default_name
         self._reuse = reuse
@@ -237,11 +254,13 @@ class variable_scope:  # noqa: N801 (TF1's name)
             and custom_getter is None
             and partitioner is None
             and constraint is None
+            and trainable is None
         ):
             self._overrides = _NONE
         else:
             given = {"initializer": initializer, "regularizer": regularizer, "dtype": dtype}
             given |= {"custom_getter": custom_getter, "partitioner": partitioner, "constraint": constraint}
+            given["trainable"] = trainable
             self._overrides = {field: value for field, value in given.items() if value is not None}
 
     def __enter__(self) -> VariableScope:

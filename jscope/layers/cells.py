@@ -45,7 +45,7 @@ class RNNCell:
     `js.get_variable` or `add_weight`, and the properties `state_size` and `output_size`.
 
     Args:
-      trainable: whether the variables that `add_weight` makes are trainable.
+      trainable: whether the variables that `add_weight` makes are trainable; default as the scope says.
       name: the default name of its scope, made unique; default the name of the class in lower case with underscores.
       dtype: no effect: the variables have the inputs' dtype.
       _reuse: as in `js.variable_scope`; the scope then has the default name itself.
@@ -61,7 +61,9 @@ class RNNCell:
       ['counter/step']
     """
 
-    def __init__(self, trainable: bool = True, name: str | None = None, dtype: Any = None, _reuse: Any = None) -> None:
+    def __init__(
+        self, trainable: bool | None = None, name: str | None = None, dtype: Any = None, _reuse: Any = None
+    ) -> None:
         base = name or snake_case(type(self).__name__)
         self.trainable = trainable
         self._reuse = _reuse
@@ -154,7 +156,7 @@ class BasicRNNCell(RNNCell):
         reuse: Any = None,
         name: str | None = None,
         dtype: Any = None,
-        trainable: bool = True,
+        trainable: bool | None = None,
     ) -> None:
         super().__init__(trainable, name, dtype, reuse)
         self._num_units = num_units
@@ -210,7 +212,7 @@ class GRUCell(RNNCell):
         bias_initializer: Any = None,
         name: str | None = None,
         dtype: Any = None,
-        trainable: bool = True,
+        trainable: bool | None = None,
     ) -> None:
         super().__init__(trainable, name, dtype, reuse)
         self._num_units = num_units
@@ -298,7 +300,7 @@ class LSTMCell(RNNCell):
         reuse: Any = None,
         name: str | None = None,
         dtype: Any = None,
-        trainable: bool = True,
+        trainable: bool | None = None,
     ) -> None:
         refuse(
             type(self).__name__,
@@ -380,7 +382,7 @@ class BasicLSTMCell(LSTMCell):
         reuse: Any = None,
         name: str | None = None,
         dtype: Any = None,
-        trainable: bool = True,
+        trainable: bool | None = None,
     ) -> None:
         super().__init__(
             num_units,

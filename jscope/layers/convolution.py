@@ -30,7 +30,7 @@ def conv_layer(
     use_bias: bool,
     kernel: dict[str, Any],
     bias: dict[str, Any],
-    trainable: bool,
+    trainable: bool | None,
     name: Any,
     reuse: Any,
     transposed: bool = False,
@@ -95,7 +95,7 @@ def conv1d(
     activity_regularizer: None = None,
     kernel_constraint: Any = None,
     bias_constraint: Any = None,
-    trainable: bool = True,
+    trainable: bool | None = None,
     name: str | js.VariableScope | None = None,
     reuse: Any = None,
 ) -> jax.Array:
@@ -118,7 +118,7 @@ def conv1d(
       kernel_regularizer, bias_regularizer: callables from value to scalar loss.
       activity_regularizer: not supported; None only.
       kernel_constraint, bias_constraint: callables from value to value; see `Specs.constrain`.
-      trainable: whether the variables are trainable.
+      trainable: whether the variables are trainable; default as the scope says (`js.variable_scope(trainable=)`).
       name, reuse: as in `dense`.
 
     Returns:
@@ -175,7 +175,7 @@ def conv2d(
     activity_regularizer: None = None,
     kernel_constraint: Any = None,
     bias_constraint: Any = None,
-    trainable: bool = True,
+    trainable: bool | None = None,
     name: str | js.VariableScope | None = None,
     reuse: Any = None,
 ) -> jax.Array:
@@ -198,7 +198,7 @@ def conv2d(
       kernel_regularizer, bias_regularizer: callables from value to scalar loss.
       activity_regularizer: not supported; None only.
       kernel_constraint, bias_constraint: callables from value to value; see `Specs.constrain`.
-      trainable: whether the variables are trainable.
+      trainable: whether the variables are trainable; default as the scope says (`js.variable_scope(trainable=)`).
       name, reuse: as in `dense`.
 
     Returns:
@@ -255,7 +255,7 @@ def conv3d(
     activity_regularizer: None = None,
     kernel_constraint: Any = None,
     bias_constraint: Any = None,
-    trainable: bool = True,
+    trainable: bool | None = None,
     name: str | js.VariableScope | None = None,
     reuse: Any = None,
 ) -> jax.Array:
@@ -279,7 +279,7 @@ def conv3d(
       kernel_regularizer, bias_regularizer: callables from value to scalar loss.
       activity_regularizer: not supported; None only.
       kernel_constraint, bias_constraint: callables from value to value; see `Specs.constrain`.
-      trainable: whether the variables are trainable.
+      trainable: whether the variables are trainable; default as the scope says (`js.variable_scope(trainable=)`).
       name, reuse: as in `dense`.
 
     Returns:
@@ -335,7 +335,7 @@ def conv2d_transpose(
     activity_regularizer: None = None,
     kernel_constraint: Any = None,
     bias_constraint: Any = None,
-    trainable: bool = True,
+    trainable: bool | None = None,
     name: str | js.VariableScope | None = None,
     reuse: Any = None,
 ) -> jax.Array:
@@ -358,7 +358,7 @@ def conv2d_transpose(
       kernel_regularizer, bias_regularizer: callables from value to scalar loss.
       activity_regularizer: not supported; None only.
       kernel_constraint, bias_constraint: callables from value to value; see `Specs.constrain`.
-      trainable: whether the variables are trainable.
+      trainable: whether the variables are trainable; default as the scope says (`js.variable_scope(trainable=)`).
       name, reuse: as in `dense`.
 
     Returns:
@@ -415,7 +415,7 @@ def conv3d_transpose(
     activity_regularizer: None = None,
     kernel_constraint: Any = None,
     bias_constraint: Any = None,
-    trainable: bool = True,
+    trainable: bool | None = None,
     name: str | js.VariableScope | None = None,
     reuse: Any = None,
 ) -> jax.Array:
@@ -439,7 +439,7 @@ def conv3d_transpose(
       kernel_regularizer, bias_regularizer: callables from value to scalar loss.
       activity_regularizer: not supported; None only.
       kernel_constraint, bias_constraint: callables from value to value; see `Specs.constrain`.
-      trainable: whether the variables are trainable.
+      trainable: whether the variables are trainable; default as the scope says (`js.variable_scope(trainable=)`).
       name, reuse: as in `dense`.
 
     Returns:

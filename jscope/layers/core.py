@@ -31,7 +31,7 @@ def dense(
     activity_regularizer: None = None,
     kernel_constraint: Any = None,
     bias_constraint: Any = None,
-    trainable: bool = True,
+    trainable: bool | None = None,
     name: str | js.VariableScope | None = None,
     reuse: Any = None,
 ) -> jax.Array:
@@ -48,7 +48,7 @@ def dense(
       kernel_regularizer, bias_regularizer: callables from value to scalar loss.
       activity_regularizer: not supported; None only.
       kernel_constraint, bias_constraint: callables from value to value; see `Specs.constrain`.
-      trainable: whether the variables are trainable.
+      trainable: whether the variables are trainable; default as the scope says (`js.variable_scope(trainable=)`).
       name: the scope's name, or a scope object; None for the default name, made unique.
       reuse: as in `js.variable_scope`. Without a name, a layer that reuses is the one of the default name itself.
 
@@ -87,7 +87,7 @@ def dense_layer(
     use_bias: bool,
     kernel: dict[str, Any],
     bias: dict[str, Any],
-    trainable: bool,
+    trainable: bool | None,
     name: Any,
     reuse: Any,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:

@@ -108,7 +108,7 @@ def batch_norm_layer(
     moving_mean_initializer: Any,
     moving_variance_initializer: Any,
     training: Any,
-    trainable: bool,
+    trainable: bool | None,
     name: Any,
     reuse: Any,
     fused: bool | None,
@@ -187,7 +187,7 @@ def batch_normalization(
     beta_constraint: Any = None,
     gamma_constraint: Any = None,
     training: Any = False,
-    trainable: bool = True,
+    trainable: bool | None = None,
     name: str | js.VariableScope | None = None,
     reuse: Any = None,
     renorm: bool = False,
@@ -218,7 +218,7 @@ def batch_normalization(
       beta_regularizer, gamma_regularizer: callables from value to scalar loss.
       beta_constraint, gamma_constraint: callables from value to value; see `Specs.constrain`.
       training: a bool, or a scalar array of bool (then `net.update` is needed in both cases).
-      trainable: whether `gamma` and `beta` are trainable.
+      trainable: whether `gamma` and `beta` are trainable; default as the scope says (`js.variable_scope(trainable=)`).
       name, reuse: as in `dense`.
       fused: TensorFlow uses its fused kernel for inputs of four and five dimensions, the second or last of them the
         channels, unless this is False. The moving variance is then moved towards n / (n - 1) times the variance of the

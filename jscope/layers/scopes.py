@@ -63,7 +63,7 @@ def add_weight(
     initializer: Any = None,
     regularizer: Regularizer | None = None,
     constraint: Any = None,
-    trainable: bool = True,
+    trainable: bool | None = None,
 ) -> jax.Array:
     """A variable of a layer, in the layer's scope.
 

@@ -48,7 +48,7 @@ def separable_layer(
     depthwise_kernel: dict[str, Any],
     pointwise_kernel: dict[str, Any],
     bias: dict[str, Any],
-    trainable: bool,
+    trainable: bool | None,
     name: Any,
     reuse: Any,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
@@ -105,7 +105,7 @@ def separable_conv1d(
     depthwise_constraint: Any = None,
     pointwise_constraint: Any = None,
     bias_constraint: Any = None,
-    trainable: bool = True,
+    trainable: bool | None = None,
     name: str | js.VariableScope | None = None,
     reuse: Any = None,
 ) -> jax.Array:
@@ -125,7 +125,7 @@ def separable_conv1d(
       depthwise_regularizer, pointwise_regularizer, bias_regularizer: callables from value to scalar loss.
       activity_regularizer: not supported; None only.
       depthwise_constraint, pointwise_constraint, bias_constraint: callables from value to value.
-      trainable: whether the variables are trainable.
+      trainable: whether the variables are trainable; default as the scope says (`js.variable_scope(trainable=)`).
       name, reuse: as in `dense`.
 
     Returns:
@@ -193,7 +193,7 @@ def separable_conv2d(
     depthwise_constraint: Any = None,
     pointwise_constraint: Any = None,
     bias_constraint: Any = None,
-    trainable: bool = True,
+    trainable: bool | None = None,
     name: str | js.VariableScope | None = None,
     reuse: Any = None,
 ) -> jax.Array:
@@ -213,7 +213,7 @@ def separable_conv2d(
       depthwise_regularizer, pointwise_regularizer, bias_regularizer: callables from value to scalar loss.
       activity_regularizer: not supported; None only.
       depthwise_constraint, pointwise_constraint, bias_constraint: callables from value to value.
-      trainable: whether the variables are trainable.
+      trainable: whether the variables are trainable; default as the scope says (`js.variable_scope(trainable=)`).
       name, reuse: as in `dense`.
 
     Returns:

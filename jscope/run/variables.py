@@ -190,6 +190,8 @@ class Run:
                 partitioner = state.partitioner
             if constraint is None:
                 constraint = state.constraint
+            if trainable is None:
+                trainable = state.trainable
             if getter is not None:
                 more = regularizer, reuse, trainable, collections, partitioner, constraint
                 return self._ask(getter, key, shape, dtype, initializer, *more)
@@ -263,7 +265,7 @@ class Run:
         initializer: Any,
         regularizer: Any,
         reuse: Reuse,
-        trainable: bool | None,
+        trainable: bool,
         collections: Any,
         partitioner: Any,
         constraint: Any,
@@ -279,7 +281,7 @@ class Run:
                 initializer=initializer,
                 regularizer=regularizer,
                 reuse=reuse,
-                trainable=True if trainable is None else trainable,
+                trainable=trainable,
                 collections=collections,
                 partitioner=partitioner,
                 constraint=constraint,
@@ -301,30 +303,32 @@ class Run:
         constraint: Any,
         op_scope: str,
     ) -> Any:
-        here = self.level, self.body  # what is the user's (partitioners, initializers) may call in other places
-        asked = functools.partial(self._asked, key, shape, dtype)
-        if initializer is None:
-            usual = dtype is FLOAT32 and shape is not None
-            initializer = GLOROT if usual else default_initializer(key, shape, dtype, asked)
-        by_shape = shape is not None and None not in shape and callable(initializer)
-        if not by_shape or isinstance(initializer, type):
-            initializer, by_shape = checked_initializer(initializer, key, shape, asked)
-        if constraint is not None:
-            check_constraint(constraint, key, asked)
+        if initializer is None and dtype is FLOAT32 and shape is not None:
+            initializer = GLOROT
         trainable = trainable is None or bool(trainable)
-        if collections is not None:
-            collections = checked_collections(collections, trainable, key, asked)
-        partition = None if partitioner is None or not by_shape else partition_of(partitioner, key, shape, dtype, asked)
+        by_shape = shape is not None and None not in shape and callable(initializer)
+        is_plain = by_shape and partitioner is None and constraint is None and collections is None
+        partition = computed = None
         op_names = self.scopes.op_names
-        name = op_names.open(op_scope, key) if type(key) is str and key else op_name(key, op_names, op_scope)
-        if name in self.by_name:
-            raise self._taken(name)
-        computed = None
-        if not by_shape:
-            initializer, found, dtype, computed = self._initial(key, initializer, asked)
-            shape = own_shape(found, shape, key, asked)
-            partition = partition_of(partitioner, key, shape, dtype, asked)
-        self.level, self.body = here
+        if is_plain and type(key) is str and key and not isinstance(initializer, type):
+            name = self._fresh(op_names.open(op_scope, key))
+        else:
+            here = self.level, self.body  # what is the user's (partitioners, initializers) may call in other places
+            asked = functools.partial(self._asked, key, shape, dtype)
+            if initializer is None:
+                initializer = default_initializer(key, shape, dtype, asked)
+            initializer, by_shape = checked_initializer(initializer, key, shape, asked)
+            check_constraint(constraint, key, asked)
+            if collections is not None:
+                collections = checked_collections(collections, trainable, key, asked)
+            if by_shape:
+                partition = partition_of(partitioner, key, shape, dtype, asked)
+            name = self._fresh(op_name(key, op_names, op_scope))
+            if not by_shape:
+                initializer, found, dtype, computed = self._initial(key, initializer, asked)
+                shape = own_shape(found, shape, key, asked)
+                partition = partition_of(partitioner, key, shape, dtype, asked)
+            self.level, self.body = here
         code = caller.f_code
         place = (code, caller.f_lasti) if FILES.get(code.co_filename) == USER else user_place(caller)
         variable = Variable(

@@ -38,7 +38,7 @@ def batch_norm(
     reuse: Any = None,
     variables_collections: Any = None,
     outputs_collections: Any = None,
-    trainable: bool = True,
+    trainable: bool | None = None,
     batch_weights: Any = None,
     fused: bool | None = None,
     data_format: str = "NHWC",
@@ -74,7 +74,7 @@ def batch_norm(
       reuse: as in `js.variable_scope`; needs a scope.
       variables_collections: more collections for the variables: a list, or a dict of lists by their names.
       outputs_collections: a collection or a list of them, to which the output is added.
-      trainable: whether `gamma` and `beta` are trainable.
+      trainable: whether `gamma` and `beta` are trainable; default as the scope says (`js.variable_scope(trainable=)`).
       batch_weights: shape [batch]: how often each example counts.
       fused: whether the moving variance is moved as by TensorFlow's fused kernel, see
         `jscope.layers.batch_normalization`; None for where TensorFlow uses that.
@@ -172,7 +172,7 @@ def _plain(
     updates_collections: Any,
     is_training: Any,
     variables_collections: Any,
-    trainable: bool,
+    trainable: bool | None,
     batch_weights: Any,
     fused: bool,
 ) -> jax.Array:
@@ -186,7 +186,7 @@ def _plain(
             collections=collections_for(variables_collections, name),
             initializer=initializers[name],
             regularizer=regularizers.get(name),
-            trainable=trainable and name in parameters,
+            trainable=trainable if name in parameters else False,
         )
         for name in (*parameters, "moving_mean", "moving_variance")
     }

@@ -56,7 +56,7 @@ def contrib_convolution(
     reuse: Any,
     variables_collections: Any,
     outputs_collections: Any,
-    trainable: bool,
+    trainable: bool | None,
     scope: Any,
     transposed: bool = False,
 ) -> jax.Array:
@@ -107,7 +107,7 @@ def convolution(
     reuse: Any = None,
     variables_collections: Any = None,
     outputs_collections: Any = None,
-    trainable: bool = True,
+    trainable: bool | None = None,
     scope: Any = None,
     conv_dims: int | None = None,
 ) -> jax.Array:
@@ -132,7 +132,7 @@ def convolution(
       reuse: as in `js.variable_scope`; needs a scope.
       variables_collections: more collections for the variables: a list, or a dict of lists by "weights" and "biases".
       outputs_collections: a collection or a list of them, to which the output is added.
-      trainable: whether the variables are trainable.
+      trainable: whether the variables are trainable; default as the scope says (`js.variable_scope(trainable=)`).
       scope: the scope's name, or a scope object; None for the default name, made unique.
       conv_dims: the number of spatial dimensions that the inputs must have.
 
@@ -197,7 +197,7 @@ def conv1d(
     reuse: Any = None,
     variables_collections: Any = None,
     outputs_collections: Any = None,
-    trainable: bool = True,
+    trainable: bool | None = None,
     scope: Any = None,
 ) -> jax.Array:
     """A convolution over one dimension. TF1: `tf.contrib.layers.conv1d`, `slim.conv1d`.
@@ -273,7 +273,7 @@ def conv2d(
     reuse: Any = None,
     variables_collections: Any = None,
     outputs_collections: Any = None,
-    trainable: bool = True,
+    trainable: bool | None = None,
     scope: Any = None,
 ) -> jax.Array:
     """A convolution over two dimensions. TF1: `tf.contrib.layers.conv2d`, `slim.conv2d`.
@@ -350,7 +350,7 @@ def conv3d(
     reuse: Any = None,
     variables_collections: Any = None,
     outputs_collections: Any = None,
-    trainable: bool = True,
+    trainable: bool | None = None,
     scope: Any = None,
 ) -> jax.Array:
     """A convolution over three dimensions. TF1: `tf.contrib.layers.conv3d`, `slim.conv3d`.

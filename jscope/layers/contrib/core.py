@@ -31,7 +31,7 @@ def fully_connected(
     reuse: Any = None,
     variables_collections: Any = None,
     outputs_collections: Any = None,
-    trainable: bool = True,
+    trainable: bool | None = None,
     scope: Any = None,
 ) -> jax.Array:
     """`activation_fn(inputs @ weights + biases)`. TF1: `tf.contrib.layers.fully_connected`, `slim.fully_connected`.
@@ -50,7 +50,7 @@ def fully_connected(
       reuse: as in `js.variable_scope`; needs a scope.
       variables_collections: more collections for the variables: a list, or a dict of lists by "weights" and "biases".
       outputs_collections: a collection or a list of them, to which the output is added.
-      trainable: whether the variables are trainable.
+      trainable: whether the variables are trainable; default as the scope says (`js.variable_scope(trainable=)`).
       scope: the scope's name, or a scope object; None for the default name, made unique.
 
     Returns:

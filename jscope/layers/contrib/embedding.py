@@ -21,7 +21,7 @@ def embed_sequence(
     unique: bool = False,
     initializer: Any = None,
     regularizer: Regularizer | None = None,
-    trainable: bool = True,
+    trainable: bool | None = None,
     scope: Any = None,
     reuse: Any = None,
 ) -> jax.Array:
@@ -35,7 +35,7 @@ def embed_sequence(
       unique: no effect.
       initializer: default that of the scope (glorot uniform).
       regularizer: a callable from value to scalar loss.
-      trainable: whether the table is trainable.
+      trainable: whether the table is trainable; default as the scope says (`js.variable_scope(trainable=)`).
       scope: the scope's name, or a scope object; None for the default name, made unique.
       reuse: as in `js.variable_scope`; needs a scope.
 

@@ -23,7 +23,7 @@ def layer_norm(
     reuse: Any = None,
     variables_collections: Any = None,
     outputs_collections: Any = None,
-    trainable: bool = True,
+    trainable: bool | None = None,
     begin_norm_axis: int = 1,
     begin_params_axis: int = -1,
     scope: Any = None,
@@ -41,7 +41,7 @@ def layer_norm(
       reuse: as in `js.variable_scope`; needs a scope.
       variables_collections: more collections for the variables: a list, or a dict of lists by "beta" and "gamma".
       outputs_collections: a collection or a list of them, to which the output is added.
-      trainable: whether the variables are trainable.
+      trainable: whether the variables are trainable; default as the scope says (`js.variable_scope(trainable=)`).
       begin_norm_axis: the first of the dimensions over which mean and variance are taken.
       begin_params_axis: the first of the dimensions of the variables.
       scope: the scope's name, or a scope object; None for the default name, made unique.

@@ -44,7 +44,7 @@ def separable_conv2d(
     reuse: Any = None,
     variables_collections: Any = None,
     outputs_collections: Any = None,
-    trainable: bool = True,
+    trainable: bool | None = None,
     scope: Any = None,
 ) -> jax.Array:
     """A convolution of each channel by itself, then one over the channels of each point.

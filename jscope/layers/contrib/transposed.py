@@ -32,7 +32,7 @@ def conv2d_transpose(
     reuse: Any = None,
     variables_collections: Any = None,
     outputs_collections: Any = None,
-    trainable: bool = True,
+    trainable: bool | None = None,
     scope: Any = None,
 ) -> jax.Array:
     """A transposed convolution over two dimensions, which makes images larger.
@@ -110,7 +110,7 @@ def conv3d_transpose(
     reuse: Any = None,
     variables_collections: Any = None,
     outputs_collections: Any = None,
-    trainable: bool = True,
+    trainable: bool | None = None,
     scope: Any = None,
 ) -> jax.Array:
     """A transposed convolution over three dimensions, which makes images larger.
