@@ -70,7 +70,7 @@ _OF_THE_LAYER = {"name", *(field.name for field in dataclasses.fields(OfFunction
 class _WithoutVariables(OfFunction):
     """The same for a function that takes no `trainable`."""
 
-    trainable: bool = True
+    trainable: bool | None = None
 
     def _arguments(self) -> dict[str, Any]:
         return {name: value for name, value in super()._arguments().items() if name != "trainable"}
@@ -113,7 +113,7 @@ class Dense(OfFunction):
     activity_regularizer: None = None
     kernel_constraint: Any = None
     bias_constraint: Any = None
-    trainable: bool = True
+    trainable: bool | None = None
     name: str | None = None
 
     def _of_own_dtype(self, x: jax.Array) -> jax.Array:
@@ -164,7 +164,7 @@ class BatchNormalization(OfFunction):
     renorm_clipping: None = None
     renorm_momentum: float = 0.99
     fused: bool | None = None
-    trainable: bool = True
+    trainable: bool | None = None
     virtual_batch_size: None = None
     adjustment: None = None
     name: str | None = None

@@ -30,7 +30,7 @@ class _Convolution(OfFunction):
     activity_regularizer: None = None
     kernel_constraint: Any = None
     bias_constraint: Any = None
-    trainable: bool = True
+    trainable: bool | None = None
     name: str | None = None
 
 
@@ -140,7 +140,7 @@ class Conv2DTranspose(OfFunction):
     activity_regularizer: None = None
     kernel_constraint: Any = None
     bias_constraint: Any = None
-    trainable: bool = True
+    trainable: bool | None = None
     name: str | None = None
 
 
@@ -210,7 +210,7 @@ class SeparableConv1D(OfFunction):
     depthwise_constraint: Any = None
     pointwise_constraint: Any = None
     bias_constraint: Any = None
-    trainable: bool = True
+    trainable: bool | None = None
     name: str | None = None
 
 

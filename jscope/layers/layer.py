@@ -55,7 +55,8 @@ class Layer:
     a layer may be made anywhere, also outside of programs, and be called in several of them.
 
     Args:
-      trainable: whether the variables that `add_weight` makes are trainable. `layer.trainable` may be set later.
+      trainable: whether the variables that `add_weight` makes are trainable; default as the scope says
+        (`js.variable_scope(trainable=)`). `layer.trainable` may be set later.
       name: the default name of the scope, made unique too; default the name of the class.
       dtype: of the variables; default that of the inputs.
       _scope: the scope's name, or a scope object, used as it is. It is opened here where a program runs, else at the
@@ -79,7 +80,7 @@ class Layer:
 
     def __init__(
         self,
-        trainable: bool = True,
+        trainable: bool | None = None,
         name: str | None = None,
         dtype: Any = None,
         *,
@@ -226,8 +227,10 @@ class Layer:
         Args:
           name, shape, initializer, regularizer, constraint: as in `js.get_variable`.
           dtype: default that of the layer.
-          trainable: False for a variable that is not trainable; True is of effect in a trainable layer only.
+          trainable: False for a variable that is not trainable; True has no effect in a layer that is not; default as
+            the layer, else the scope says.
         """
+        is_frozen = trainable is False or self.trainable is False
         return add_weight(
             name,
             [] if shape is None else shape,
@@ -235,7 +238,7 @@ class Layer:
             initializer=initializer,
             regularizer=regularizer,
             constraint=constraint,
-            trainable=trainable is not False and self.trainable,
+            trainable=False if is_frozen else trainable or self.trainable,
         )
 
     add_variable = add_weight

@@ -74,7 +74,9 @@ def test_signature(name):
     assert [argument for argument, _ in mine][: len(theirs)] == [argument for argument, _ in theirs]
     assert {argument for argument, _ in mine[len(theirs) :]} <= FURTHER.get(function, set())
     for (argument, default), (_, wanted) in zip(mine, theirs, strict=False):
-        if wanted != "...":
+        if argument == "trainable":
+            assert default is None  # as the scope says, which is True unless it is frozen
+        elif wanted != "...":
             assert default == (tuple(wanted) if isinstance(wanted, list) else wanted), argument
 
 

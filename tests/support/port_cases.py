@@ -201,3 +201,126 @@ def layer_takes_dtype_of_inputs(tf, x, ids):
             return inputs + self.counts
 
     return [Counts()(tf.cast(ids, tf.int32)), tf.layers.Dense(2, dtype="float32")(tf.cast(x, tf.float16))]
+
+
+# Cells of tf.contrib.rnn, loops that are written out ------------------------------------------------------------------
+
+
+@case(x=(3, 4), y=(3, 4))
+def block_cells(tf, x, y):
+    cells = tf.contrib_rnn
+    found = []
+    for cell in (
+        cells.LSTMBlockCell(5),
+        cells.LSTMBlockCell(5, forget_bias=0.3, cell_clip=0.4, use_peephole=True),
+        cells.LSTMBlockCell(5, name="named"),
+    ):
+        output, state = cell(x, cell.zero_state(3, tf.float32))
+        output, state = cell(y, state)
+        found += [output, state]
+    return found
+
+
+@case(x=SEQUENCE, lengths=np.array([5, 0, 3]), gradients=True)
+def normalized_cells(tf, x, lengths):
+    cells = tf.contrib_rnn
+    norm, plain = cells.LayerNormBasicLSTMCell(4), cells.LayerNormBasicLSTMCell(4, 0.5, layer_norm=False)
+    cell = tf.nn.rnn_cell.MultiRNNCell([norm, plain])
+    outputs, state = tf.nn.dynamic_rnn(cell, x, lengths, dtype=tf.float32)
+    with tf.variable_scope("s"):
+        more, _ = tf.nn.dynamic_rnn(cells.LayerNormBasicLSTMCell(3, norm_gain=0.5), outputs, dtype=tf.float32)
+    return [outputs, state, more]
+
+
+@case(x=SEQUENCE, gradients=True)
+def nas_cells(tf, x):
+    outputs, state = tf.nn.dynamic_rnn(tf.contrib_rnn.NASCell(4), x, dtype=tf.float32)
+    cell = tf.contrib_rnn.NASCell(5, num_proj=3, use_biases=True)
+    with tf.variable_scope("s"):
+        more, last = tf.nn.dynamic_rnn(cell, outputs, dtype=tf.float32)
+    return [outputs, state, more, last]
+
+
+@case(x=(3, 4), y=(3, 4), lengths=np.array([3, 0, 1]), gradients=True)
+def static_rnns(tf, x, y, lengths):
+    steps = [x, y, x + y]
+    outputs, state = tf.nn.static_rnn(tf.nn.rnn_cell.LSTMCell(4), steps, dtype=tf.float32)
+    cell = tf.nn.rnn_cell.MultiRNNCell([tf.nn.rnn_cell.GRUCell(4), tf.nn.rnn_cell.BasicRNNCell(4)])
+    more, states = tf.nn.static_rnn(cell, outputs, dtype=tf.float32, sequence_length=lengths, scope="more")
+    with tf.variable_scope("again", reuse=tf.AUTO_REUSE):
+        last, _ = tf.nn.static_rnn(tf.nn.rnn_cell.GRUCell(4), more, initial_state=state.h)
+        last, _ = tf.nn.static_rnn(tf.nn.rnn_cell.GRUCell(4), last, initial_state=states[0])
+    return [outputs, state, more, states, last]
+
+
+@case(x=(3, 4), y=(3, 4), lengths=np.array([3, 0, 1]))
+def static_bidirectional_rnns(tf, x, y, lengths):
+    cells = [tf.nn.rnn_cell.LSTMCell(4) for _ in range(4)]
+    first = tf.nn.static_bidirectional_rnn(*cells[:2], [x, y, x + y], dtype=tf.float32, sequence_length=lengths)
+    return [*first, *tf.nn.static_bidirectional_rnn(*cells[2:], first[0], dtype=tf.float32, scope="b")]
+
+
+@case(x=SEQUENCE, error=ValueError)
+def static_rnn_without_dtype(tf, x):
+    return tf.nn.static_rnn(tf.nn.rnn_cell.GRUCell(4), [x[0]])[0]
+
+
+# slim -----------------------------------------------------------------------------------------------------------------
+
+
+@case(x=IMAGE, y=X)
+def end_points(tf, x, y):
+    slim = tf.contrib
+    with tf.variable_scope("net") as scope:
+        ends = scope.name + "_end_points"
+        functions = [slim.conv2d, slim.fully_connected, slim.max_pool2d, slim.batch_norm, slim.dropout, slim.flatten]
+        with tf.arg_scope(functions, outputs_collections=ends):
+            x = slim.repeat(x, 2, slim.conv2d, 4, [3, 3], scope="conv1")
+            x = slim.max_pool2d(x, [2, 2], scope="pool1")
+            x = slim.max_pool2d(slim.batch_norm(x, is_training=False), 2)
+            x = slim.flatten(slim.dropout(x, is_training=False))
+            y = slim.fully_connected(y, 4, activation_fn=None, scope="logits")
+        slim.utils.collect_named_outputs([ends, "others"], scope.name + "/sum/", y + 1)
+    found = slim.utils.convert_collection_to_dict(ends)
+    for name in found:
+        tf.add_to_collection("mine", tf.get_variable(name.replace("/", "_"), []))
+    return list(found.values())
+
+
+@case(x=X, gradients=True)
+def small_layers(tf, x):
+    slim = tf.contrib
+    y = slim.bias_add(x, activation_fn=tf.tanh, regularizer=slim.l2_regularizer(0.3), variables_collections=["b"])
+    y = slim.linear(y, 3)
+    y = slim.relu(y, 4, scope="r")
+    y = slim.unit_norm(slim.bias_add(y, scope="b"), 1)
+    with tf.variable_scope(None, "UnitNorm"), tf.variable_scope(None, "BiasAdd"):
+        y = slim.linear(y, 3)
+    z = slim.softmax(y)
+    with tf.variable_scope(None, "softmax"):
+        return [z, slim.relu6(z, 2), slim.elu(z, 2)]
+
+
+@case(x=IMAGE, y=(2, 9, 3))
+def long_names(tf, x, y):
+    slim = tf.contrib
+    with tf.arg_scope([slim.convolution2d], padding="VALID"):
+        found = [slim.conv2d(x, 2, 3), slim.convolution1d(y, 2, 3), slim.convolution2d_transpose(x, 2, 3)]
+    return [*found, slim.separable_convolution2d(x, 2, 3, 1), slim.repeat(x, 2, slim.convolution2d, 2, 1)]
+
+
+@case(labels=np.array([[1, 0], [3, 7]]))
+def one_hot_encodings(tf, labels):
+    slim = tf.contrib
+    return [slim.one_hot_encoding(labels, 4), slim.one_hot_encoding(labels, 4, 2.0, -1.0)]
+
+
+@case(x=X, gradients=True)
+def regularization_applied(tf, x):
+    slim = tf.contrib
+    x = slim.fully_connected(x, 5, variables_collections={"weights": [tf.GraphKeys.WEIGHTS]})
+    x = tf.layers.dense(x, 5, kernel_regularizer=slim.l2_regularizer(0.1))
+    kernel = tf.get_variable("kernel", [3])
+    first = slim.apply_regularization(slim.l2_regularizer(0.3))
+    second = slim.apply_regularization(slim.l1_regularizer(0.3), [kernel, kernel])
+    return [x, first, second, slim.apply_regularization(tf.no_regularizer, [kernel])]

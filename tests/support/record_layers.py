@@ -24,6 +24,7 @@ os.environ |= {"TF_USE_LEGACY_KERAS": "1", "TF_CPP_MIN_LOG_LEVEL": "3", "TF_ENAB
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 
 import numpy as np
+from contrib_cells_tensorflow import make_cells
 from layer_cases import CASES, COUNTED, Case, input_values, random_values
 
 with warnings.catch_warnings():
@@ -60,7 +61,9 @@ def tensorflow_names() -> Any:
     """What a program of `layer_cases` uses."""
     names = {name: getattr(tf, name) for name in dir(tf) if not name.startswith("_")}
     contrib = {name: getattr(tf_slim, name) for name in dir(tf_slim) if not name.startswith("_")}
+    contrib["utils"] = slim_utils
     more = {"contrib": types.SimpleNamespace(**contrib), "arg_scope": tf_slim.arg_scope, "relu": tf.nn.relu}
+    more["contrib_rnn"] = types.SimpleNamespace(**make_cells(tf, tf_slim))
     return types.SimpleNamespace(**{**names, **more})
 
 

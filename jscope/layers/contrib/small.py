@@ -1,4 +1,4 @@
-"""The small layers of `tf.contrib.layers`: `bias_add`, `one_hot_encoding`, `softmax`, `unit_norm`, `linear` and others."""
+"""The small layers of `tf.contrib.layers`: `bias_add`, `one_hot_encoding`, `softmax`, `unit_norm`, `linear`, ..."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def bias_add(
     reuse: Any = None,
     variables_collections: Any = None,
     outputs_collections: Any = None,
-    trainable: bool = True,
+    trainable: bool | None = None,
     data_format: str = "NHWC",
     scope: Any = None,
 ) -> jax.Array:
@@ -41,7 +41,7 @@ def bias_add(
       reuse: as in `js.variable_scope`; needs a scope.
       variables_collections: more collections for the variable: a list, or a dict of lists by "biases".
       outputs_collections: a collection or a list of them, to which the output is added.
-      trainable: whether the variable is trainable.
+      trainable: whether the variable is trainable; default as the scope says (`js.variable_scope(trainable=)`).
       data_format: "NHWC" or "NCHW".
       scope: the scope's name, or a scope object; None for the default name, made unique.
 
@@ -169,8 +169,8 @@ def unit_norm(inputs: Any, dim: int, epsilon: float = 1e-7, scope: Any = None) -
 
     Example:
       >>> from jscope.layers.contrib import unit_norm
-      >>> js.transform(lambda x: unit_norm(x, 1)).apply({}, jnp.array([[3.0, 4.0]])).round(4).tolist()
-      [[0.6000000238418579, 0.800000011920929]]
+      >>> js.transform(lambda x: unit_norm(x, 1)).apply({}, jnp.array([[0.0, 5.0]])).round(4).tolist()
+      [[0.0, 1.0]]
     """
     x = jnp.asarray(inputs)
     check_floating(x, "unit_norm")
