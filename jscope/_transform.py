@@ -119,7 +119,8 @@ class Transformed:
         """Every variable that the program declares, without running it.
 
         The program is traced abstractly: JAX and NumPy arrays and `ShapeDtypeStruct`s among the arguments become
-        abstract; everything else (Python bools, numbers, strings, ...) is passed through as it is. No array is made.
+        abstract; everything else (Python bools, numbers, strings, arrays of strings, objects or dates, which JAX has no
+        dtype for) is passed through as it is. No array is made.
 
         Args:
           *args, **kwargs: the program's own.
