@@ -15,7 +15,7 @@ import jscope as js
 import jscope.layers
 
 # The collections of the cases that are not given to a variable when it is made.
-OTHERS = {*COUNTED, "mine", "w", "b", "v"}
+OTHERS = {*COUNTED, "mine", "w", "b", "v", "weights"}
 
 
 def jscope_names() -> Any:
