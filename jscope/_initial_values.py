@@ -230,7 +230,16 @@ def _called(initializer: Callable[..., Any], key: jax.Array, shape: tuple[int, .
         parameters, takes_them = parameters_for(initializer, key, shape, dtype)
         if not takes_them or parameters[:1] == ["shape"]:  # TensorFlow's begin with the shape
             taken = f"an initializer is called with (key, shape, dtype); this one takes ({', '.join(parameters)})"
-            error.add_note(f"{taken}. Fix: wrap it, initializer=lambda key, shape, dtype: ...")
+            fix = "wrap it, initializer=lambda key, shape, dtype: ..."
+            if not isinstance(error, TypeError):  # it stays what it is
+                error.add_note(f"{taken}. Fix: {fix}")
+                raise
+            raise BadTypeError(
+                f"The initializer {describe(initializer)} failed, {error}; {taken}.",
+                kind="init_value",
+                where=user_line(),
+                fix=fix,
+            ) from error
         raise
     if result is None:
         raise InitializerError(
