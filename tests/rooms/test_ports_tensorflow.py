@@ -20,8 +20,9 @@ import test_train
 import train_cases
 from port_cases import CASES
 from record_layers import run_tensorflow
-from record_ports import run_steps, train_by_optimizers
+from record_ports import run_recipes, run_steps, train_by_optimizers
 from test_layers import check
+from test_port_recipes import check as check_recipes
 
 from jscope.checkpoint import load_tf, save_tf
 
@@ -56,3 +57,7 @@ def test_tensorflow_trains_on_from_slots_that_optax_gave(tmp_path):
     assert set(found) == set(recorded)
     for name in set(found) - {f"{n}.rmsprop/{v}/RMSProp_1" for n in (4, 5, 6) for v in optimizer_cases.SHAPES}:
         np.testing.assert_allclose(found[name], recorded[name], rtol=2e-5, atol=1e-6, err_msg=name)
+
+
+def test_recipes_as_in_tensorflow_now():
+    check_recipes(run_recipes())

@@ -1,4 +1,4 @@
-"""Runs the cases of `port_cases`, `train_cases` and `optimizer_cases` in TensorFlow, and records what it gives.
+"""Runs the cases of `port_cases`, `train_cases`, `optimizer_cases` and `recipe_cases` in TensorFlow, and records them.
 
     TF_USE_LEGACY_KERAS=1 python tests/support/record_ports.py
 
@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import optimizer_cases
 import port_cases
+import recipe_cases
 import train_cases
 from layer_cases import random_values
 from paths import DATA
@@ -96,9 +97,25 @@ def train_by_optimizers(prefix: str, *, restores: bool = False) -> dict[str, np.
     return arrays
 
 
+def run_recipes() -> dict[str, np.ndarray]:
+    """What TensorFlow's schedules and losses give: `KIND.NAME` -> values."""
+    with warnings.catch_warnings(), tf.Graph().as_default(), tf.Session() as session:
+        warnings.simplefilter("ignore")
+        step = tf.placeholder(tf.int32, [])
+        steps = range(recipe_cases.SCHEDULE_STEPS)
+        schedules = {name: make(tf.train, step) for name, (make, _) in recipe_cases.SCHEDULES.items()}
+        losses = {f"loss.{name}": make(tf) for name, (make, _) in recipe_cases.LOSSES.items()}
+        rates = {
+            f"schedule.{name}": np.array([session.run(rate, {step: n}) for n in steps])
+            for name, rate in schedules.items()
+        }
+        return rates | session.run(losses)
+
+
 def main() -> None:
     """Writes all of it."""
     save_arrays(DATA / "optimizers.npz", train_by_optimizers(str(DATA / "optimizers.ckpt")))
+    save_arrays(DATA / "recipes.npz", run_recipes())
     write_record("ports", port_cases.CASES, {})
     record_train()
 
