@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import jscope as js
-
-from .loaded import text_table
+from jscope._support import table_lines
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,17 +33,18 @@ class AssignReport:
     sources: Mapping[str, str]
 
     def __str__(self) -> str:
-        rows = [("state", "name", "note")]
+        states = {"loaded": f" ({len(self.cast)} cast)", "kept": "", "initialised": "", "unused": ""}
+        counts = ", ".join(f"{len(getattr(self, state))} {state}{note}" for state, note in states.items())
+        return "\n".join([*table_lines(("state", "name", "note"), self._rows), counts])
+
+    def _rows(self) -> Iterator[tuple[str, str, str]]:
         for name in self.loaded:
             source, cast = self.sources[name], self.cast.get(name, "")
             notes = [f"from {source}"] * (source != name) + [cast] * bool(cast)
-            rows.append(("cast" if cast else "loaded", name, ", ".join(notes)))
+            yield "cast" if cast else "loaded", name, ", ".join(notes)
         for state in ("kept", "initialised", "unused"):
-            rows += [(state, name, "") for name in getattr(self, state)]
-        rows += [("skipped", name, why) for name, why in sorted(self.skipped.items())]
-        states = {"loaded": f" ({len(self.cast)} cast)", "kept": "", "initialised": "", "unused": ""}
-        counts = ", ".join(f"{len(getattr(self, state))} {state}{note}" for state, note in states.items())
-        return f"{text_table(rows)}\n{counts}"
+            yield from ((state, name, "") for name in getattr(self, state))
+        yield from (("skipped", name, why) for name, why in sorted(self.skipped.items()))
 
 
 class Assigned(NamedTuple):

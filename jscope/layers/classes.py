@@ -16,10 +16,10 @@ import jax.numpy as jnp
 import jscope as js
 
 from . import core, normalization, pooling
-from .core import Activation
+from .by_name import Activation, Regularizer
 from .faults import bad_argument
 from .layer import Layer
-from .scopes import HERE, Regularizer
+from .scopes import HERE
 
 # Values, as the defaults in TF1's signatures.
 ZEROS = js.zeros_initializer()
@@ -104,12 +104,12 @@ class Dense(OfFunction):
     function = staticmethod(core.dense)
 
     units: int
-    activation: Activation | None = None
+    activation: Activation | str | None = None
     use_bias: bool = True
     kernel_initializer: Any = None
     bias_initializer: Any = ZEROS
-    kernel_regularizer: Regularizer | None = None
-    bias_regularizer: Regularizer | None = None
+    kernel_regularizer: Regularizer | str | None = None
+    bias_regularizer: Regularizer | str | None = None
     activity_regularizer: None = None
     kernel_constraint: Any = None
     bias_constraint: Any = None
@@ -156,8 +156,8 @@ class BatchNormalization(OfFunction):
     gamma_initializer: Any = ONES
     moving_mean_initializer: Any = ZEROS
     moving_variance_initializer: Any = ONES
-    beta_regularizer: Regularizer | None = None
-    gamma_regularizer: Regularizer | None = None
+    beta_regularizer: Regularizer | str | None = None
+    gamma_regularizer: Regularizer | str | None = None
     beta_constraint: Any = None
     gamma_constraint: Any = None
     renorm: bool = False

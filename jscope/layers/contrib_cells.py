@@ -9,10 +9,12 @@ import jax.numpy as jnp
 
 import jscope as js
 
-from .cells import LSTMStateTuple, RNNCell
+from .by_name import Activation, activation_of
+from .cells import LSTMStateTuple, RNNCell, checked, joined, row
 from .contrib.normalization import layer_norm
-from .core import Activation, kept_and_scaled
-from .faults import bad_argument, check_floating, check_rank
+from .core import kept_and_scaled
+from .faults import bad_argument
+from .shardings import arithmetic, by_batch, multiplied, spec_of
 from .wrappers import step_key
 
 
@@ -33,18 +35,6 @@ class _CellOfTwo(RNNCell):
         """`num_units`."""
         return self._num_units
 
-    def _checked(self, inputs: Any, state: Any) -> tuple[jax.Array, jax.Array, jax.Array]:
-        x, asked = jnp.asarray(inputs), type(self).__name__
-        check_floating(x, asked)
-        check_rank(x, (2,), asked)
-        if not isinstance(state, tuple | list) or len(state) != 2:
-            raise bad_argument(
-                f"The state of {asked} is c and h, not {type(state).__name__}.",
-                asked=asked,
-                fix="start from cell.zero_state(batch_size, dtype)",
-            )
-        return x, *state
-
 
 class LayerNormBasicLSTMCell(_CellOfTwo):
     """A long short-term memory whose gates, new input and `c` are normalized, with dropout of the new input.
@@ -58,7 +48,7 @@ class LayerNormBasicLSTMCell(_CellOfTwo):
       num_units: the size of `c` and `h`.
       forget_bias: added to the forget gate.
       input_size: no effect.
-      activation: of the new input and of `c`.
+      activation: of the new input and of `c`, a function or its name in Keras.
       layer_norm: whether there is normalization.
       norm_gain, norm_shift: initial values of `gamma` and `beta`.
       dropout_keep_prob: the probability of an element of the new input to be kept, in (0, 1], or a scalar array; 1.0
@@ -82,7 +72,7 @@ class LayerNormBasicLSTMCell(_CellOfTwo):
         num_units: int,
         forget_bias: float = 1.0,
         input_size: Any = None,
-        activation: Activation = jnp.tanh,
+        activation: Activation | str = jnp.tanh,
         layer_norm: bool = True,
         norm_gain: float = 1.0,
         norm_shift: float = 0.0,
@@ -98,7 +88,7 @@ class LayerNormBasicLSTMCell(_CellOfTwo):
             )
         super().__init__(num_units, reuse)
         self._forget_bias = forget_bias
-        self._activation = activation
+        self._activation = activation_of(activation, "LayerNormBasicLSTMCell") or jnp.tanh
         self._layer_norm = layer_norm
         self._gain = js.constant_initializer(norm_gain)
         self._shift = js.constant_initializer(norm_shift)
@@ -123,12 +113,16 @@ class LayerNormBasicLSTMCell(_CellOfTwo):
 
     def call(self, inputs: Any, state: Any) -> tuple[Any, Any]:
         """`h`, and the new state."""
-        x, c, h = self._checked(inputs, state)
+        x = checked(inputs, state, self)
+        c, h = state
         size = 4 * self._num_units
-        gates = jnp.concatenate([x, h], 1)
-        gates = gates @ self.add_weight("kernel", [gates.shape[-1], size], x.dtype)
-        if not self._layer_norm:
-            gates += self.add_weight("bias", [size], x.dtype)
+        kernel = self.add_weight("kernel", [x.shape[-1] + self._num_units, size], x.dtype)
+        if self._layer_norm:
+            with arithmetic(type(self).__name__, x, state=h, kernel=kernel):
+                batch = (spec_of(x) or (None,))[0]
+                gates = multiplied(jnp.concatenate([by_batch(x, batch), by_batch(h, batch)], 1), kernel)
+        else:
+            gates = joined(self, x, h, kernel, self.add_weight("bias", [size], x.dtype))
         i, j, f, o = jnp.split(gates, 4, 1)
         i, j = self._normalized(i, "input"), self._normalized(j, "transform")
         f, o = self._normalized(f, "forget"), self._normalized(o, "output")
@@ -174,12 +168,16 @@ class NASCell(_CellOfTwo):
 
     def call(self, inputs: Any, state: Any) -> tuple[Any, Any]:
         """`h`, and the new state."""
-        x, c, h = self._checked(inputs, state)
+        x = checked(inputs, state, self)
+        c, h = state
         size = 8 * self._num_units
-        of_state = h @ self.add_weight("recurrent_kernel", [self.output_size, size], x.dtype)
-        of_inputs = x @ self.add_weight("kernel", [x.shape[-1], size], x.dtype)
+        recurrent = self.add_weight("recurrent_kernel", [self.output_size, size], x.dtype)
+        kernel = self.add_weight("kernel", [x.shape[-1], size], x.dtype)
+        with arithmetic("NASCell", x, state=h, recurrent_kernel=recurrent, kernel=kernel):
+            of_inputs = multiplied(x, kernel)
+            of_state = multiplied(by_batch(h, (spec_of(x) or (None,))[0]), recurrent)
         if self._use_biases:
-            of_state += self.add_weight("bias", [size], x.dtype, js.zeros_initializer())
+            of_state += row(self.add_weight("bias", [size], x.dtype, js.zeros_initializer()))
         pairs = list(zip(jnp.split(of_inputs, 8, 1), jnp.split(of_state, 8, 1), strict=True))
         sigmoid, tanh, relu = jax.nn.sigmoid, jnp.tanh, jax.nn.relu
         # The tree that the search found: its eight leaves, of which the fourth alone is a product.
@@ -193,7 +191,7 @@ class NASCell(_CellOfTwo):
         c = remembered * tanh(leaves[2] + leaves[3])
         h = tanh(c * tanh(tanh(leaves[4] * leaves[5]) + sigmoid(leaves[6] + leaves[7])))
         if self._num_proj is not None:
-            h = h @ self.add_weight("projection_weights", [self._num_units, self._num_proj], x.dtype)
+            h = multiplied(h, self.add_weight("projection_weights", [self._num_units, self._num_proj], x.dtype))
         return h, LSTMStateTuple(c, h)
 
 
@@ -236,15 +234,16 @@ class LSTMBlockCell(_CellOfTwo):
 
     def call(self, inputs: Any, state: Any) -> tuple[Any, Any]:
         """`h`, and the new state."""
-        x, c, h = self._checked(inputs, state)
+        x = checked(inputs, state, self)
+        c, h = state
         n = self._num_units
         kernel = self.add_weight("kernel", [x.shape[-1] + n, 4 * n], x.dtype)
         bias = self.add_weight("bias", [4 * n], x.dtype, js.zeros_initializer())
-        i, j, f, o = jnp.split(jnp.concatenate([x, h], 1) @ kernel + bias, 4, 1)
+        i, j, f, o = jnp.split(joined(self, x, h, kernel, bias), 4, 1)
         f += self._forget_bias
         peepholes = []
         if self._use_peephole:
-            peepholes = [self.add_weight(name, [n], x.dtype) for name in ("w_i_diag", "w_f_diag", "w_o_diag")]
+            peepholes = [row(self.add_weight(name, [n], x.dtype)) for name in ("w_i_diag", "w_f_diag", "w_o_diag")]
             i, f = i + c * peepholes[0], f + c * peepholes[1]
         c = jnp.tanh(j) * jax.nn.sigmoid(i) + c * jax.nn.sigmoid(f)
         if self._cell_clip is not None and self._cell_clip > 0:

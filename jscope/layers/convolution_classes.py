@@ -6,9 +6,8 @@ import dataclasses
 from typing import Any
 
 from . import convolution, separable
+from .by_name import Activation, Regularizer
 from .classes import ZEROS, OfFunction
-from .core import Activation
-from .scopes import Regularizer
 
 
 @dataclasses.dataclass(eq=False, repr=False)
@@ -21,12 +20,12 @@ class _Convolution(OfFunction):
     padding: str = "valid"
     data_format: str = "channels_last"
     dilation_rate: Any = 1
-    activation: Activation | None = None
+    activation: Activation | str | None = None
     use_bias: bool = True
     kernel_initializer: Any = None
     bias_initializer: Any = ZEROS
-    kernel_regularizer: Regularizer | None = None
-    bias_regularizer: Regularizer | None = None
+    kernel_regularizer: Regularizer | str | None = None
+    bias_regularizer: Regularizer | str | None = None
     activity_regularizer: None = None
     kernel_constraint: Any = None
     bias_constraint: Any = None
@@ -131,12 +130,12 @@ class Conv2DTranspose(OfFunction):
     strides: Any = (1, 1)
     padding: str = "valid"
     data_format: str = "channels_last"
-    activation: Activation | None = None
+    activation: Activation | str | None = None
     use_bias: bool = True
     kernel_initializer: Any = None
     bias_initializer: Any = ZEROS
-    kernel_regularizer: Regularizer | None = None
-    bias_regularizer: Regularizer | None = None
+    kernel_regularizer: Regularizer | str | None = None
+    bias_regularizer: Regularizer | str | None = None
     activity_regularizer: None = None
     kernel_constraint: Any = None
     bias_constraint: Any = None
@@ -198,14 +197,14 @@ class SeparableConv1D(OfFunction):
     data_format: str = "channels_last"
     dilation_rate: Any = 1
     depth_multiplier: int = 1
-    activation: Activation | None = None
+    activation: Activation | str | None = None
     use_bias: bool = True
     depthwise_initializer: Any = None
     pointwise_initializer: Any = None
     bias_initializer: Any = ZEROS
-    depthwise_regularizer: Regularizer | None = None
-    pointwise_regularizer: Regularizer | None = None
-    bias_regularizer: Regularizer | None = None
+    depthwise_regularizer: Regularizer | str | None = None
+    pointwise_regularizer: Regularizer | str | None = None
+    bias_regularizer: Regularizer | str | None = None
     activity_regularizer: None = None
     depthwise_constraint: Any = None
     pointwise_constraint: Any = None

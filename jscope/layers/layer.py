@@ -17,8 +17,9 @@ from jax.core import Tracer
 
 import jscope as js
 
+from .by_name import Regularizer
 from .faults import bad_argument
-from .scopes import Regularizer, add_weight
+from .scopes import add_weight
 
 
 class _Made(NamedTuple):
@@ -218,7 +219,7 @@ class Layer:
         shape: Any = None,
         dtype: Any = None,
         initializer: Any = None,
-        regularizer: Regularizer | None = None,
+        regularizer: Regularizer | str | None = None,
         trainable: bool | None = None,
         constraint: Any = None,
     ) -> jax.Array:

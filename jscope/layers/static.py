@@ -10,9 +10,11 @@ import jax.numpy as jnp
 
 import jscope as js
 
-from .cells import RNNCell, State
-from .faults import bad_argument, check_min_rank, user_line
+from .._support import user_line
+from .cells import RNNCell
+from .faults import bad_argument, check_min_rank
 from .recurrent import reverse_sequence
+from .states import State
 
 
 def static_rnn(

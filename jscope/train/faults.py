@@ -1,24 +1,12 @@
-"""What the files of this room raise, and the line of the user's code that asked."""
+"""What the files of this room raise."""
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 import jscope as js
 
-# Frames of these packages are never the user's own line.
-_NOT_THE_USER = ("jscope", "jax", "contextlib", "collections")
-
-
-def user_line() -> str:
-    """The user's `file:line` of the call in progress, `""` if there is none."""
-    frame = sys._getframe(1)
-    while frame is not None:
-        if frame.f_globals.get("__name__", "").partition(".")[0] not in _NOT_THE_USER:
-            return f"{frame.f_code.co_filename}:{frame.f_lineno}"
-        frame = frame.f_back
-    return ""
+from .._support import user_line
 
 
 def said(asked: str, fix: str, exists: str = "") -> dict[str, Any]:

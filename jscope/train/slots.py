@@ -11,7 +11,8 @@ import numpy as np
 
 import jscope as js
 
-from .faults import bad_argument, bad_type, user_line
+from .._support import user_line
+from .faults import bad_argument, bad_type
 
 # A tree of a state -> what takes its place. Called with the optimizer's name in TF1, the number of the slot, and the
 # factor by which TF1's is another.

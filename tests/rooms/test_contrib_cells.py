@@ -167,3 +167,38 @@ def test_losses_that_are_applied_are_regularization_losses():
     assert total == 42
     assert [float(loss) for loss in of_w] == [2]
     assert [float(loss) for loss in every] == [2, 40]
+
+
+def test_variables_of_cells():
+    cell = layers.DropoutWrapper(layers.MultiRNNCell([layers.GRUCell(4, trainable=False), layers.NASCell(4)]))
+
+    def program(x):
+        before = len(cell.variables)
+        cell(x, cell.zero_state(3, jnp.float32))
+        names = [[v.name.rpartition("/")[2] for v in listed] for listed in (cell.weights, cell.trainable_weights)]
+        return before, *names
+
+    before, every, trainable = js.transform(program).apply(js.transform(program).init(KEY, X), X)
+    assert before == 0
+    assert every == ["kernel", "bias", "kernel", "bias", "recurrent_kernel", "kernel"]
+    assert trainable == ["recurrent_kernel", "kernel"]
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: layers.NASCell(3, 2, use_biases=True),
+        lambda: layers.LayerNormBasicLSTMCell(3, layer_norm=False),
+        lambda: layers.LSTMBlockCell(3, use_peephole=True),
+    ],
+)
+def test_cells_in_other_dtypes_without_rank_promotion(make, dtype):
+    def program(x):
+        return layers.static_rnn(make(), [x, x], dtype=dtype, sequence_length=jnp.array([2, 1, 0]))
+
+    with jax.numpy_rank_promotion("raise"):
+        specs = js.transform(program).specs(jnp.ones((3, 4), dtype))
+        outputs, _ = jax.eval_shape(js.transform(program).apply, specs.init(KEY), jnp.ones((3, 4), dtype))
+    assert {v.dtype for v in specs.values()} == {dtype}
+    assert [output.dtype for output in outputs] == [dtype, dtype]

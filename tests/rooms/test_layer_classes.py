@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import jscope as js
 from jscope import layers
@@ -213,3 +215,68 @@ def test_outside_a_program():
             return layer(x)
 
     assert list(js.transform(program).specs(X)) == ["a/s/kernel", "a/s/bias"]
+
+
+def test_layers_in_a_frozen_scope():
+    def program(x):
+        with js.variable_scope("frozen", trainable=False):
+            x = Scale()(layers.Dense(3)(x))
+            x = layers.Dense(3, trainable=True, name="thawed")(x)
+        return layers.Dense(3)(x)
+
+    assert [v.name for v in js.transform(program).specs(X).values() if v.trainable] == [
+        "frozen/thawed/kernel",
+        "frozen/thawed/bias",
+        "dense/kernel",
+        "dense/bias",
+    ]
+
+
+SCOPES = st.recursive(
+    st.sampled_from(["dense", "conv1d", "flatten", "named"]),
+    lambda inner: st.tuples(st.sampled_from(["a", "b", "dense"]), st.booleans(), st.lists(inner, max_size=4)),
+    max_leaves=12,
+)
+
+
+@settings(max_examples=40)
+@given(st.lists(SCOPES, max_size=6))
+def test_objects_called_once_have_the_names_of_functions(script):
+    """Whatever scopes they stand in: the first call of a layer is the call of the function."""
+
+    def of_objects(kind, x):
+        made = {
+            "dense": lambda: layers.Dense(3),
+            "conv1d": lambda: layers.Conv1D(3, 1),
+            "flatten": lambda: layers.Flatten(),
+            "named": lambda: layers.Dense(3, _scope="named", _reuse=js.AUTO_REUSE),
+        }[kind]()
+        return made(x).reshape(x.shape)
+
+    def of_functions(kind, x):
+        made = {
+            "dense": lambda: layers.dense(x, 3),
+            "conv1d": lambda: layers.conv1d(x, 3, 1),
+            "flatten": lambda: layers.flatten(x),
+            "named": lambda: layers.dense(x, 3, name="named", reuse=js.AUTO_REUSE),
+        }[kind]()
+        return made.reshape(x.shape)
+
+    def program(call, script, x):
+        for part in script:
+            if isinstance(part, str):
+                x = call(part, x)
+                js.variable(0.0, name="mark")  # named by the op scope in force
+            else:
+                name, is_unique, inner = part
+                scope = js.variable_scope(None, name) if is_unique else js.variable_scope(name, reuse=js.AUTO_REUSE)
+                with scope:
+                    x = program(call, inner, x)
+        return x
+
+    x = jnp.ones((1, 2, 3))
+    names = [
+        [(v.name, v.key, v.shape) for v in js.transform(program).specs(call, script, x).values()]
+        for call in (of_objects, of_functions)
+    ]
+    assert names[0] == names[1]

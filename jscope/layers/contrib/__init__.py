@@ -9,7 +9,7 @@ from jscope import add_arg_scope, arg_scope, arg_scoped_arguments
 
 from . import utils as utils
 from .batch_norm import batch_norm
-from .convolution import conv1d, conv2d, conv3d, convolution
+from .convolution import conv1d, conv2d, conv2d_transpose, conv3d, conv3d_transpose, convolution
 from .core import dropout, flatten, fully_connected
 from .embedding import embed_sequence
 from .initializers import variance_scaling_initializer, xavier_initializer
@@ -25,7 +25,6 @@ from .regularizers import (
 from .separable import separable_conv2d
 from .small import bias_add, elu, linear, one_hot_encoding, relu, relu6, softmax, unit_norm
 from .stacking import repeat, stack
-from .transposed import conv2d_transpose, conv3d_transpose
 from .utils import collect_named_outputs, convert_collection_to_dict
 
 # Their long names, which are the same functions.

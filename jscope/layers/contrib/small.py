@@ -10,10 +10,9 @@ import jax.numpy as jnp
 
 import jscope as js
 
-from ..core import Activation
-from ..faults import bad_argument, check_floating, check_min_rank, check_rank
-from ..scopes import Regularizer
-from .collections import collect_outputs, collections_for, model_variable
+from ..by_name import Activation, Regularizer
+from ..faults import as_input, bad_argument, check_min_rank, check_rank
+from .collections import collect_outputs, collections_for, finish, model_variable
 from .core import fully_connected
 
 
@@ -56,8 +55,7 @@ def bias_add(
       >>> js.transform(bias_add).init(jax.random.key(0), jnp.ones((2, 3)))
       Params({BiasAdd: {biases: f32[3]}})
     """
-    x = jnp.asarray(inputs)
-    check_floating(x, "bias_add")
+    x = as_input(inputs, "bias_add")
     if data_format not in ("NHWC", "NCHW"):
         raise bad_argument(f"data_format={data_format!r} means nothing.", asked="bias_add", fix="give 'NHWC' or 'NCHW'")
     if data_format == "NCHW":
@@ -74,7 +72,7 @@ def bias_add(
             trainable=trainable,
         )
         outputs = x + (biases[:, None, None] if data_format == "NCHW" else biases.reshape([1] * (x.ndim - 1) + [-1]))
-        return collect_outputs(outputs_collections, outputs if activation_fn is None else activation_fn(outputs))
+        return finish(outputs, activation_fn=activation_fn, outputs_collections=outputs_collections)
 
 
 @js.add_arg_scope
@@ -142,8 +140,7 @@ def softmax(logits: Any, scope: Any = None) -> jax.Array:
       >>> js.transform(softmax).apply({}, jnp.zeros((1, 4))).tolist()
       [[0.25, 0.25, 0.25, 0.25]]
     """
-    x = jnp.asarray(logits)
-    check_floating(x, "softmax")
+    x = as_input(logits, "softmax")
     check_min_rank(x, 2, "softmax")
     with js.variable_scope(scope, "softmax", [logits]):
         return jax.nn.softmax(x, -1)
@@ -172,8 +169,7 @@ def unit_norm(inputs: Any, dim: int, epsilon: float = 1e-7, scope: Any = None) -
       >>> js.transform(lambda x: unit_norm(x, 1)).apply({}, jnp.array([[0.0, 5.0]])).round(4).tolist()
       [[0.0, 1.0]]
     """
-    x = jnp.asarray(inputs)
-    check_floating(x, "unit_norm")
+    x = as_input(inputs, "unit_norm")
     if not 0 <= dim < x.ndim:
         raise bad_argument(
             f"dim={dim} is no dimension of inputs of shape {x.shape}.",
