@@ -343,7 +343,8 @@ def get_regularization_losses(scope: str | None = None) -> list[jax.Array]:
       scope: a regular expression, matched by `re.match` as TF1 does: on the variable's key followed by `/Regularizer/`.
 
     Returns:
-      Scalars, computed now, in the current trace; regularizers that return None give none.
+      Scalars, computed now, in the current trace; regularizers that return None give none. Behind them what the program
+      added to the collection `REGULARIZATION_LOSSES`, unless a `scope` is given: arrays have no names.
 
     Example:
       >>> def program():
