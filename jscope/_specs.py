@@ -51,6 +51,7 @@ class VariableSpec:
       partition: a `jax.sharding.PartitionSpec` from the partitioner, or None.
       created_at: the user's `file:line` that made it. Not compared.
       used_at: the `file:line` of each later read of it: where it is shared. Not compared.
+      auto_reuse: whether it was made under AUTO_REUSE, where a misspelt name makes a new variable. Not compared.
 
     Example:
       >>> spec = js.transform(lambda: js.get_variable("v", [2])).specs()["v"]
@@ -70,6 +71,7 @@ class VariableSpec:
     partition: Any = None
     created_at: str = dataclasses.field(default="", compare=False)
     used_at: tuple[str, ...] = dataclasses.field(default=(), compare=False)
+    auto_reuse: bool = dataclasses.field(default=False, compare=False)
 
     @property
     def size(self) -> int:
