@@ -22,10 +22,11 @@ from ._errors import (
     ParamsMismatchError,
     UnknownNameError,
 )
-from ._initial_values import Drawers, check_key, describe, draw
+from ._initial_values import Drawers, check_key, draw
 from ._names import near
 from ._params import Params
 from ._show import format_bytes, short_type, table
+from ._table import specs_table
 from ._values import FromProgram, InitialValue, as_initial_value
 
 _log = logging.getLogger("jscope")
@@ -391,20 +392,30 @@ class Specs(Mapping[str, VariableSpec]):
     def __repr__(self) -> str:
         return f"<Specs: {len(self)} variables, {self.size:,} elements, {format_bytes(self.bytes)}>"
 
+    def table(self, *, depth: int | None = None, width: int = 120) -> str:
+        """A table for a terminal: the variables under their scopes, with the totals of each scope. `str()` gives it.
+
+        Initializers are shown with the arguments that are not their defaults, partitions where there are any. A `?`
+        after the reads marks what was made under AUTO_REUSE, is read once, and is near another name: a misspelling
+        makes a new variable. Keras has `model.summary()` for this, Flax `nn.tabulate`.
+
+        Args:
+          depth: with a number, only the totals of scopes, down to that depth, and the variables outside of those.
+          width: columns that the table may take; longer texts are cut. There are at least 80.
+
+        Example:
+          >>> def program():
+          ...     with js.variable_scope("tower"):
+          ...         js.get_variable("w", [2, 3], initializer=js.random_normal_initializer(stddev=0.05))
+          >>> print(js.transform(program).specs().table(depth=1))
+          variable  type  trainable  initializer  reads  created at
+          tower/    1 variable, 6 elements, 24 B
+          1 variable, 6 elements, 24 B
+        """
+        return specs_table(self.values(), depth, width)
+
     def __str__(self) -> str:
-        rows = [
-            (
-                name,
-                short_type(spec),
-                "yes" if spec.trainable else "no",
-                _initializer_text(spec.initializer),
-                str(1 + len(spec.used_at)),
-                _file_and_line(spec.created_at),
-            )
-            for name, spec in self.items()
-        ]
-        body = table(("variable", "type", "trainable", "initializer", "reads", "created at"), rows)
-        return f"{body}\n{len(self)} variables, {self.size:,} elements, {format_bytes(self.bytes)}"
+        return self.table()
 
 
 def mismatch(leaf: Any, shape: tuple[int, ...], dtype: Any) -> str:
@@ -468,13 +479,3 @@ def params_of(tree: Any, what: str) -> Params:
         where=user_line(),
         fix="read it first: jscope.checkpoint.load(path)" if is_path else "pass what net.init or specs.init gave",
     )
-
-
-def _initializer_text(initializer: Any) -> str:
-    if hasattr(initializer, "check"):
-        return type(initializer).__name__.removesuffix("_initializer")
-    return describe(initializer)
-
-
-def _file_and_line(location: str) -> str:
-    return location.replace("\\", "/").rpartition("/")[2]
