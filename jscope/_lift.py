@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 from types import FrameType
-from typing import Any
+from typing import Any, ParamSpec
 
 from ._ambient import current
 from ._arguments import Arguments
@@ -19,8 +19,10 @@ from ._values import FromProgram, InitialValue
 from .run.record import TRAINABLE_VARIABLES
 from .run.variables import Run
 
+P = ParamSpec("P")
 
-def lift(net: Transformed, /, *args: Any, **kwargs: Any) -> Params:
+
+def lift(net: Transformed[P, Any], /, *args: P.args, **kwargs: P.kwargs) -> Params:
     """Declares (or, under reuse, finds) the variables of `net` under the current scope, and gives them as a tree.
 
     `net.apply(tree, ...)` is then an explicit, pure call: a body for transforms that take all inputs as arguments, and

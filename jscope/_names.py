@@ -7,11 +7,13 @@ import re
 from collections.abc import Iterable
 
 from ._callsite import user_line
-from ._errors import BadArgumentError, BadNameError
+from ._errors import STATIC_ARGNAMES, BadArgumentError, BadNameError
 
 # TensorFlow's patterns for operation names, at the root and inside an op scope.
 _ROOT_NAME = re.compile(r"[A-Za-z0-9.][A-Za-z0-9_.\\/>-]*")
 _INNER_NAME = re.compile(r"[A-Za-z0-9_.\\/>-]*")
+
+_TRACED = re.compile(r"Tracer\W|Traced<")  # how JAX shows a value that it traces
 
 
 def join(scope: str, name: str) -> str:
@@ -123,7 +125,10 @@ class OpNames:
                 kind="bad_name",
                 scope=scope,
                 where=user_line(),
-                fix=f"use letters, digits and any of . _ - / \\ > (TF1's pattern {where} is ^{pattern.pattern}$)",
+                fix="the name holds the text of a value that JAX traces: count in Python, or make that value static in "
+                f"the jax.jit around, {STATIC_ARGNAMES}"
+                if _TRACED.search(name)
+                else f"use letters, digits and any of . _ - / \\ > (TF1's pattern {where} is ^{pattern.pattern}$)",
             )
 
 

@@ -13,8 +13,9 @@ import jax
 
 from ._ambient import current, is_open_here, is_running, leaving
 from ._callsite import user_line
-from ._errors import BadArgumentError, BadTypeError
+from ._errors import STATIC_ARGNAMES, BadArgumentError, BadTypeError
 from ._specs import VariableSpec
+from ._values import is_traced
 from .run.listings import collection
 from .run.record import GLOBAL_VARIABLES, LOCAL_VARIABLES, TRAINABLE_VARIABLES
 from .run.scopes import AUTO_REUSE, Reuse, ScopeHandle, Scopes, ScopeState
@@ -225,7 +226,9 @@ class variable_scope:  # noqa: N801 (TF1's name)
                 kind="bad_reuse",
                 asked=f"variable_scope({name_or_scope!r})",
                 where=user_line(),
-                fix="give one of these four",
+                fix=f"it is traced; as an argument of jax.jit, {STATIC_ARGNAMES}"
+                if is_traced(reuse)
+                else "give one of these four",
             )
         if auxiliary_name_scope is not True and auxiliary_name_scope is not False:
             raise BadTypeError(
@@ -233,7 +236,9 @@ class variable_scope:  # noqa: N801 (TF1's name)
                 kind="bad_aux",
                 asked=f"variable_scope({name_or_scope!r})",
                 where=user_line(),
-                fix="give True or False",
+                fix=f"it is traced; as an argument of jax.jit, {STATIC_ARGNAMES}"
+                if is_traced(auxiliary_name_scope)
+                else "give True or False",
             )
         if trainable is not None and trainable is not True and trainable is not False:
             raise BadTypeError(

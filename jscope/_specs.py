@@ -21,6 +21,7 @@ from ._errors import (
     InitializerError,
     ParamsMismatchError,
     UnknownNameError,
+    add_place,
 )
 from ._initial_values import Drawers, check_key, draw
 from ._names import near
@@ -238,9 +239,7 @@ class Specs(Mapping[str, VariableSpec]):
         given = Params() if warm_start is None else params_of(warm_start, "warm_start")
         if warm_start is not None:
             report = self.compare(given)
-            faults = report.faults(allow_missing=True)
-            abstract = [name for name, leaf in given.flat().items() if isinstance(leaf, jax.ShapeDtypeStruct)]
-            faults += [f"'{name}' is abstract, a ShapeDtypeStruct" for name in abstract]
+            faults = report.faults(allow_missing=True) + without_values(report, given)
             if faults:
                 raise ParamsMismatchError(
                     f"warm_start does not fit the program: {_count(faults)}.",
@@ -263,7 +262,11 @@ class Specs(Mapping[str, VariableSpec]):
                 drawers.expect(spec.initializer, spec.shape, spec.dtype)
         for name, spec in self.items():  # in order of creation, as what an initializer raises comes
             if name not in values:
-                values[name] = drawers.draw(spec.initializer, spec.shape, spec.dtype, name)
+                try:
+                    values[name] = drawers.draw(spec.initializer, spec.shape, spec.dtype, name)
+                except Exception as error:
+                    add_place(error, f"the initial value of '{name}', asked for at {spec.created_at}")
+                    raise
         return Params(values)
 
     def compare(self, params: Mapping[str, Any]) -> Comparison:
@@ -439,6 +442,13 @@ def mismatch(leaf: Any, shape: tuple[int, ...], dtype: Any) -> str:
     if found_dtype != dtype:
         return f"has dtype {found_dtype}, declared {dtype}"
     return ""
+
+
+def without_values(report: Comparison, params: Params) -> list[str]:
+    """One line for each leaf that fits what is declared, and has no value."""
+    leaves = params.flat()
+    abstract = [name for name in report.kept if isinstance(leaves[name], jax.ShapeDtypeStruct)]
+    return [f"'{name}' is abstract, a ShapeDtypeStruct" for name in abstract]
 
 
 def mismatch_error(faults: list[str], where: str = "") -> ParamsMismatchError:

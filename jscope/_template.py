@@ -8,7 +8,7 @@ from typing import Any
 
 from ._ambient import current
 from ._callsite import user_line
-from ._errors import BadArgumentError, BadTypeError, TemplateError
+from ._errors import BadArgumentError, BadTypeError, TemplateError, add_place
 from ._scope import VariableScope, variable_scope
 from ._specs import VariableSpec
 from .run import listings
@@ -75,7 +75,7 @@ class Template:
             try:
                 return self._call(state, args, {**self._keywords, **kwargs})
             except Exception as error:
-                error.add_note(f"in template {self.name!r}, defined at {self._made_at}")
+                add_place(error, f"template {self.name!r}, defined at {self._made_at}")
                 raise
 
     def _call(self, state: _State, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import functools
-import inspect
 import sys
 from collections.abc import Callable, Hashable, Mapping
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
 import jax
 
@@ -15,22 +14,17 @@ from ._ambient import ENTRY, Frame, caches_here
 from ._arguments import Arguments
 from ._callsite import user_line
 from ._compat import needed_only
-from ._errors import BadNameError, BadTypeError, InitializerError
+from ._errors import BadTypeError, InitializerError
 from ._initial_values import Drawers, check_key
+from ._members import Member, check_program
 from ._params import Params
 from ._scope import SUSPENDS, new_scopes
 from ._show import some
-from ._specs import Specs, VariableSpec, params_of
+from ._specs import Specs, VariableSpec, params_of, without_values
 from ._values import FromProgram
 from .run.refs import Refs, Rehearsal
 from .run.values_from import Abstract, Drawn, Given, abstract_key
 from .run.variables import Run
-
-# Parameters that a program can't have, and what they are for.
-_RESERVED = {
-    "rng": "random keys come from js.next_key() and apply(..., rng=key)",
-    "warm_start": "values to keep are given as init(key, ..., warm_start=tree)",
-}
 
 
 class _Memory:
@@ -59,37 +53,51 @@ class _Memory:
         return names
 
 
-@functools.cache
-def _signature(method: Callable[..., Any]) -> inspect.Signature:
-    """The signature of a method, without `self`."""
-    _, *parameters = inspect.signature(method).parameters.values()
-    return inspect.Signature(parameters)
+P = ParamSpec("P")
+R = TypeVar("R", covariant=True)
 
 
-class Transformed:
+class Transformed(Generic[P, R]):
     """A program as pure functions of an explicit tree, made by `transform`. Frozen; equal for equal functions.
 
-    `specs`, `init`, `apply` and `update` are the same objects at every access, so `jax.jit(net.apply)` caches.
+    `specs`, `init`, `apply` and `update` are the same objects at every access, so `jax.jit(net.apply)` caches. They
+    have the program's own signature, at run time (`jax.jit(net.apply, static_argnames="training")`) and for type
+    checkers: `P` are the program's parameters, `R` is what it returns. Type checkers can't add a keyword to `P`, so a
+    call with `rng=` or `warm_start=` has its other arguments unchecked; so has `specs`, which takes
+    `jax.ShapeDtypeStruct`s in the place of arrays.
     """
 
-    __slots__ = ("__dict__", "_fn", "_memory")
+    __slots__ = ("__dict__", "__weakref__", "_fn", "_memory")
 
     __name__: str
+    __wrapped__: Callable[P, R]
 
-    def __init__(self, fn: Callable[..., Any]) -> None:
-        name = getattr(fn, "__name__", type(fn).__name__)
+    def __init__(self, fn: Callable[P, R]) -> None:
+        name = _name_of(fn)
         members = {"__name__": name, "__qualname__": getattr(fn, "__qualname__", name), "__doc__": fn.__doc__}
         members |= {"__wrapped__": fn, "__module__": getattr(fn, "__module__", __name__)}
         object.__setattr__(self, "_fn", fn)
         object.__setattr__(self, "_memory", _Memory())
         # JAX names a compiled program after its function: jit(net.apply) reads as jit(program).
-        for member, shown in (("specs", "_specs"), ("init", "_init"), ("apply", ""), ("update", "_update")):
-            method = getattr(type(self), member)
-            bound = functools.wraps(method)(functools.partial(method, self))
-            bound.__name__ = bound.__qualname__ = name + shown  # type: ignore[attr-defined]
-            bound.__signature__ = _signature(method)  # type: ignore[attr-defined]
-            members[member] = bound
         self.__dict__.update(members)
+        for call, shown, returns in (
+            ("specs", "_specs", Specs),
+            ("init", "_init", Params),
+            ("apply", "", None),
+            ("update", "_update", None),
+        ):
+            self.__dict__[call] = Member(self, call, getattr(type(self), call), fn, name + shown, returns)
+
+    if not TYPE_CHECKING:  # for type checkers it can't be called
+
+        def __call__(self, *args: Any, **kwargs: Any) -> Any:
+            raise BadTypeError(
+                f"{self!r} is called; it is a program made by transform, no function.",
+                kind="not_a_function",
+                where=user_line(),
+                fix="make its parameters once, params = net.init(key, ...), then call net.apply(params, ...); inside "
+                "another program call the function itself, net.__wrapped__(...), or use js.lift(net, ...)",
+            )
 
     def __setattr__(self, name: str, value: Any) -> None:
         raise AttributeError(f"a transformed program is frozen: {name!r} can't be set")
@@ -115,11 +123,16 @@ class Transformed:
     def __repr__(self) -> str:
         return f"<jscope program {self.__name__}>"
 
+    @overload
+    def specs(self, /, *args: P.args, **kwargs: P.kwargs) -> Specs: ...
+    @overload
+    def specs(self, /, *args: Any, **kwargs: Any) -> Specs: ...
     def specs(self, /, *args: Any, **kwargs: Any) -> Specs:
         """Every variable that the program declares, without running it.
 
         The program is traced abstractly: JAX and NumPy arrays and `ShapeDtypeStruct`s among the arguments become
-        abstract; everything else (Python bools, numbers, strings, ...) is passed through as it is. No array is made.
+        abstract; everything else (Python bools, numbers, strings, arrays of strings, objects or dates, which JAX has no
+        dtype for) is passed through as it is. No array is made.
 
         Args:
           *args, **kwargs: the program's own.
@@ -137,6 +150,10 @@ class Transformed:
         """
         return self._declared(abstract_key(), Arguments(args, kwargs), None)[0]
 
+    @overload
+    def init(self, key: jax.Array, /, *args: P.args, **kwargs: P.kwargs) -> Params: ...
+    @overload
+    def init(self, key: jax.Array, /, *args: Any, warm_start: Mapping[str, Any] | None, **kwargs: Any) -> Params: ...
     def init(self, key: jax.Array, /, *args: Any, warm_start: Mapping[str, Any] | None = None, **kwargs: Any) -> Params:
         """All initial values; nothing else of the program is computed. Can be jitted, vmapped over keys, `eval_shape`d.
 
@@ -170,6 +187,10 @@ class Transformed:
             computed = self._computed(key, specs, inside, by_program, arguments) if by_program else {}
             return specs.init_with(drawers, computed, warm_start)
 
+    @overload
+    def apply(self, params: Mapping[str, Any], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
+    @overload
+    def apply(self, params: Mapping[str, Any], /, *args: Any, rng: jax.Array | None, **kwargs: Any) -> R: ...
     def apply(self, params: Mapping[str, Any], /, *args: Any, rng: jax.Array | None = None, **kwargs: Any) -> Any:
         """Runs the program on the variables in `params`. Pure; makes no variables.
 
@@ -196,6 +217,12 @@ class Transformed:
         tree = params_of(params, "apply")
         return self._run(tree, rng, False, args, kwargs)[0]
 
+    @overload
+    def update(self, params: Mapping[str, Any], /, *args: P.args, **kwargs: P.kwargs) -> tuple[R, Params]: ...
+    @overload
+    def update(
+        self, params: Mapping[str, Any], /, *args: Any, rng: jax.Array | None, **kwargs: Any
+    ) -> tuple[R, Params]: ...
     def update(
         self, params: Mapping[str, Any], /, *args: Any, rng: jax.Array | None = None, **kwargs: Any
     ) -> tuple[Any, Params]:
@@ -229,7 +256,8 @@ class Transformed:
     ) -> tuple[Any, dict[str, Any]]:
         def all_faults() -> list[str]:
             try:
-                return self.specs(*args, **kwargs).compare(tree).faults(allow_unexpected=True)
+                report = self.specs(*args, **kwargs).compare(tree)
+                return report.faults(allow_unexpected=True) + without_values(report, tree)
             except Exception:  # a program that runs on concrete values only: the first fault has to do
                 return []
 
@@ -346,7 +374,13 @@ class Transformed:
         return dict(zip(names, values, strict=True))
 
 
-def transform(fn: Callable[..., Any]) -> Transformed:
+def _name_of(fn: Any) -> str:
+    while isinstance(fn, functools.partial):
+        fn = fn.func
+    return getattr(fn, "__name__", type(fn).__name__)
+
+
+def transform(fn: Callable[P, R]) -> Transformed[P, R]:
     """Turns a program, a function that asks for variables by name, into pure functions over one tree.
 
     Haiku: `hk.transform`; TF1: `tf.Graph` and `tf.Session` together.
@@ -370,32 +404,7 @@ def transform(fn: Callable[..., Any]) -> Transformed:
       >>> params, net.apply(params, jnp.ones((1, 2))).shape
       (Params({linear: {w: f32[2,3]}}), (1, 3))
     """
-    if not callable(fn) or isinstance(fn, Transformed):
-        raise BadTypeError(
-            f"transform takes a function, not {fn!r}.",
-            kind="not_a_program",
-            where=user_line(),
-            fix="pass the function that calls get_variable",
-        )
-    if inspect.isgeneratorfunction(fn) or inspect.iscoroutinefunction(fn) or inspect.isasyncgenfunction(fn):
-        raise BadTypeError(
-            f"Program {getattr(fn, '__name__', fn)} is a generator or coroutine: its body runs after it has ended.",
-            kind="not_a_program",
-            where=user_line(),
-            fix="make it a plain function that returns its results",
-        )
-    try:
-        parameters = inspect.signature(fn).parameters
-    except (TypeError, ValueError):
-        parameters = {}
-    for name, use in _RESERVED.items():
-        if name in parameters:
-            raise BadNameError(
-                f"Program {getattr(fn, '__name__', fn)} has a parameter called {name!r}, which jscope keeps.",
-                kind="reserved",
-                where=user_line(),
-                fix=f"rename it; {use}",
-            )
+    check_program(fn, is_made=isinstance(fn, Transformed))
     return Transformed(fn)
 
 

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ._callsite import user_line, user_location
-from ._errors import BadArgumentError, BadInitialValueTypeError, BadTypeError
+from ._errors import STATIC_ARGNAMES, BadArgumentError, BadInitialValueTypeError, BadTypeError
 
 FLOAT32 = np.dtype("float32")
 
@@ -85,6 +85,13 @@ def as_shape(shape: Any) -> PartialShape | None:
         known = dims if None not in dims else [dim for dim in dims if dim is not None]
         sizes = tuple(map(operator.index, known))
     except (TypeError, ValueError):  # arrays as dimensions can't even be compared
+        if any(map(is_traced, dims)):
+            raise BadTypeError(
+                f"Shape {shape!r} has a size that JAX traces; shapes must be known before the compiled program runs.",
+                kind="bad_shape",
+                where=user_line(),
+                fix=f"take sizes from x.shape, or give a Python int: as an argument of jax.jit, {STATIC_ARGNAMES}",
+            ) from None
         raise BadTypeError(
             f"{shape!r} is not a shape.",
             kind="bad_shape",
@@ -174,6 +181,22 @@ def _does_not_fit(value: Any, dtype: Any) -> BadInitialValueTypeError:
 def is_traced(value: Any) -> bool:
     """Whether an array belongs to a trace."""
     return isinstance(value, jax.core.Tracer)
+
+
+def as_flag(value: Any, what: str) -> bool:
+    """True or False as Python knows it; `what` says whose it is.
+
+    Raises:
+      BadTypeError: for a value that JAX traces.
+    """
+    if is_traced(value):
+        raise BadTypeError(
+            f"{what} is traced by JAX; it must be known before the compiled program runs.",
+            kind="traced",
+            where=user_line(),
+            fix=f"give True or False: as an argument of jax.jit, {STATIC_ARGNAMES}",
+        )
+    return bool(value)
 
 
 class InitialValue:

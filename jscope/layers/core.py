@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 import jscope as js
 
-from .faults import bad_argument, check_floating, check_min_rank, refuse
+from .faults import bad_argument, both_ways, check_floating, check_min_rank, refuse
 from .scopes import Regularizer, add_weight, layer_scope
 
 Activation = Callable[[jax.Array], jax.Array]
@@ -160,7 +160,8 @@ def dropped(x: jax.Array, rate: Any, noise_shape: Any, seed: int | None, trainin
         )
     if (static and rate == 0) or (not isinstance(training, jax.Array) and not training):
         return x
-    key = js.next_key()
+    with both_ways(training):
+        key = js.next_key()
     if seed is not None:
         key = jax.random.fold_in(key, seed % 2**32)
     outputs = kept_and_scaled(x, rate, noise_dimensions(x, noise_shape), key)

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
+from collections.abc import Iterator
 from typing import Any
+
+import jax
+import jax.core
 
 import jscope as js
 
@@ -55,6 +60,24 @@ def check_floating(x: Any, asked: str) -> None:
             asked=asked,
             fix="convert it: x.astype(jnp.float32)",
         )
+
+
+@contextlib.contextmanager
+def both_ways(training: Any) -> Iterator[None]:
+    """Around what is done in training only: where it can't be done, and `training` is an array, says that this is why.
+
+    An array may be traced, so that a layer computes what it gives in training and what it gives else, and selects.
+    """
+    try:
+        yield
+    except (js.AssignError, js.MissingRngError) as error:
+        if isinstance(training, jax.Array):
+            is_traced = isinstance(training, jax.core.Tracer)
+            what = "traced" if is_traced else "an array"
+            error.exists = f"`training` of the layer is {what}, so it computes what it gives in training, too"
+            error.fix += "; or give it as plain Python, True or False"
+            error.fix += ": where it comes in through jax.jit, static_argnames=..." if is_traced else ""
+        raise
 
 
 def refuse(asked: str, fix: str, **arguments: Any) -> None:

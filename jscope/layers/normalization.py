@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 import jscope as js
 
-from .faults import bad_argument, check_floating, refuse
+from .faults import bad_argument, both_ways, check_floating, refuse
 from .scopes import Regularizer, add_weight, layer_scope, names_of
 
 _NO_RENORM = "leave it out; plain batch normalization has the same variables but for renorm's own"
@@ -92,7 +92,8 @@ def batch_or_moving(
         if is_array(training):
             moved = jnp.where(training, moved, variable)
         # As in TensorFlow: who reads the new value in the same run has no gradient through it.
-        js.assign(variable, jax.lax.stop_gradient(moved))
+        with both_ways(training):
+            js.assign(variable, jax.lax.stop_gradient(moved))
     return mean, variance
 
 

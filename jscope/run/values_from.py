@@ -15,8 +15,9 @@ import jax.core
 import jax.numpy as jnp
 import numpy as np
 
+from .._callsite import located
 from .._compat import trace_finder
-from .._errors import ParamsMismatchError
+from .._errors import ParamsMismatchError, add_place
 from .._initial_values import Drawers, check_draw, draw
 from .._names import near
 from .._params import Params
@@ -150,25 +151,29 @@ class Given:
         if type_ is not None and type_.shape == variable.shape and type_.dtype == variable.dtype:
             return leaf
         if isinstance(leaf, jax.ShapeDtypeStruct):
-            raise self._fault(f"'{variable.name}' is abstract, a ShapeDtypeStruct")
+            raise self._fault(variable.name, " is abstract, a ShapeDtypeStruct")
         self.has_its_say = True
         if variable.shape is not None:
             fault = mismatch(leaf, variable.shape, variable.dtype)
             if fault:
-                raise self._fault(f"'{variable.name}': {fault}")
+                raise self._fault(variable.name, f": {fault}")
         return _array(leaf)
 
     def _missing(self, variable: Variable) -> ParamsMismatchError:
         # An initializer that fails made no variable in `init` either: it must fail here the same way, so that a program
         # that catches the error goes the same way.
-        if variable.shape is None:
-            jax.eval_shape(lambda: jnp.asarray(as_initial_value(variable.initializer())))
-        elif callable(variable.initializer):
-            check_draw(variable.initializer, variable.shape, variable.dtype, abstract_key())
+        try:
+            if variable.shape is None:
+                jax.eval_shape(lambda: jnp.asarray(as_initial_value(variable.initializer())))
+            elif callable(variable.initializer):
+                check_draw(variable.initializer, variable.shape, variable.dtype, abstract_key())
+        except Exception as error:
+            add_place(error, f"the initial value of '{variable.name}', asked for at {located(variable.made_at)}")
+            raise
         self.has_its_say = True
         close = near(variable.name, self._params.names)
         hint = f" (near: {', '.join(map(repr, close))})" if close else ""
-        return self._fault(f"'{variable.name}' is missing{hint}")
+        return self._fault(variable.name, f" is missing{hint}")
 
     def start(self, name: str) -> Any:
         """The leaf of that name as an array; None where the tree has none."""
@@ -176,9 +181,11 @@ class Given:
         leaf = None if index is None else self._leaves[index]
         return None if leaf is None or isinstance(leaf, jax.ShapeDtypeStruct) else _array(leaf)
 
-    def _fault(self, fault: str) -> ParamsMismatchError:
+    def _fault(self, name: str, fault: str) -> ParamsMismatchError:
+        """The error for a variable that does not fit, and all others that don't; each is listed once."""
         faults = self._all_faults() if self._all_faults is not None else []
-        return mismatch_error(faults if fault in faults else [fault, *faults])
+        is_listed = any(line.startswith((f"'{name}' ", f"'{name}':")) for line in faults)
+        return mismatch_error(faults if is_listed else [f"'{name}'{fault}", *faults])
 
 
 def _array_type(leaf: Any) -> Any:

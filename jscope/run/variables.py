@@ -23,10 +23,11 @@ from .._errors import (
     UnknownNameError,
     VariableExistsError,
     VariableNotFoundError,
+    add_place,
 )
 from .._names import near
 from .._specs import VariableSpec
-from .._values import FLOAT32, PartialShape, as_dtype, as_shape
+from .._values import FLOAT32, PartialShape, as_dtype, as_flag, as_shape
 from .arrays import Arrays
 from .bodies import Body, Mark
 from .call_keys import CallKeys
@@ -309,7 +310,8 @@ class Run:
     ) -> Any:
         if initializer is None and dtype is FLOAT32 and shape is not None:
             initializer = GLOROT
-        trainable = trainable is None or bool(trainable)
+        if type(trainable) is not bool:
+            trainable = trainable is None or as_flag(trainable, f"trainable= of '{key}'")
         by_shape = shape is not None and None not in shape and callable(initializer)
         is_plain = by_shape and partitioner is None and constraint is None and collections is None
         partition = computed = None
@@ -410,7 +412,7 @@ class Run:
         try:
             value = self.source.make(variable)
         except Exception as error:
-            error.add_note(f"in the initial value of '{variable.name}', asked for at {located(variable.made_at)}")
+            add_place(error, f"the initial value of '{variable.name}', asked for at {located(variable.made_at)}")
             raise
         self.level, self.body = here  # an initializer may have called in another place
         if self.rule_levels:
@@ -490,7 +492,8 @@ class Run:
                 where=user_line(),
                 fix="give a number or array",
             )
-        trainable, name = bool(trainable), checked_name(name, self.scopes.state.name)
+        name = checked_name(name, self.scopes.state.name)
+        trainable = as_flag(trainable, f"trainable= of '{name}'")
         asked = functools.partial(self._asked, name, None, dtype, call="variable")
         if collections is not None:
             collections = checked_collections(collections, trainable, name, asked)

@@ -29,6 +29,8 @@ FLOORS = {
     "_initial_values": 1,
     "initializers": 1,
     "_specs": 1,
+    "_hints": 1,
+    "_members": 1,
     "run.bodies": 2,
     "run.record": 2,
     "run.arrays": 2,
