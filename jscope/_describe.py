@@ -104,7 +104,7 @@ def _value(value: Any) -> str:
         try:
             array = np.asarray(value)
         except ValueError:  # ragged
-            return f"{type(value).__name__} of {len(value)}"
+            return type(value).__name__
         if array.dtype.kind not in "biufc":
             return f"{type(value).__name__} of {array.size}" if array.size > _SHOWN_VALUES else f"{value!r:.30}"
         return _numbers(array.tolist()) if array.size <= _SHOWN_VALUES else short_type(array)

@@ -16,6 +16,7 @@ from ._callsite import user_line
 from ._errors import BadArgumentError, BadNameError, BadTypeError, UnknownNameError
 from ._layout import Layout
 from ._names import matcher, near, split
+from ._see import seeing
 from ._show import nested, short_type, some
 
 _MISSING: Any = object()
@@ -327,6 +328,9 @@ class Params(Mapping[str, Any]):
 
     def __repr__(self) -> str:
         return f"Params({nested({name: short_type(leaf) for name, leaf in self.flat().items()})})"
+
+    def _repr_html_(self) -> str:
+        return seeing().fragments.params(self)
 
     def __treescope_repr__(self, path: Any, subtree_renderer: Any) -> Any:
         """How treescope shows it: as a foldable mapping by full name."""

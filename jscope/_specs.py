@@ -26,6 +26,7 @@ from ._errors import (
 from ._initial_values import Drawers, check_key, draw
 from ._names import near
 from ._params import Params
+from ._see import seeing
 from ._show import format_bytes, short_type, table
 from ._table import specs_table
 from ._values import FromProgram, InitialValue, as_initial_value
@@ -141,12 +142,18 @@ class Comparison:
         close = self.suggestions.get(name)
         return f" (near: {', '.join(map(repr, close))})" if close else ""
 
-    def __str__(self) -> str:
+    def _rows(self) -> list[tuple[str, str, str]]:
         rows = [("kept", name, "") for name in self.kept]
         rows += [("missing", name, self._hint(name).strip(" ()")) for name in self.missing]
         rows += [("unexpected", name, self._hint(name).strip(" ()")) for name in self.unexpected]
         rows += [("mismatched", name, text) for name, text in self.mismatched.items()]
-        return table(("state", "name", "note"), rows)
+        return rows
+
+    def __str__(self) -> str:
+        return table(("state", "name", "note"), self._rows())
+
+    def _repr_html_(self) -> str:
+        return seeing().fragments.states("How the tree fits", ("state", "name", "note"), self._rows(), "kept")
 
 
 class Specs(Mapping[str, VariableSpec]):
@@ -419,6 +426,55 @@ class Specs(Mapping[str, VariableSpec]):
 
     def __str__(self) -> str:
         return self.table()
+
+    def to_html(self, *, path: str | os.PathLike[str] | None = None, title: str = "") -> str:
+        """The sharing picture as one HTML page that needs nothing else: it works from disk, without a network.
+
+        Scopes are nested boxes that can be folded, variables squares as large as their bytes, and an edge goes from
+        each line that reads a variable to that variable; shared ones stand out. `python -m jscope report` writes it
+        from the shell.
+
+        Args:
+          path: a file to write it to, too.
+          title: its title.
+
+        Returns:
+          The page's text.
+
+        Example:
+          >>> page = js.transform(lambda: js.get_variable("v", [2])).specs().to_html(title="one variable")
+          >>> page.startswith("<!doctype html>"), "<title>one variable</title>" in page
+          (True, True)
+        """
+        return seeing().to_html(self, path=path, title=title)
+
+    def to_text(self, *, depth: int | None = None, width: int = 120) -> str:
+        """The sharing picture for a terminal: a bar for the bytes, an arrow from each line that reads a variable.
+
+        Args:
+          depth: with a number, only the totals of scopes, down to that depth, and the variables outside of those.
+          width: columns that it may take.
+
+        Example:
+          >>> def program():
+          ...     js.get_variable("w", [4])
+          ...     with js.variable_scope(js.get_variable_scope(), reuse=True):
+          ...         return js.get_variable("w", [4])
+          >>> print(js.transform(program).specs().to_text().splitlines()[-1])
+          1 variable, 4 elements, 16 B, 1 shared
+        """
+        return seeing().to_text(self, depth=depth, width=width)
+
+    def _repr_html_(self) -> str:
+        return seeing().fragments.specs(self)
+
+    def __treescope_repr__(self, path: Any, subtree_renderer: Any) -> Any:
+        """How treescope shows it: as a foldable mapping by full name."""
+        from treescope import repr_lib
+
+        return repr_lib.render_dictionary_wrapper(
+            object_type=Specs, wrapped_dict=self._by_name, path=path, subtree_renderer=subtree_renderer
+        )
 
 
 def mismatch(leaf: Any, shape: tuple[int, ...], dtype: Any) -> str:

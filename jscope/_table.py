@@ -53,20 +53,23 @@ class Scope:
         return f"{self.count} variable{'s' * (self.count != 1)}, {self.size:,} elements, {format_bytes(self.bytes)}"
 
     def lines(self, depth: float = math.inf, indent: str = "") -> Iterator[tuple[str, Scope | Any]]:
-        """What lies below it, down to a depth: labels, indented, and the `Scope` or the spec; variables come first.
-
-        Scopes that hold a single scope and nothing else share its line: `encoder/layer_0/`.
-        """
+        """What lies below it, down to a depth: labels, indented, and the `Scope` or the spec; variables come first."""
         for spec in self.variables:
             yield indent + split(spec.name)[-1], spec
+        for label, scope in self.inner(depth):
+            yield indent + label, scope
+            below = depth - label.count("/")
+            if below > 0:
+                yield from scope.lines(below, indent + "  ")
+
+    def inner(self, depth: float = math.inf) -> Iterator[tuple[str, Scope]]:
+        """The scopes inside it, by their labels; one that holds a single scope and nothing else goes by that."""
         for part, scope in self.scopes.items():
             label, below = f"{part}/", depth - 1
             while below > 0 and not scope.variables and len(scope.scopes) == 1:
                 ((part, scope),) = scope.scopes.items()
                 label, below = f"{label}{part}/", below - 1
-            yield indent + label, scope
-            if below > 0:
-                yield from scope.lines(below, indent + "  ")
+            yield label, scope
 
 
 def specs_table(specs: Iterable[Any], depth: int | None = None, width: int = 120) -> str:

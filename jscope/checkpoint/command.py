@@ -7,7 +7,7 @@ import math
 import os
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TextIO
 
 import numpy as np
@@ -29,10 +29,15 @@ something can't be done.
 """
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs a command line. Returns the exit status."""
+def main(arguments: Sequence[str] | None = None, more: Iterable[Callable[..., None]] = ()) -> int:
+    """Runs a command line. Returns the exit status.
+
+    Args:
+      arguments: default those of the process.
+      more: what adds commands of other rooms; called with what makes a command, and what lists a checkpoint.
+    """
     try:
-        options = _parser().parse_args(arguments)
+        options = _parser(more).parse_args(arguments)
         return options.run(options)
     except js.JscopeError as error:
         lines = [error.what, *(f"  - {fault}" for fault in error.faults)]
@@ -47,11 +52,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(more: Iterable[Callable[..., None]]) -> argparse.ArgumentParser:
     form = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(
         prog="python -m jscope",
-        description="Looks into checkpoints, converts and compares them.",
+        description="Looks into checkpoints and programs; converts and compares checkpoints.",
         epilog=_EPILOG,
         formatter_class=form,
     )
@@ -103,11 +108,18 @@ def _parser() -> argparse.ArgumentParser:
     _add_match(diff)
     diff.add_argument("--tolerance", type=float, default=0.0, help="a difference of values that is none (default: 0)")
     diff.add_argument("--names", action="store_true", help="compare names, shapes and dtypes only; read no array")
+    for add in more:
+        add(command, list_any)
     return parser
 
 
 def _add_match(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--match", metavar="REGEX", default="", help="only names in which this is found")
+
+
+def list_any(path: str) -> Mapping[str, Any]:
+    """Shape and dtype by name of what a checkpoint of any format holds."""
+    return open(path).listing()
 
 
 def _bad(what: str, fix: str = "") -> js.BadArgumentError:

@@ -1,0 +1,25 @@
+"""The one private door of the rooms: what layers, checkpoints and the test kit use from inside. Floor 1.
+
+Everything else that a room needs is public. Nothing outside the rooms imports this file.
+"""
+
+from __future__ import annotations
+
+from ._describe import initializer_text
+from ._misspelt import misspelt
+from ._see import seeing
+from ._show import format_bytes, short_type
+from ._table import Scope, partition_text, printable, short_place, shortened
+
+__all__ = [
+    "Scope",
+    "format_bytes",
+    "initializer_text",
+    "misspelt",
+    "partition_text",
+    "printable",
+    "seeing",
+    "short_place",
+    "short_type",
+    "shortened",
+]
