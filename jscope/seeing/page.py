@@ -20,7 +20,9 @@ _TABLE_ROWS = 400  # in what is shown without JavaScript
 
 def to_html(specs: js.Specs, *, path: str | os.PathLike[str] | None = None, title: str = "") -> str:
     """See `Specs.to_html`."""
-    style, script = (resources.files("jscope.seeing").joinpath(f"page.{kind}").read_text("utf-8") for kind in ("css", "js"))
+    style, script = (
+        resources.files("jscope.seeing").joinpath(f"page.{kind}").read_text("utf-8") for kind in ("css", "js")
+    )
     template = string.Template(resources.files("jscope.seeing").joinpath("page.html").read_text("utf-8"))
     page = template.substitute(
         title=html.escape(printable(title) or "The variables of a program"),

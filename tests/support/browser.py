@@ -165,6 +165,14 @@ class Browser:
             )
         self.run("new Promise((done) => setTimeout(done, 50))")
 
+    def first_paint(self) -> float:
+        """Milliseconds from the start of loading to the first paint with something in it."""
+        return self.run(
+            "new Promise((done) => new PerformanceObserver((list) => list.getEntries()"
+            ".filter((entry) => entry.name === 'first-contentful-paint').forEach((entry) => done(entry.startTime)))"
+            ".observe({type: 'paint', buffered: true}))"
+        )
+
     def screenshot(self, path: Path, *, whole: bool = True) -> None:
         """Writes a PNG of the page."""
         taken = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=whole)
