@@ -78,6 +78,7 @@ function unfoldSome() {
   let level = innerScopes(root).map(([scope]) => scope);
   if (variables.length <= ROWS) room = Infinity;
   else visit(root);
+  if (level.length === 1 && !level[0].open) opened(level[0]); // however much is in it: alone it says nothing
   while (level.length) {
     const folded = level.filter((scope) => !scope.open);
     if (folded.reduce((sum, scope) => sum + rowsOf(scope), 0) > room) break;
@@ -280,19 +281,19 @@ let pinned = null; // the key of a place
 let places = []; // as in the rail: {key, place, isFile, ends: Map of target -> times, members, entry}
 let lines = []; // {path, place, target}
 
-// A place, or all places of its file where there are many.
-function keyOf(place, grouped) {
-  const { file } = data.places[place];
-  return grouped && !openFiles.has(file) ? `f${file}` : `p${place}`;
-}
-
+// The places that read what is drawn. Where there are many, those of one file stand together until it is opened.
 function gather() {
   const seen = new Set(targets.flatMap((target) => [...target.reads.keys()]));
-  const grouped = seen.size > PLACES;
+  const linesOf = new Map();
+  for (const place of seen) linesOf.set(data.places[place].file, (linesOf.get(data.places[place].file) || 0) + 1);
+  const keyOf = (place) => {
+    const { file } = data.places[place];
+    return seen.size > PLACES && linesOf.get(file) > 1 && !openFiles.has(file) ? `f${file}` : `p${place}`;
+  };
   const byKey = new Map();
   for (const target of targets) {
     for (const [place, times] of target.reads) {
-      const key = keyOf(place, grouped);
+      const key = keyOf(place);
       if (!byKey.has(key)) byKey.set(key, { key, place, isFile: key[0] === "f", ends: new Map(), members: new Set() });
       const gathered = byKey.get(key);
       gathered.members.add(place);
@@ -385,7 +386,7 @@ function drawPlace(place) {
   const { file, line, full } = data.places[place.place];
   const entry = element("button", "place", element("span", "file", file));
   entry.type = "button";
-  entry.append(element("span", "line", place.isFile ? ` ${place.members.size} lines` : line));
+  entry.append(element("span", "line", place.isFile ? `\u00a0${place.members.size} lines` : line));
   entry.title = place.isFile ? `${file}: ${place.members.size} lines` : full;
   entry.dataset.key = place.key;
   entry.classList.toggle("shared", [...place.ends.keys()].some((target) => target.shared));
