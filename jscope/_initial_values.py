@@ -28,6 +28,7 @@ from ._arguments import is_importable, parameters_for
 from ._callsite import user_line, user_location
 from ._compat import depends_on, program_key, with_constants
 from ._errors import BadInitialValueTypeError, BadTypeError, InitializerError
+from ._show import short
 from ._values import InitialValue, is_traced
 
 
@@ -273,7 +274,7 @@ def _called(initializer: Callable[..., Any], key: jax.Array, shape: tuple[int, .
 
 def describe(function: Any) -> str:
     """A short name for a callable in messages and tables."""
-    return getattr(function, "__name__", None) or repr(function)
+    return getattr(function, "__name__", None) or short(function)
 
 
 class _ByValue:

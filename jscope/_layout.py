@@ -87,3 +87,9 @@ class Layout:
         # What JAX's errors show where two structures differ. The checksum tells long lists with one beginning apart.
         checksum = f", checksum {zlib.crc32(repr(self.names).encode()):08x}" if len(self.names) > _SHOWN else ""
         return f"<{len(self.names)} names: {some(self.names, _SHOWN)}{checksum}>"
+
+
+def differences(one: Layout, other: Layout, of_one: str, of_other: str) -> list[str]:
+    """One line for each name that one of two trees lacks."""
+    lines = [f"'{name}' is missing in {of_other}" for name in one.names if name not in other.index]
+    return lines + [f"'{name}' of {of_other} is not in {of_one}" for name in other.names if name not in one.index]

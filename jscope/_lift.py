@@ -13,6 +13,7 @@ from ._callsite import user_line, user_place
 from ._errors import BadTypeError, InitializerError
 from ._layout import Layout
 from ._params import Params, make
+from ._show import short
 from ._specs import Specs, VariableSpec
 from ._transform import Transformed
 from ._values import FromProgram, InitialValue
@@ -62,7 +63,7 @@ def lift(net: Transformed[P, Any], /, *args: P.args, **kwargs: P.kwargs) -> Para
     run = current("lift", caller)
     if not isinstance(net, Transformed):
         raise BadTypeError(
-            f"lift takes a transformed program, not {net!r}.",
+            f"lift takes a transformed program, not {short(net)}.",
             kind="not_a_program",
             where=user_line(),
             fix="pass js.transform(function)",

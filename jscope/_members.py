@@ -13,6 +13,7 @@ from ._callsite import user_line
 from ._errors import BadNameError, BadTypeError
 from ._hints import Call, explained, first_is_missing
 from ._params import Params
+from ._show import short
 
 _KEY = Parameter("key", Parameter.POSITIONAL_ONLY, annotation=jax.Array)
 _PARAMS = Parameter("params", Parameter.POSITIONAL_ONLY, annotation=Mapping[str, Any])
@@ -39,7 +40,7 @@ def check_program(fn: Any, *, is_made: bool) -> None:
     """Raises BadTypeError for what is no program, or is made one already; BadNameError for reserved parameters."""
     if not callable(fn) or is_made:
         raise BadTypeError(
-            f"transform takes a function, not {fn!r}.",
+            f"transform takes a function, not {short(fn)}.",
             kind="not_a_program",
             where=user_line(),
             fix="pass the function that calls get_variable",

@@ -14,6 +14,7 @@ import jax
 from ._ambient import current, is_open_here, is_running, leaving
 from ._callsite import user_line
 from ._errors import STATIC_ARGNAMES, BadArgumentError, BadTypeError
+from ._show import short
 from ._specs import VariableSpec
 from ._values import is_traced
 from .run.listings import collection
@@ -222,9 +223,9 @@ class variable_scope:  # noqa: N801 (TF1's name)
             )
         if reuse is not None and reuse is not True and reuse is not False and reuse is not AUTO_REUSE:
             raise BadArgumentError(
-                f"reuse must be True, False, None or js.AUTO_REUSE, not {reuse!r}.",
+                f"reuse must be True, False, None or js.AUTO_REUSE, not {short(reuse)}.",
                 kind="bad_reuse",
-                asked=f"variable_scope({name_or_scope!r})",
+                asked=f"variable_scope({short(name_or_scope)})",
                 where=user_line(),
                 fix=f"it is traced; as an argument of jax.jit, {STATIC_ARGNAMES}"
                 if is_traced(reuse)
@@ -232,9 +233,9 @@ class variable_scope:  # noqa: N801 (TF1's name)
             )
         if auxiliary_name_scope is not True and auxiliary_name_scope is not False:
             raise BadTypeError(
-                f"auxiliary_name_scope must be True or False, not {auxiliary_name_scope!r}.",
+                f"auxiliary_name_scope must be True or False, not {short(auxiliary_name_scope)}.",
                 kind="bad_aux",
-                asked=f"variable_scope({name_or_scope!r})",
+                asked=f"variable_scope({short(name_or_scope)})",
                 where=user_line(),
                 fix=f"it is traced; as an argument of jax.jit, {STATIC_ARGNAMES}"
                 if is_traced(auxiliary_name_scope)
@@ -242,9 +243,9 @@ class variable_scope:  # noqa: N801 (TF1's name)
             )
         if trainable is not None and trainable is not True and trainable is not False:
             raise BadTypeError(
-                f"trainable must be True, False or None, not {trainable!r}.",
+                f"trainable must be True, False or None, not {short(trainable)}.",
                 kind="bad_trainable",
-                asked=f"variable_scope({name_or_scope!r})",
+                asked=f"variable_scope({short(name_or_scope)})",
                 where=user_line(),
                 fix="give False to freeze the scope, True to train it, None to inherit",
             )

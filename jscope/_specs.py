@@ -14,9 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from ._callsite import user_line
+from ._declared import united
 from ._errors import (
     BadArgumentError,
-    BadInitialValueTypeError,
     BadTypeError,
     InitializerError,
     ParamsMismatchError,
@@ -24,12 +24,13 @@ from ._errors import (
     add_place,
 )
 from ._initial_values import Drawers, check_key, draw
+from ._mismatch import count_of, mismatch, mismatch_error, without_values
 from ._names import near
 from ._params import Params
 from ._see import seeing
 from ._show import format_bytes, short_type, table
 from ._table import specs_table
-from ._values import FromProgram, InitialValue, as_initial_value
+from ._values import FromProgram, InitialValue
 
 _log = logging.getLogger("jscope")
 
@@ -198,6 +199,26 @@ class Specs(Mapping[str, VariableSpec]):
     def __len__(self) -> int:
         return len(self._by_name)
 
+    def __or__(self, other: Specs) -> Specs:
+        """What two programs declare together, for one tree that serves both; a variable that both declare counts once.
+
+        Raises:
+          BadArgumentError: for names that the two declare differently: another shape, dtype, initializer, ...; the
+            message shows both and where they were made.
+
+        Example:
+          >>> def linear(name):
+          ...     def program(x):
+          ...         with js.variable_scope(name): return x @ js.get_variable("w", [2, 2])
+          ...     return js.transform(program)
+          >>> generator, critic, x = linear("generator"), linear("critic"), jnp.ones((1, 2))
+          >>> (generator.specs(x) | critic.specs(x)).init(jax.random.key(0))
+          Params({critic: {w: f32[2,2]}, generator: {w: f32[2,2]}})
+        """
+        if not isinstance(other, Specs):
+            return NotImplemented
+        return Specs(united(self._by_name, other._by_name))
+
     @property
     def size(self) -> int:
         """Number of elements of all variables."""
@@ -249,7 +270,7 @@ class Specs(Mapping[str, VariableSpec]):
             faults = report.faults(allow_missing=True) + without_values(report, given)
             if faults:
                 raise ParamsMismatchError(
-                    f"warm_start does not fit the program: {_count(faults)}.",
+                    f"warm_start does not fit the program: {count_of(faults)}.",
                     kind="params_mismatch",
                     faults=faults,
                     where=user_line(),
@@ -301,8 +322,12 @@ class Specs(Mapping[str, VariableSpec]):
         suggestions |= {name: tuple(near(name, missing)) for name in unexpected[:_SUGGESTIONS]}
         return Comparison(tuple(kept), tuple(missing), tuple(unexpected), mismatched, suggestions)
 
-    def check(self, params: Mapping[str, Any]) -> None:
+    def check(self, params: Mapping[str, Any], *, allow_unexpected: bool = False) -> None:
         """Raises unless `params` holds exactly what is declared, every fault in one error.
+
+        Args:
+          params: the tree.
+          allow_unexpected: with True it may hold more than that: another program's variables.
 
         Raises:
           ParamsMismatchError: for names missing or not declared, wrong shapes and dtypes.
@@ -310,12 +335,31 @@ class Specs(Mapping[str, VariableSpec]):
         Example:
           >>> js.transform(lambda: js.get_variable("v", [2])).specs().check({"v": jnp.ones(2)})
         """
-        faults = self.compare(params).faults()
+        faults = self.compare(params).faults(allow_unexpected=allow_unexpected)
         if faults:
             raise mismatch_error(faults)
 
-    def split(self, params: Mapping[str, Any]) -> tuple[Params, Params]:
+    def select(self, params: Mapping[str, Any]) -> tuple[Params, Params]:
+        """`(declared, rest)`: this program's variables, and what else is in the tree; `declared | rest` gives it back.
+
+        Raises:
+          ParamsMismatchError: for variables that the tree lacks, and wrong shapes and dtypes.
+
+        Example:
+          >>> net = js.transform(lambda: js.get_variable("w", []))
+          >>> [part.names for part in net.specs().select({"w": 1.0, "other": 2.0})]
+          [('w',), ('other',)]
+        """
+        tree = params_of(params, "select")
+        self.check(tree, allow_unexpected=True)
+        return tree.select(lambda name, _: name in self._by_name)
+
+    def split(self, params: Mapping[str, Any], *, allow_unexpected: bool = False) -> tuple[Params, Params]:
         """`(trainable, rest)`; `trainable | rest` gives the tree back.
+
+        Args:
+          params: the tree, or a part of it.
+          allow_unexpected: with True, names that are not declared go to the rest: another program trains them.
 
         Raises:
           ParamsMismatchError: for names that are not declared.
@@ -326,13 +370,17 @@ class Specs(Mapping[str, VariableSpec]):
           >>> trainable.names, rest.names
           (('w',), ('count',))
         """
-        tree = self._declared(params)
-        return tree.select(lambda name, _: self._by_name[name].trainable)
+        tree = self._declared(params, "split", allow_unexpected)
+        return tree.select(lambda name, _: name in self._by_name and self._by_name[name].trainable)
 
-    def regularization_loss(self, params: Mapping[str, Any]) -> jax.Array:
+    def regularization_loss(self, params: Mapping[str, Any], *, allow_unexpected: bool = False) -> jax.Array:
         """The sum of all regularizers on the values in `params`: a float32 scalar, 0 where there are none.
 
         TF1: `tf.losses.get_regularization_loss()`.
+
+        Args:
+          params: the tree, or a part of it.
+          allow_unexpected: with True, names that are not declared are left out.
 
         Raises:
           ParamsMismatchError: for names that are not declared.
@@ -343,7 +391,7 @@ class Specs(Mapping[str, VariableSpec]):
           >>> float(js.transform(program).specs().regularization_loss({"w": jnp.ones(2)}))
           2.0
         """
-        given = self._declared(params).flat()
+        given = self._declared(params, "regularization_loss", allow_unexpected).flat()
         total = jnp.float32(0.0)
         for name, spec in self.items():
             loss = spec.regularizer(given[name]) if spec.regularizer is not None and name in given else None
@@ -360,8 +408,12 @@ class Specs(Mapping[str, VariableSpec]):
             total += loss
         return total
 
-    def constrain(self, params: Mapping[str, Any]) -> Params:
+    def constrain(self, params: Mapping[str, Any], *, allow_unexpected: bool = False) -> Params:
         """The tree with every constraint applied, as TF1's optimizers do after a step.
+
+        Args:
+          params: the tree, or a part of it.
+          allow_unexpected: with True, names that are not declared are left as they are.
 
         Raises:
           ParamsMismatchError: for names that are not declared.
@@ -374,8 +426,8 @@ class Specs(Mapping[str, VariableSpec]):
         """
 
         def constrained(name: str, value: Any) -> Any:
-            spec = self._by_name[name]
-            if spec.constraint is None:
+            spec = self._by_name.get(name)
+            if spec is None or spec.constraint is None:
                 return value
             result = spec.constraint(value)
             # What is no JAX array yet is of the declared dtype as soon as JAX computes with it.
@@ -390,13 +442,14 @@ class Specs(Mapping[str, VariableSpec]):
                 )
             return result
 
-        return self._declared(params).map_with_name(constrained)
+        return self._declared(params, "constrain", allow_unexpected).map_with_name(constrained)
 
-    def _declared(self, params: Mapping[str, Any]) -> Params:
-        tree = Params(params)
+    def _declared(self, params: Mapping[str, Any], call: str, allow_unexpected: bool) -> Params:
+        tree = params_of(params, call)
         unknown = [f"'{name}' is not declared" for name in tree.names if name not in self._by_name]
-        if unknown:
-            raise mismatch_error(unknown)
+        if unknown and not allow_unexpected:
+            fix = f"where other programs share the tree: {call}(params, allow_unexpected=True); else mend the names"
+            raise mismatch_error(unknown, fix=fix)
         return tree
 
     def __repr__(self) -> str:
@@ -477,53 +530,8 @@ class Specs(Mapping[str, VariableSpec]):
         )
 
 
-def mismatch(leaf: Any, shape: tuple[int, ...], dtype: Any) -> str:
-    """What is wrong with a leaf that should have this shape and dtype, `""` if nothing."""
-    found_shape, found_dtype = getattr(leaf, "shape", None), getattr(leaf, "dtype", None)
-    if isinstance(leaf, np.ndarray | np.generic):
-        found_dtype = jax.dtypes.canonicalize_dtype(leaf.dtype)
-        if leaf.dtype.kind in "iu" and found_dtype != leaf.dtype:
-            try:
-                as_initial_value(leaf)
-            except BadInitialValueTypeError as error:
-                return error.what.rstrip(".")
-    if found_shape is None or found_dtype is None:
-        try:
-            leaf = as_initial_value(leaf)
-            found_shape, found_dtype = leaf.shape, leaf.dtype
-        except TypeError:
-            return f"is no array but {leaf!r:.40}"
-    if tuple(found_shape) != shape:
-        return f"has shape {tuple(found_shape)}, declared {shape}"
-    if found_dtype != dtype:
-        return f"has dtype {found_dtype}, declared {dtype}"
-    return ""
-
-
-def without_values(report: Comparison, params: Params) -> list[str]:
-    """One line for each leaf that fits what is declared, and has no value."""
-    leaves = params.flat()
-    abstract = [name for name in report.kept if isinstance(leaves[name], jax.ShapeDtypeStruct)]
-    return [f"'{name}' is abstract, a ShapeDtypeStruct" for name in abstract]
-
-
-def mismatch_error(faults: list[str], where: str = "") -> ParamsMismatchError:
-    """One error for everything about a tree that does not fit."""
-    return ParamsMismatchError(
-        f"The parameters do not fit the program: {_count(faults)}.",
-        kind="params_mismatch",
-        faults=faults,
-        where=where or user_line(),
-        fix="print(net.specs(...)) shows what is declared, print(net.specs(...).compare(params)) how the tree differs",
-    )
-
-
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) or getattr(value, "shape", None) == ()
-
-
-def _count(faults: list[str]) -> str:
-    return f"{len(faults)} fault{'s' if len(faults) > 1 else ''}"
 
 
 def params_of(tree: Any, what: str) -> Params:

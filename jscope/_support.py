@@ -5,21 +5,29 @@ Everything else that a room needs is public. Nothing outside the rooms imports t
 
 from __future__ import annotations
 
+from ._callsite import user_line
+from ._compat import is_sharding_error, jit_inlined
 from ._describe import initializer_text
 from ._misspelt import misspelt
+from ._names import near
 from ._see import seeing
-from ._show import format_bytes, short_type
+from ._show import format_bytes, short_type, table
 from ._table import Scope, partition_text, printable, short_place, shortened
 
 __all__ = [
     "Scope",
     "format_bytes",
     "initializer_text",
+    "is_sharding_error",
+    "jit_inlined",
     "misspelt",
+    "near",
     "partition_text",
     "printable",
     "seeing",
     "short_place",
     "short_type",
     "shortened",
+    "table",
+    "user_line",
 ]

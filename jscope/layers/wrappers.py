@@ -9,9 +9,10 @@ import jax
 
 import jscope as js
 
-from .cells import LSTMStateTuple, RNNCell, State
+from .cells import LSTMStateTuple, RNNCell
 from .core import kept_and_scaled
 from .faults import bad_argument, refuse
+from .states import State
 
 
 @js.add_arg_scope

@@ -11,6 +11,7 @@ import jax
 from .._callsite import user_line
 from .._errors import BadTypeError, TransformError
 from .._names import matcher
+from .._show import short
 from .._specs import VariableSpec
 from .._values import is_traced
 from .record import REGULARIZATION_LOSSES, Collected, Variable
@@ -29,7 +30,7 @@ def add_to_collection(run: Run, key: str, value: Any) -> None:
         value = run.find(value, "add_to_collection")
     elif run.level and any(map(is_traced, jax.tree.leaves(value))):
         raise TransformError(
-            f"A value made inside a JAX transform is added to collection {key!r}: nobody outside could use it.",
+            f"A value made inside a JAX transform is added to collection {short(key)}: nobody outside could use it.",
             kind="leak",
             scope=run.scopes.state.name,
             where=user_line(),
@@ -50,7 +51,7 @@ def add_to_collection(run: Run, key: str, value: Any) -> None:
 def _check_key(run: Run, key: Any) -> None:
     if not isinstance(key, Hashable):
         raise BadTypeError(
-            f"A collection's name is a string, not {key!r}.",
+            f"A collection's name is a string, not {short(key)}.",
             kind="bad_name_type",
             scope=run.scopes.state.name,
             where=user_line(),

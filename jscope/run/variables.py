@@ -26,6 +26,7 @@ from .._errors import (
     add_place,
 )
 from .._names import near
+from .._show import short
 from .._specs import VariableSpec
 from .._values import FLOAT32, PartialShape, as_dtype, as_flag, as_shape
 from .arrays import Arrays
@@ -39,6 +40,7 @@ from .checks import (
     check_getter,
     check_initial_dtype,
     check_not_differentiated,
+    check_sharding,
     check_shared,
     checked_collections,
     checked_initializer,
@@ -268,7 +270,7 @@ class Run:
         initializer: Any,
         regularizer: Any,
         reuse: Reuse,
-        trainable: bool,
+        trainable: bool | None,
         collections: Any,
         partitioner: Any,
         constraint: Any,
@@ -378,7 +380,7 @@ class Run:
         if regularizer is not None and not callable(regularizer):
             variable.regularizer = None  # the variable exists nevertheless, as in TF1
             raise BadTypeError(
-                f"The regularizer of '{variable.name}' is not callable: {regularizer!r}.",
+                f"The regularizer of '{variable.name}' is not callable: {short(regularizer)}.",
                 **self._asked(variable.name, variable.shape, variable.dtype, "bad_regularizer"),
                 fix="give a function from the value to a scalar, or js.no_regularizer",
             )
@@ -449,6 +451,8 @@ class Run:
                 fix="call net.update(params, ...), which returns (out, params with all assignments)",
             )
         value = assignable(variable, value, asked)
+        if not self.source.makes_values:
+            check_sharding(variable, value, self.source.make(variable), asked)
         if self.arrays.knows(value):
             value = jnp.array(value, copy=True)  # an object of its own, so that each array still tells its variable
         if variable.carried is not None:
@@ -570,11 +574,11 @@ class Run:
 
     def _asked(self, key: Any, shape: Any, dtype: Any, kind: str, call: str = "get_variable") -> dict[str, Any]:
         """The fields of an error about a call that asks for a variable."""
-        shown = f"{call}('{key}'" + (f", shape={shape}" if shape is not None else "")
+        shown = f"{call}('{key}'" + (f", shape={short(shape)}" if shape is not None else "")
         state = self.scopes.state
         return {
             "kind": kind,
-            "asked": f"{shown}, dtype={getattr(dtype, 'name', dtype)}) with reuse={state.reuse}",
+            "asked": f"{shown}, dtype={getattr(dtype, 'name', None) or short(dtype)}) with reuse={state.reuse}",
             "scope": state.name,
             "where": user_line(),
         }

@@ -579,7 +579,7 @@ def test_undeclared_names_are_refused(call):
     with pytest.raises(js.ParamsMismatchError, match=r"1 fault") as error:
         call(PARAMS | {"tower": {"kernl": 1.0}})
     assert error.value.faults == ("'tower/kernl' is not declared",)
-    with pytest.raises(js.BadTypeError, match="made from a mapping"):
+    with pytest.raises(js.BadTypeError, match="takes a tree of parameters"):
         call(3)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from jscope import add_arg_scope, arg_scope, arg_scoped_arguments
 
 from .batch_norm import batch_norm
-from .convolution import conv1d, conv2d, conv3d, convolution
+from .convolution import conv1d, conv2d, conv2d_transpose, conv3d, conv3d_transpose, convolution
 from .core import dropout, flatten, fully_connected
 from .embedding import embed_sequence
 from .initializers import variance_scaling_initializer, xavier_initializer
@@ -17,7 +17,6 @@ from .pooling import avg_pool2d, avg_pool3d, max_pool2d, max_pool3d
 from .regularizers import l1_l2_regularizer, l1_regularizer, l2_regularizer, sum_regularizer
 from .separable import separable_conv2d
 from .stacking import repeat, stack
-from .transposed import conv2d_transpose, conv3d_transpose
 
 __all__ = [
     "add_arg_scope",

@@ -10,8 +10,9 @@ import jax.numpy as jnp
 
 import jscope as js
 
+from ..by_name import Regularizer
 from ..faults import bad_argument
-from ..scopes import Regularizer, RegularizerSum
+from ..scopes import RegularizerSum
 
 
 @dataclasses.dataclass(frozen=True)
