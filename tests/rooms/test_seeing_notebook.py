@@ -125,7 +125,7 @@ os.utime("model.py", (time.time() + 5, time.time() + 5))
     gone, objects = texts[-1].split(" ", 1)
     assert int(gone) >= 45
     counts = [int(count) for count in objects.strip("[]\n").split(",")]
-    assert counts[-1] - counts[9] < 40 * 100
+    assert counts[-1] - counts[9] < 40 * 20
 
 
 def test_the_kernel_is_that_of_the_tests(tmp_path: Path) -> None:
