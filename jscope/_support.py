@@ -11,11 +11,12 @@ from ._describe import initializer_text
 from ._misspelt import misspelt
 from ._names import near
 from ._see import seeing
-from ._show import format_bytes, short_type, table
-from ._table import Scope, partition_text, printable, short_place, shortened
+from ._show import format_bytes, printable, short_type, shown, table, table_lines
+from ._table import Scope, cut, partition_text, short_place
 
 __all__ = [
     "Scope",
+    "cut",
     "format_bytes",
     "initializer_text",
     "is_sharding_error",
@@ -27,7 +28,8 @@ __all__ = [
     "seeing",
     "short_place",
     "short_type",
-    "shortened",
+    "shown",
     "table",
+    "table_lines",
     "user_line",
 ]

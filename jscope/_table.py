@@ -9,7 +9,7 @@ from typing import Any
 from ._describe import initializer_text
 from ._misspelt import misspelt
 from ._names import split
-from ._show import format_bytes, short_type
+from ._show import format_bytes, printable, short_type
 
 _LEAST = 12  # no column is cut to less
 
@@ -118,14 +118,14 @@ def _line(cells: tuple[str, ...], widths: list[int]) -> str:
 
 
 def _cell(text: str, width: int) -> str:
-    return shortened(text, width).ljust(width)
+    return cut(text, width).ljust(width)
 
 
 def _marks(near: dict[str, tuple[str, str]], width: int) -> list[str]:
     if not near:
         return []
     pairs = {f"{printable(name)} is near {printable(other)}": None for name, other in near.values()}
-    lines = (f"  {shortened(pair, width - 2)}" for pair in pairs)
+    lines = (f"  {cut(pair, width - 2)}" for pair in pairs)
     return ["? read once under AUTO_REUSE, where a misspelt name makes a new variable:", *lines]
 
 
@@ -139,14 +139,9 @@ def partition_text(partition: Any) -> str:
     return "" if partition is None else f"({', '.join(map(repr, partition))})"
 
 
-def shortened(text: str, width: int) -> str:
+def cut(text: str, width: int) -> str:
     """A text of at most that many letters, cut in the middle."""
     if len(text) <= width:
         return text
     end = (width - 1) // 2
     return f"{text[: width - 1 - end]}…{text[len(text) - end :]}"
-
-
-def printable(text: str) -> str:
-    """A text in which nothing steers the terminal: what can't be printed is written as Python escapes it."""
-    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)

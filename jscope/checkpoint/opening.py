@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 
 import jscope as js
+from jscope._support import shown
 
 from .bundle import read_bundle
-from .faults import Path, fault
+from .faults import Path, fault, file_name
 from .files import File
 from .loaded import Checkpoint, CheckpointList
 from .locate import locate
@@ -78,9 +79,9 @@ def load(path: Path, *, verify: bool = True, progress: bool | None = None) -> js
     """
     opened = open(path, verify=verify)
     if opened.skipped:
-        name, why = next(iter(sorted(opened.skipped.items())))
+        name, why = min(opened.skipped.items())
         more = f", and {len(opened.skipped) - 1} more" if len(opened.skipped) > 1 else ""
-        what = f"{opened.path} holds more than arrays of numbers: '{name}' {why}{more}."
+        what = f"{opened.path} holds more than arrays of numbers: {shown(name)} {why}{more}."
         fix = "jscope.checkpoint.open(path).read() reads the arrays; its .skipped says what is left out"
         raise fault(what, kind="skipped", fix=fix)
     return opened.read(progress=progress)
@@ -96,16 +97,15 @@ def load_tf(path: Path, *, verify: bool = True) -> Checkpoint:
     Args:
       path: the prefix (`"model.ckpt-1000"`), the `.index` file, a file of the first version, or a directory, which
         stands for its latest checkpoint; also the file `checkpoint` that names that.
-      verify: whether the checksum of each array is compared as it is read. Those of the index always are. It is fast
-        with the extra `jscope[checkpoint]`, some 150 MB a second without.
+      verify: whether the checksum of each array is compared as it is read. Those of the index always are.
 
     Returns:
       A `Checkpoint`: immutable, flat, from name to numpy array, sorted by name. It reads what is asked for, when it is
       asked for. Its `skipped` says which entries are no arrays of numbers, such as strings.
 
     Raises:
-      CheckpointError: if there is no checkpoint, or the files are damaged. It says which and where. Also if blocks are
-        compressed and the extra `jscope[checkpoint]` is not installed.
+      CheckpointError: if there is no checkpoint, or the files are damaged. It says which and where. Also if the extra
+        `jscope[checkpoint]` is not installed, which computes checksums.
 
     Example:
       >>> import pathlib, tempfile
@@ -149,15 +149,15 @@ def list_tf(path: Path) -> CheckpointList:
 
 def _contents(path: Path, *, with_data: bool) -> Contents:
     place, is_single_file = locate(path)
-    return read_single_file(place) if is_single_file else read_bundle(place, with_data=with_data)
+    return read_single_file(File(place)) if is_single_file else read_bundle(place, with_data=with_data)
 
 
 def _any_contents(path: Path) -> Contents:
-    given = os.fsdecode(path)
+    given = file_name(path, "not_found")
     if os.path.isfile(given):
         file = File(given)
         if is_npz(file):
-            return read_npz(given)
+            return read_npz(file)
         if is_safetensors(file) or given.endswith(".safetensors"):
-            return read_safetensors(given)
+            return read_safetensors(file)
     return _contents(path, with_data=True)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+import functools
+from array import array
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
@@ -22,6 +25,52 @@ class Tensor:
     read: Callable[[bool], np.ndarray]
 
 
+class Tensors(Mapping[str, Tensor]):
+    """Arrays by name. A `Tensor` is made when it is asked for: of a file of very many names little is kept of each.
+
+    Args:
+      read: reads an array, given its name, its row, and whether the checksum is compared.
+
+    Attributes:
+      names: sorted.
+    """
+
+    def __init__(self, read: Callable[[str, int, bool], np.ndarray]) -> None:
+        self.names: list[str] = []
+        self._shapes: list[tuple[int, ...]] = []
+        self._dtypes: list[np.dtype] = []
+        self._rows = array("Q")
+        self._read = read
+
+    def add(self, name: str, shape: tuple[int, ...], dtype: np.dtype, row: int) -> None:
+        """Adds an array whose name is greater than all so far; `row` is what the reader knows it by."""
+        self.names.append(name)
+        self._shapes.append(self._shapes[-1] if self._shapes and self._shapes[-1] == shape else shape)
+        self._dtypes.append(dtype)
+        self._rows.append(row)
+
+    def __getitem__(self, name: str) -> Tensor:
+        place = self._place(name)
+        if place is None:
+            raise KeyError(name)
+        return Tensor(self._shapes[place], self._dtypes[place], functools.partial(self._read, name, self._rows[place]))
+
+    def __contains__(self, name: object) -> bool:
+        return self._place(name) is not None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def _place(self, name: object) -> int | None:
+        if not isinstance(name, str):
+            return None
+        place = bisect_left(self.names, name)
+        return place if place < len(self.names) and self.names[place] == name else None
+
+
 @dataclasses.dataclass(frozen=True)
 class Contents:
     """What a checkpoint holds.
@@ -34,6 +83,6 @@ class Contents:
     """
 
     path: str
-    tensors: dict[str, Tensor]
+    tensors: Tensors
     skipped: dict[str, str]
     metadata: dict[str, str] = dataclasses.field(default_factory=dict)

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 import jscope as js
-from jscope._support import Scope, format_bytes, misspelt, printable, shortened
+from jscope._support import Scope, cut, format_bytes, misspelt, printable
 
 from .data import reads_of, reads_text
 
@@ -23,8 +23,8 @@ def to_text(specs: js.Specs, *, depth: int | None = None, width: int = 120) -> s
     column = min(max(map(len, labels), default=0), width // 2)
     texts = []
     for label, (_, item) in zip(labels, lines, strict=True):
-        size = f"{shortened(label, column).ljust(column)} {_bar(item.bytes, largest)} {format_bytes(item.bytes):>9}"
-        texts.append(shortened_end(f"{size}  {_reads(item, near)}".rstrip(), width))
+        size = f"{cut(label, column).ljust(column)} {_bar(item.bytes, largest)} {format_bytes(item.bytes):>9}"
+        texts.append(cut_at_end(f"{size}  {_reads(item, near)}".rstrip(), width))
     shared = sum(reads_of(spec).total() > 1 for spec in specs.values())
     return "\n".join([*texts, f"{root.totals()}{f', {shared:,} shared' * bool(shared)}"])
 
@@ -46,6 +46,6 @@ def _reads(item: Any, near: dict[str, tuple[str, str]]) -> str:
     return f"{arrow} {printable(reads_text(reads))}{frozen}{doubt}"
 
 
-def shortened_end(text: str, width: int) -> str:
+def cut_at_end(text: str, width: int) -> str:
     """A text of at most that many letters, cut at its end."""
     return text if len(text) <= width else f"{text[: width - 1]}…"

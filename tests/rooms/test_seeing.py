@@ -115,6 +115,16 @@ PARAMS = SPECS.init(jax.random.key(0))
 COMPARISON = SPECS.compare({"tower/kernel": PARAMS["tower/kernel"], "toer/kernel": 1.0, "mean": np.ones(3)})
 
 
+REPORT = checkpoint.assign_from(
+    SPECS,
+    {"tower/kernel": np.ones((3, 4), np.float32), "mean": np.ones(4, np.float64), "<b>": np.ones(1)},
+    allow_missing=True,
+    allow_unused=True,
+    allow_cast=True,
+    key=jax.random.key(0),
+).report
+
+
 @pytest.mark.parametrize(
     ("shown", "texts"),
     [
@@ -126,8 +136,9 @@ COMPARISON = SPECS.compare({"tower/kernel": PARAMS["tower/kernel"], "toer/kernel
         (js.Params({"a": None, "b": {"c": "text", "d": 1 + 2j}}), ["None", "'text'", "(1+2j)"]),
         (js.Params(), ["Params: 0 variables, 0 elements, 0 B"]),
         (COMPARISON, ["kept", "missing", "unexpected", "mismatched", "tower/kernel", "toer/kernel"]),
+        (REPORT, ["loaded", "cast", "initialised", "unused", "tower/kernel", "<b>", str(REPORT).splitlines()[-1]]),
     ],
-    ids=["Specs", "Params", "labels", "empty", "Comparison"],
+    ids=["Specs", "Params", "labels", "empty", "Comparison", "AssignReport"],
 )
 def test_notebooks_show(shown: Any, texts: list[str]) -> None:
     page = Page(shown._repr_html_())
