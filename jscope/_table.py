@@ -124,8 +124,8 @@ def _cell(text: str, width: int) -> str:
 def _marks(near: dict[str, tuple[str, str]], width: int) -> list[str]:
     if not near:
         return []
-    pairs = {f"{printable(name)} is near {printable(other)}": None for name, other in near.values()}
-    lines = (f"  {cut(pair, width - 2)}" for pair in pairs)
+    pairs = {frozenset(pair): f"{printable(pair[0])} is near {printable(pair[1])}" for pair in reversed(near.values())}
+    lines = (f"  {cut(pair, width - 2)}" for pair in reversed(pairs.values()))
     return ["? read once under AUTO_REUSE, where a misspelt name makes a new variable:", *lines]
 
 

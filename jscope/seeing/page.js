@@ -345,7 +345,7 @@ function lay() {
     }
     place.y = sum / weight;
   }
-  places.sort((a, b) => a.y - b.y);
+  places.sort((a, b) => a.y - b.y || a.place - b.place);
   spread(height);
   rail.style.height = `${height}px`;
   for (const place of places) place.entry.style.top = `${place.y - 12}px`;
