@@ -259,5 +259,5 @@ def _declared(run: Run, caller: FrameType, spec: VariableSpec, key: str) -> Any:
         spec.collections,
         spec.partition,
         spec.constraint,
-        resolved=(run.scopes.state.reuse, ""),
+        resolved=(run.scopes.state.reuse, "", None),
     )

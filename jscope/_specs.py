@@ -23,12 +23,14 @@ from ._errors import (
     UnknownNameError,
     add_place,
 )
-from ._initial_values import Drawers, check_key, describe, draw
+from ._initial_values import Drawers, check_key, draw
 from ._mismatch import count_of, mismatch, mismatch_error, without_values
 from ._names import near
 from ._params import Params
 from ._partitions import Rules, copied, placements, shardings_for, shardings_of
+from ._see import seeing
 from ._show import format_bytes, short_type, table
+from ._table import specs_table
 from ._values import FromProgram, InitialValue
 
 _log = logging.getLogger("jscope")
@@ -54,6 +56,7 @@ class VariableSpec:
       partition: a `jax.sharding.PartitionSpec` from the partitioner, or None.
       created_at: the user's `file:line` that made it. Not compared.
       used_at: the `file:line` of each later read of it: where it is shared. Not compared.
+      auto_reuse: whether it was made under AUTO_REUSE, where a misspelt name makes a new variable. Not compared.
 
     Example:
       >>> spec = js.transform(lambda: js.get_variable("v", [2])).specs()["v"]
@@ -73,6 +76,7 @@ class VariableSpec:
     partition: Any = None
     created_at: str = dataclasses.field(default="", compare=False)
     used_at: tuple[str, ...] = dataclasses.field(default=(), compare=False)
+    auto_reuse: bool = dataclasses.field(default=False, compare=False)
 
     @property
     def size(self) -> int:
@@ -140,12 +144,18 @@ class Comparison:
         close = self.suggestions.get(name)
         return f" (near: {', '.join(map(repr, close))})" if close else ""
 
-    def __str__(self) -> str:
+    def _rows(self) -> list[tuple[str, str, str]]:
         rows = [("kept", name, "") for name in self.kept]
         rows += [("missing", name, self._hint(name).strip(" ()")) for name in self.missing]
         rows += [("unexpected", name, self._hint(name).strip(" ()")) for name in self.unexpected]
         rows += [("mismatched", name, text) for name, text in self.mismatched.items()]
-        return table(("state", "name", "note"), rows)
+        return rows
+
+    def __str__(self) -> str:
+        return table(("state", "name", "note"), self._rows())
+
+    def _repr_html_(self) -> str:
+        return seeing().fragments.states("How the tree fits", ("state", "name", "note"), self._rows(), "kept")
 
 
 class Specs(Mapping[str, VariableSpec]):
@@ -492,20 +502,79 @@ class Specs(Mapping[str, VariableSpec]):
     def __repr__(self) -> str:
         return f"<Specs: {len(self)} variables, {self.size:,} elements, {format_bytes(self.bytes)}>"
 
+    def table(self, *, depth: int | None = None, width: int = 120) -> str:
+        """A table for a terminal: the variables under their scopes, with the totals of each scope. `str()` gives it.
+
+        Initializers are shown with the arguments that are not their defaults, partitions where there are any. A `?`
+        after the reads marks what was made under AUTO_REUSE, is read once, and is near another name: a misspelling
+        makes a new variable. Keras has `model.summary()` for this, Flax `nn.tabulate`.
+
+        Args:
+          depth: with a number, only the totals of scopes, down to that depth, and the variables outside of those.
+          width: columns that the table may take; longer texts are cut. There are at least 80.
+
+        Example:
+          >>> def program():
+          ...     with js.variable_scope("tower"):
+          ...         js.get_variable("w", [2, 3], initializer=js.random_normal_initializer(stddev=0.05))
+          >>> print(js.transform(program).specs().table(depth=1))
+          variable  type  trainable  initializer  reads  created at
+          tower/    1 variable, 6 elements, 24 B
+          1 variable, 6 elements, 24 B
+        """
+        return specs_table(self.values(), depth, width)
+
     def __str__(self) -> str:
-        rows = [
-            (
-                name,
-                short_type(spec),
-                "yes" if spec.trainable else "no",
-                _initializer_text(spec.initializer),
-                str(1 + len(spec.used_at)),
-                _file_and_line(spec.created_at),
-            )
-            for name, spec in self.items()
-        ]
-        body = table(("variable", "type", "trainable", "initializer", "reads", "created at"), rows)
-        return f"{body}\n{len(self)} variables, {self.size:,} elements, {format_bytes(self.bytes)}"
+        return self.table()
+
+    def to_html(self, *, path: str | os.PathLike[str] | None = None, title: str = "") -> str:
+        """The sharing picture as one HTML page that needs nothing else: it works from disk, without a network.
+
+        Scopes are nested boxes that can be folded, variables squares as large as their bytes, and an edge goes from
+        each line that reads a variable to that variable; shared ones stand out. `python -m jscope report` writes it
+        from the shell.
+
+        Args:
+          path: a file to write it to, too.
+          title: its title.
+
+        Returns:
+          The page's text.
+
+        Example:
+          >>> page = js.transform(lambda: js.get_variable("v", [2])).specs().to_html(title="one variable")
+          >>> page.startswith("<!doctype html>"), "<title>one variable</title>" in page
+          (True, True)
+        """
+        return seeing().to_html(self, path=path, title=title)
+
+    def to_text(self, *, depth: int | None = None, width: int = 120) -> str:
+        """The sharing picture for a terminal: a bar for the bytes, an arrow from each line that reads a variable.
+
+        Args:
+          depth: with a number, only the totals of scopes, down to that depth, and the variables outside of those.
+          width: columns that it may take.
+
+        Example:
+          >>> def program():
+          ...     js.get_variable("w", [4])
+          ...     with js.variable_scope(js.get_variable_scope(), reuse=True):
+          ...         return js.get_variable("w", [4])
+          >>> print(js.transform(program).specs().to_text().splitlines()[-1])
+          1 variable, 4 elements, 16 B, 1 shared
+        """
+        return seeing().to_text(self, depth=depth, width=width)
+
+    def _repr_html_(self) -> str:
+        return seeing().fragments.specs(self)
+
+    def __treescope_repr__(self, path: Any, subtree_renderer: Any) -> Any:
+        """How treescope shows it: as a foldable mapping by full name."""
+        from treescope import repr_lib
+
+        return repr_lib.render_dictionary_wrapper(
+            object_type=Specs, wrapped_dict=self._by_name, path=path, subtree_renderer=subtree_renderer
+        )
 
 
 def _is_number(value: Any) -> bool:
@@ -531,13 +600,3 @@ def params_of(tree: Any, what: str) -> Params:
         where=user_line(),
         fix="read it first: jscope.checkpoint.load(path)" if is_path else "pass what net.init or specs.init gave",
     )
-
-
-def _initializer_text(initializer: Any) -> str:
-    if hasattr(initializer, "check"):
-        return type(initializer).__name__.removesuffix("_initializer")
-    return describe(initializer)
-
-
-def _file_and_line(location: str) -> str:
-    return location.replace("\\", "/").rpartition("/")[2]
