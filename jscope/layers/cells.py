@@ -15,8 +15,8 @@ import jscope as js
 
 from .by_name import Activation, activation_of
 from .faults import as_input, bad_argument, refuse
-from .products import affine, multiplied, scaled
 from .layer import snake_case
+from .products import affine, multiplied, scaled
 from .scopes import add_weight
 from .shardings import arithmetic, by_batch, spec_of
 from .states import State, check_state, shown, zeros
