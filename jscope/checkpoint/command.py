@@ -8,7 +8,7 @@ import math
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TextIO
 
 import numpy as np
@@ -34,13 +34,18 @@ the latest. Exit status: 0, or 1 where `diff` finds a difference, or 2 where som
 """
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs a command line. Returns the exit status."""
+def main(arguments: Sequence[str] | None = None, more: Iterable[Callable[..., None]] = ()) -> int:
+    """Runs a command line. Returns the exit status.
+
+    Args:
+      arguments: default those of the process.
+      more: what adds commands of other rooms; called with what makes a command, and what lists a checkpoint.
+    """
     if sys.stdout is None:  # it was closed by who called
         return _failed("there is no standard output.")
     try:
         try:
-            options = _parser().parse_args(arguments)
+            options = _parser(more).parse_args(arguments)
             status = options.run(options)
         finally:
             sys.stdout.flush()  # what does not fit where it goes is to be noticed here, not at the end of Python
@@ -78,11 +83,20 @@ def _give_up(stream: TextIO) -> None:
         os.close(nowhere)
 
 
-def _parser() -> argparse.ArgumentParser:
+class _Parser(argparse.ArgumentParser):
+    """One that does not keep silent where its help can't be written."""
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        stream = file or sys.stderr
+        if stream is not None:
+            stream.write(message)
+
+
+def _parser(more: Iterable[Callable[..., None]]) -> argparse.ArgumentParser:
     form = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="python -m jscope",
-        description="Looks into checkpoints, converts and compares them.",
+        description="Looks into checkpoints and programs; converts and compares checkpoints.",
         epilog=_EPILOG,
         formatter_class=form,
     )
@@ -136,11 +150,18 @@ def _parser() -> argparse.ArgumentParser:
     _add_match(diff)
     diff.add_argument("--tolerance", type=float, default=0.0, help="a difference of values that is none (default: 0)")
     diff.add_argument("--names", action="store_true", help="compare names, shapes and dtypes only; read no array")
+    for add in more:
+        add(command, list_any)
     return parser
 
 
 def _add_match(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--match", metavar="REGEX", default="", help="only names in which this is found")
+
+
+def list_any(path: str) -> Mapping[str, Any]:
+    """Shape and dtype by name of what a checkpoint of any format holds."""
+    return open(path).listing()
 
 
 def _bad(what: str, fix: str = "") -> js.BadArgumentError:

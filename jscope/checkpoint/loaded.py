@@ -12,12 +12,13 @@ import jax
 import numpy as np
 
 import jscope as js
-from jscope._support import format_bytes, near, shown, table_lines
+from jscope._support import format_bytes, near, shortened, shown, table_lines
 
 from .faults import user_line
 from .progress import bar
 from .tensors import Contents, Tensor
 
+_LONGEST = 500  # characters of a name in a table
 _MOST_ROWS = 10_000  # of a table: nobody reads more, and `python -m jscope ls` prints all
 
 
@@ -78,7 +79,9 @@ class _Named(Mapping[str, Any]):
         rows = []
         for name in itertools.islice(self, _MOST_ROWS):
             tensor = self._contents.tensors[name]
-            rows.append((name, tensor.dtype.name, str(tensor.shape), format_bytes(bytes_of_spec(tensor))))
+            rows.append(
+                (shortened(name, _LONGEST), tensor.dtype.name, str(tensor.shape), format_bytes(bytes_of_spec(tensor)))
+            )
         lines = [repr(self), *table_lines(("name", "dtype", "shape", "bytes"), lambda: rows)]
         lines += [f"and {len(self) - _MOST_ROWS} more"] * (len(self) > _MOST_ROWS)
         skipped = sorted(self._contents.skipped)

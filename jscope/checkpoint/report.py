@@ -7,7 +7,9 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import jscope as js
-from jscope._support import table_lines
+from jscope._support import seeing, table_lines
+
+_HEAD = ("state", "name", "note")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,9 +37,14 @@ class AssignReport:
     unverified: tuple[str, ...] = ()
 
     def __str__(self) -> str:
+        return "\n".join([*table_lines(_HEAD, self._rows), self._counts()])
+
+    def _repr_html_(self) -> str:
+        return seeing().fragments.states(self._counts(), _HEAD, self._rows(), "loaded")
+
+    def _counts(self) -> str:
         states = {"loaded": f" ({len(self.cast)} cast)", "kept": "", "initialised": "", "unused": ""}
-        counts = ", ".join(f"{len(getattr(self, state))} {state}{note}" for state, note in states.items())
-        return "\n".join([*table_lines(("state", "name", "note"), self._rows), counts])
+        return ", ".join(f"{len(getattr(self, state))} {state}{note}" for state, note in states.items())
 
     def _rows(self) -> Iterator[tuple[str, str, str]]:
         for name in self.loaded:
