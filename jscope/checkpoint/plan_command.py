@@ -8,6 +8,8 @@ import runpy
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
+
 import jscope as js
 from jscope._support import table_lines
 
@@ -26,10 +28,15 @@ def add_plan(add: Callable[..., argparse.ArgumentParser], say: Callable[[str], N
       add: makes a parser, given the name of a command, what runs it, and what it is for.
       say: prints a line that may come out of a file.
     """
-    parser = add("plan", lambda options: _plan(options, say), "Show what a plan makes of a checkpoint; no array is read.")
+    parser = add(
+        "plan", lambda options: _plan(options, say), "Show what a plan makes of a checkpoint; no array is read."
+    )
     parser.add_argument("path", metavar="PATH")
     parser.add_argument(
-        "--plan", metavar="FILE:NAME", required=True, help="a Plan in a file of Python, which is run: examples/gpt2.py:PLAN"
+        "--plan",
+        metavar="FILE:NAME",
+        required=True,
+        help="a Plan in a file of Python, which is run: examples/gpt2.py:PLAN",
     )
     parser.add_argument("--target", metavar="PATH", help="a checkpoint that has the names and shapes that are wanted")
     parser.add_argument("--write", metavar="DST", help="write what comes out, as safetensors")
@@ -66,17 +73,13 @@ def _plan(options: argparse.Namespace, say: Callable[[str], None]) -> int:
 def _write(options: argparse.Namespace, plan: Plan, checkpoint: Checkpoint, say: Callable[[str], None]) -> None:
     if os.path.exists(options.write) and not options.force:
         raise _bad(f"{options.write} is there already.", "Give --force to replace it.")
-    target = plan.leads_to(checkpoint)
-    params, _ = plan.load({name: _Like(spec) for name, spec in target.items()}, checkpoint)
+    # Arrays of numpy that take no memory: into such a tree all dtypes come, whatever JAX has.
+    target = {
+        name: np.broadcast_to(np.zeros((), spec.dtype), spec.shape) for name, spec in plan.leads_to(checkpoint).items()
+    }
+    params, _ = plan.load(target, checkpoint)
     save(options.write, params)
     say(f"{len(target)} arrays -> {options.write}")
-
-
-class _Like:
-    """What is to be filled with an array of numpy, whatever dtypes JAX has."""
-
-    def __init__(self, spec: Any) -> None:
-        self.shape, self.dtype = spec.shape, spec.dtype
 
 
 def _plan_of(text: str) -> Plan:
