@@ -87,7 +87,9 @@ def _after(course: Course, step: Step, ahead: bool) -> Course:
     batch: _Batch = []
     for move in moves:
         sources = [header[name] for name in move.sources]
-        origin = tuple(dict.fromkeys(first for name in move.sources for first in course.origins[name]))
+        origin = course.origins[move.sources[0]]
+        if len(move.sources) > 1:
+            origin = tuple(dict.fromkeys(first for name in move.sources for first in course.origins[name]))
         results, fault = _results(move, sources)
         faults += [fault] * bool(fault)
         if not fault and all(spec is not None for spec in sources):

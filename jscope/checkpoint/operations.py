@@ -9,16 +9,21 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
 from .casting import cast_array, cast_fault
 from .tensors import Index, Tensor, empty
 
-Spec = jax.ShapeDtypeStruct
 _BLOCK = 1 << 24  # bytes that are compared at a time
+
+
+class Spec(NamedTuple):
+    """What an array is: a `jax.ShapeDtypeStruct` takes ten times as much, and a file may list very many."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
 
 
 class MisfitError(ValueError):

@@ -374,7 +374,7 @@ class Plan:
         course = planned(self.steps, opened(source))
         if course.faults:
             raise misfit(course.faults)
-        return {name: spec for name, spec in course.header.items() if spec is not None}
+        return {name: jax.ShapeDtypeStruct(*spec) for name, spec in course.header.items() if spec is not None}
 
     def load(self, target: js.Specs | Mapping[str, Any], source: Path | Mapping[str, Any], **options: Any) -> Assigned:
         """Values of a file for a program's variables: `assign_from` with this plan.
