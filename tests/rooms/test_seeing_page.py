@@ -258,6 +258,17 @@ def test_lines_stay_beside_what_is_in_sight(browser: Browser, tmp_path: Path) ->
         assert 0 < top < 1000
 
 
+def test_the_picture_of_the_documentation_can_be_taken_anew(browser: Browser, tmp_path: Path) -> None:
+    pytest.importorskip("PIL")
+    from PIL import Image
+    from take_pictures import PICTURE, take
+
+    take(browser, tmp_path / "picture.png")
+    with Image.open(tmp_path / "picture.png") as taken, Image.open(PICTURE) as kept:
+        assert taken.size == kept.size
+        assert len(taken.getcolors() or []) > 20
+
+
 # Any name, any size ---------------------------------------------------------------------------------------------------
 
 HOSTILE = [

@@ -40,10 +40,16 @@ class Browser:
         self._in, from_browser = os.pipe()
         os.set_blocking(self._in, False)
         # Chromium reads commands from file 3 and writes to file 4. A shell moves them there.
-        flags = "--headless=new --no-sandbox --disable-gpu --no-first-run --hide-scrollbars --remote-debugging-pipe"
+        flags = "--headless=new --no-sandbox --disable-gpu --disable-dev-shm-usage --no-first-run --hide-scrollbars"
         pipes = f"3<&{for_browser} 4>&{from_browser}"
         self._process = subprocess.Popen(
-            ["bash", "-c", f'exec "$0" {flags} --user-data-dir="$1" about:blank {pipes}', CHROMIUM, self._profile],
+            [
+                "bash",
+                "-c",
+                f'exec "$0" {flags} --remote-debugging-pipe --user-data-dir="$1" about:blank {pipes}',
+                CHROMIUM,
+                self._profile,
+            ],
             pass_fds=(for_browser, from_browser),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
