@@ -56,7 +56,7 @@ def _near(a: str, b: str) -> bool:
     """Whether one may be the other, mistyped: in letter case, in separators, or in one word of theirs."""
     words, others = (_SEPARATORS.split(text.casefold()) for text in (a, b))
     if "".join(words) == "".join(others):
-        return True
+        return sum(map(len, words)) > 2  # w and W are two names
     if len(words) != len(others):
         return False
     ((word, other), *more) = [pair for pair in zip(words, others, strict=True) if pair[0] != pair[1]]

@@ -243,6 +243,7 @@ def test_the_variable_itself_and_words_among_others() -> None:
         ("layer_1/v", "layer_2/v", "layer_10/v"),
         ("encoder/v", "decoder/v"),
         ("w_q", "w_k", "w_v"),
+        ("s/w", "s/W", "s/_w"),
         ("block_a/v", "block_b/v"),
         ("branchA/v", "branchB/v", "branchC/v"),
         ("fw/v", "bw/v"),

@@ -253,7 +253,7 @@ def test_lines_stay_beside_what_is_in_sight(browser: Browser, tmp_path: Path) ->
     shown(browser, js.Specs(spec(f"v{i}") for i in range(100)), tmp_path)
     for target in (0, 50, 99):
         browser.run(f"document.querySelectorAll('.leaf')[{target}].scrollIntoView({{block: 'center'}})")
-        browser.run("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+        browser.settle()
         top = browser.run("document.querySelector('.place').getBoundingClientRect().top")
         assert 0 < top < 1000
 

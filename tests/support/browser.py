@@ -153,6 +153,7 @@ class Browser:
         found = f"[...document.querySelectorAll({json.dumps(selector)})]"
         found += f".find((e) => e.innerText.includes({json.dumps(text)}))"
         self.run(f"{found}.scrollIntoView({{block: 'center'}})")
+        self.settle()
         left, top, width, height = self.run(f"Object.values({found}.getBoundingClientRect().toJSON()).slice(0, 4)")
         x, y = left + width / 2, top + height / 2
         for kind in ("mousePressed", "mouseReleased"):
@@ -170,6 +171,10 @@ class Browser:
         self.call("Input.dispatchKeyEvent", type="keyDown", key=key, text=text, windowsVirtualKeyCode=code)
         self.call("Input.dispatchKeyEvent", type="keyUp", key=key, windowsVirtualKeyCode=code)
         self.run("new Promise((done) => setTimeout(done, 50))")
+
+    def settle(self) -> None:
+        """Waits until the page has been drawn again."""
+        self.run("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
 
     def first_paint(self) -> float:
         """Milliseconds from the start of loading to the first paint with something in it."""
