@@ -87,7 +87,8 @@ def get_variable(
       trainable: False keeps it out of the trainable collection; default that of the scope, which is True unless set.
       collections: default `[GraphKeys.GLOBAL_VARIABLES]`.
       caching_device: no effect.
-      partitioner: a callable `(shape, dtype) -> jax.sharding.PartitionSpec`, kept in the spec.
+      partitioner: a `jax.P` of names of axes, what `axes_partitioner` makes, or a callable `(shape, dtype) -> jax.P`;
+        kept in the spec, and looked at by `Specs.shardings`. Default that of the scope.
       validate_shape: no effect.
       use_resource: no effect.
       custom_getter: replaces those of the scopes.
@@ -345,7 +346,8 @@ def get_regularization_losses(scope: str | None = None) -> list[jax.Array]:
       scope: a regular expression, matched by `re.match` as TF1 does: on the variable's key followed by `/Regularizer/`.
 
     Returns:
-      Scalars, computed now, in the current trace; regularizers that return None give none.
+      Scalars, computed now, in the current trace; regularizers that return None give none. Behind them what the program
+      added to the collection `REGULARIZATION_LOSSES`, unless a `scope` is given: arrays have no names.
 
     Example:
       >>> def program():

@@ -27,6 +27,7 @@ from ._initial_values import Drawers, check_key, draw
 from ._mismatch import count_of, mismatch, mismatch_error, without_values
 from ._names import near
 from ._params import Params
+from ._partitions import Rules, copied, placements, shardings_for, shardings_of
 from ._see import seeing
 from ._show import format_bytes, short_type, table
 from ._table import specs_table
@@ -229,24 +230,63 @@ class Specs(Mapping[str, VariableSpec]):
         """Bytes that all variables take."""
         return sum(spec.bytes for spec in self.values())
 
-    def abstract(self) -> Params:
+    def abstract(self, shardings: Any = None) -> Params:
         """A tree of `jax.ShapeDtypeStruct`s: what orbax and `jax.eval_shape` users restore into.
+
+        Args:
+          shardings: where the values shall lie, by name, as `shardings` gives it; or one sharding for all.
+
+        Raises:
+          BadArgumentError: if `shardings` has other names.
 
         Example:
           >>> js.transform(lambda: js.get_variable("v", [2])).specs().abstract()
           Params({v: f32[2]})
         """
-        return Params({name: spec.abstract() for name, spec in self.items()})
+        if shardings is None:
+            return Params({name: spec.abstract() for name, spec in self.items()})
+        given = shardings_for(self, shardings, "specs.abstract")
+        structs = {
+            name: jax.ShapeDtypeStruct(spec.shape, spec.dtype, sharding=given[name]) for name, spec in self.items()
+        }
+        return Params(structs)
 
-    def init(self, key: jax.Array, *, warm_start: Mapping[str, Any] | None = None) -> Params:
+    def shardings(self, mesh: Any, rules: Rules | None = None) -> Params:
+        """Where each variable lies on a mesh of devices: a tree of `jax.sharding.NamedSharding`s.
+
+        A variable without a partition is on every device. Flax: `nn.logical_to_mesh_sharding`; Haliax: `named_jit` with
+        an axis mapping. Those replicate what is misspelt; here it is an error.
+
+        Args:
+          mesh: a `jax.sharding.Mesh` (`jax.make_mesh`) or an abstract one.
+          rules: name of an axis in the program -> axis of the mesh, several of them, or None not to cut along it. A
+            name without a rule has to be an axis of the mesh itself.
+
+        Raises:
+          BadArgumentError: for axes without a rule, axes that the mesh does not have, one that cuts two dimensions of a
+            variable, and sizes that can't be cut into equal parts: all faults of all variables in one error.
+          BadTypeError: for what is no mesh.
+
+        Example:
+          >>> net = js.transform(lambda: js.get_variable("w", [4, 8], partitioner=jax.P("embed", "mlp")))
+          >>> mesh = jax.make_mesh((1,), ("model",))
+          >>> tuple(net.specs().shardings(mesh, {"embed": None, "mlp": "model"})["w"].spec)
+          (None, 'model')
+        """
+        return shardings_of(self, mesh, rules)
+
+    def init(self, key: jax.Array, *, warm_start: Mapping[str, Any] | None = None, out_shardings: Any = None) -> Params:
         """All initial values, each from `key` and its own name, shape, dtype and initializer alone.
 
         Args:
           key: a JAX random key.
           warm_start: a tree of values to keep; only what it lacks is made. It must fit (see `compare`); what was kept
             and made is logged to the logger "jscope".
+          out_shardings: where the values shall lie: what `shardings` gives, or one `jax.sharding.Sharding` for all.
+            Each device makes its own part; the values are the same to the bit. Default: on JAX's default device.
 
         Raises:
+          BadArgumentError: if `out_shardings` has other names, or other devices than a key that is bound to some.
           ParamsMismatchError: if something in `warm_start` is not declared, or has another shape or dtype.
           InitializerError: if the program computes an initial value; `net.init` can.
           BadTypeError: for what is no JAX random key, and for a `warm_start` that is no tree.
@@ -257,13 +297,18 @@ class Specs(Mapping[str, VariableSpec]):
           Array([1., 1.], dtype=float32)
         """
         check_key(key, "specs.init")
+        placed = None if out_shardings is None else placements(self, out_shardings, key, "specs.init(out_shardings=)")
         with Drawers(key) as drawers:
-            return self.init_with(drawers, {}, warm_start)
+            return self.init_with(drawers, {}, warm_start, placed)
 
     def init_with(
-        self, drawers: Drawers, computed: Mapping[str, jax.Array], warm_start: Mapping[str, Any] | None = None
+        self,
+        drawers: Drawers,
+        computed: Mapping[str, jax.Array],
+        warm_start: Mapping[str, Any] | None = None,
+        placed: Mapping[str, Any] | None = None,
     ) -> Params:
-        """As `init`, with what draws the values and those that the program computed."""
+        """As `init`, with what draws the values, those that the program computed, and a sharding for each name."""
         given = Params() if warm_start is None else params_of(warm_start, "warm_start")
         if warm_start is not None:
             report = self.compare(given)
@@ -277,21 +322,23 @@ class Specs(Mapping[str, VariableSpec]):
                     fix="rename or drop what is not declared (params.select), convert what has a wrong shape or dtype",
                 )
             _log.info("warm start: %d kept, %d made\n%s", len(report.kept), len(report.missing), report)
-        kept = given.flat()
+        kept, placed = given.flat(), placed or {}
         values: dict[str, Any] = {}
         for name, spec in self.items():
             source = kept.get(name, computed.get(name))
             if source is not None:
                 # A copy: every leaf is a buffer of its own, so that donating the tree donates nobody else's array.
-                values[name] = jnp.array(source, spec.dtype, copy=True)
-            elif isinstance(spec.initializer, InitialValue | FromProgram):
+                values[name] = copied(source, spec.dtype, placed.get(name))
+            elif isinstance(spec.initializer, InitialValue):
+                values[name] = copied(spec.initializer.array, spec.dtype, placed.get(name))
+            elif isinstance(spec.initializer, FromProgram):
                 values[name] = spec.initial_value(drawers.key)
             else:
-                drawers.expect(spec.initializer, spec.shape, spec.dtype)
+                drawers.expect(spec.initializer, spec.shape, spec.dtype, placed.get(name))
         for name, spec in self.items():  # in order of creation, as what an initializer raises comes
             if name not in values:
                 try:
-                    values[name] = drawers.draw(spec.initializer, spec.shape, spec.dtype, name)
+                    values[name] = drawers.draw(spec.initializer, spec.shape, spec.dtype, name, placed.get(name))
                 except Exception as error:
                     add_place(error, f"the initial value of '{name}', asked for at {spec.created_at}")
                     raise

@@ -11,7 +11,7 @@ from ._describe import initializer_text
 from ._misspelt import misspelt
 from ._names import near
 from ._see import seeing
-from ._show import format_bytes, printable, short_type, shown, table, table_lines
+from ._show import format_bytes, printable, short_type, shortened, shown, table, table_lines
 from ._table import Scope, cut, partition_text, short_place
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "seeing",
     "short_place",
     "short_type",
+    "shortened",
     "shown",
     "table",
     "table_lines",

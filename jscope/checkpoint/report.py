@@ -23,7 +23,8 @@ class AssignReport:
       unused: names of the source that nothing took.
       skipped: entries of the source that are no arrays of numbers, by name, and why each is left out.
       cast: from name to how its dtype was changed; all of them are loaded.
-      sources: from each loaded name to its name in the source.
+      sources: from each loaded name to its name in the source; of several the first.
+      unverified: loaded names of which no checksum was compared: the file has none, or only parts were read.
     """
 
     loaded: tuple[str, ...]
@@ -33,6 +34,7 @@ class AssignReport:
     skipped: Mapping[str, str]
     cast: Mapping[str, str]
     sources: Mapping[str, str]
+    unverified: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return "\n".join([*table_lines(_HEAD, self._rows), self._counts()])

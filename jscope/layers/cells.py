@@ -15,8 +15,10 @@ import jscope as js
 
 from .by_name import Activation, activation_of
 from .faults import as_input, bad_argument, refuse
+from .layer import snake_case
+from .products import affine, multiplied, scaled
 from .scopes import add_weight
-from .shardings import affine, arithmetic, by_batch, multiplied, spec_of
+from .shardings import arithmetic, by_batch, spec_of
 from .states import State, check_state, shown, zeros
 
 
@@ -97,6 +99,26 @@ class RNNCell:
         return add_weight(name, shape, dtype, initializer=initializer, trainable=self.trainable)
 
     @property
+    def variables(self) -> list[js.VariableSpec]:
+        """The variables in its scope, in the running program; none before its first call there."""
+        return self._template.variables
+
+    @property
+    def trainable_variables(self) -> list[js.VariableSpec]:
+        """The trainable ones of them."""
+        return self._template.trainable_variables
+
+    @property
+    def weights(self) -> list[js.VariableSpec]:
+        """The same as `variables`."""
+        return self.variables
+
+    @property
+    def trainable_weights(self) -> list[js.VariableSpec]:
+        """The same as `trainable_variables`."""
+        return self.trainable_variables
+
+    @property
     def state_size(self) -> Any:
         """The size of the state: an integer, a shape, or a tuple of those."""
         raise NotImplementedError
@@ -109,15 +131,6 @@ class RNNCell:
     def zero_state(self, batch_size: int, dtype: Any) -> State:
         """The state of zeros, of shape [batch_size, size] in each part."""
         return zeros(self.state_size, batch_size, dtype)
-
-
-def snake_case(name: str) -> str:
-    """The name of a class in lower case with underscores, as TF1 makes it: `BasicLSTMCell` is `basic_lstm_cell`."""
-    made = ""
-    for i, letter in enumerate(name):
-        ends = i > 0 and letter.isupper() and (not name[i - 1].isupper() or (name[i + 1 : i + 2].islower()))
-        made += ("_" if ends and not made.endswith("_") else "") + letter.lower()
-    return made
 
 
 def checked(inputs: Any, state: State, cell: RNNCell) -> jax.Array:
@@ -133,11 +146,6 @@ def joined(cell: RNNCell, x: jax.Array, state: jax.Array, kernel: jax.Array, bia
     with arithmetic(type(cell).__name__, x, state=state, kernel=kernel, bias=bias):
         batch = (spec_of(x) or (None,))[0]
         return affine(jnp.concatenate([by_batch(x, batch), by_batch(state, batch)], 1), kernel, bias)
-
-
-def row(vector: jax.Array) -> jax.Array:
-    """A vector as what spreads over the examples of a batch."""
-    return jax.lax.expand_dims(vector, (0,))
 
 
 class _OneState(RNNCell):
@@ -349,13 +357,13 @@ class LSTMCell(RNNCell):
         peepholes = {}
         if self._use_peepholes:
             names = ("w_f_diag", "w_i_diag", "w_o_diag")
-            peepholes = {name: row(self.add_weight(name, [n], x.dtype, self._initializer)) for name in names}
-            f, i = f + peepholes["w_f_diag"] * c, i + peepholes["w_i_diag"] * c
+            peepholes = {name: self.add_weight(name, [n], x.dtype, self._initializer) for name in names}
+            f, i = f + scaled(c, peepholes["w_f_diag"]), i + scaled(c, peepholes["w_i_diag"])
         c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * self._activation(j)
         if self._cell_clip is not None:
             c = jnp.clip(c, -self._cell_clip, self._cell_clip)
         if self._use_peepholes:
-            o = o + peepholes["w_o_diag"] * c
+            o = o + scaled(c, peepholes["w_o_diag"])
         h = jax.nn.sigmoid(o) * self._activation(c)
         if self._num_proj is not None:
             h = multiplied(h, self.add_weight("projection/kernel", [n, self._num_proj], x.dtype, self._initializer))

@@ -42,6 +42,7 @@ from .checks import (
     check_not_differentiated,
     check_sharding,
     check_shared,
+    check_shared_partition,
     checked_collections,
     checked_initializer,
     checked_name,
@@ -79,9 +80,10 @@ class Run:
       rng: root of `next_key`, or None.
       can_assign: whether `assign` is allowed.
       refs: what carries the variables that are assigned inside transforms; default a rehearsal of them.
+      rules: of axes, as `transform` was given them.
 
     Attributes:
-      source, scopes, refs: as given.
+      source, scopes, refs, rules: as given.
       mark: stands for this run.
       level, body: of the call in progress; whoever finds the run sets them.
       keys: the keys of `next_key`.
@@ -109,6 +111,7 @@ class Run:
         "mark",
         "refs",
         "rule_levels",
+        "rules",
         "scopes",
         "source",
         "templates",
@@ -122,10 +125,12 @@ class Run:
         rng: jax.Array | None = None,
         can_assign: bool = True,
         refs: Refs | Rehearsal | None = None,
+        rules: Any = None,
     ) -> None:
         self.source = source
         self.scopes = scopes or Scopes()
         self.refs = refs or Rehearsal()
+        self.rules = rules
         self.mark = object()
         self.level = 0
         self.body: Body | None = None
@@ -231,6 +236,8 @@ class Run:
                 )
             if (wanted is not None and wanted != variable.shape) or dtype != variable.dtype:
                 check_shared(variable, wanted, dtype, functools.partial(self._asked, key, wanted, dtype))
+            if partitioner is not None:
+                check_shared_partition(variable, partitioner, functools.partial(self._asked, key, wanted, dtype))
             if self.source.makes_values and (self.body is None or not self.body.repeats()):
                 if variable.read_at is None:
                     variable.read_at = []

@@ -28,6 +28,7 @@ FLOORS = {
     "_table": 1,
     "_leaves": 1,
     "_params": 1,
+    "_partitions": 1,
     "_initial_values": 1,
     "_declared": 1,
     "initializers": 1,
