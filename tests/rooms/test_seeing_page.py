@@ -379,8 +379,12 @@ def many(layers: int, each: int) -> js.Specs:
     "specs",
     [
         pytest.param(many(100, 50), id="100 scopes of 50"),
-        pytest.param(js.Specs(spec(f"v{i}", (i + 1,), f"m{i}.py:{i}") for i in range(5000)), id="5,000 at the root"),
-        pytest.param(many(1000, 5), id="1,000 scopes of 5"),
+        pytest.param(
+            js.Specs(spec(f"v{i}", (i + 1,), f"m{i}.py:{i}") for i in range(5000)),
+            id="5,000 at the root",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(many(1000, 5), id="1,000 scopes of 5", marks=pytest.mark.slow),
     ],
 )
 def test_five_thousand_variables(browser: Browser, tmp_path: Path, specs: js.Specs) -> None:
