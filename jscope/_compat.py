@@ -1,17 +1,19 @@
 """The one file that may name a JAX API without a promise of compatibility. Floor 0.
 
-That is parts of `jax.extend.core`, what a traced program (of `jax.make_jaxpr`) is made of, and of `jax.interpreters`
-what tells which module a function lives in.
+That is parts of `jax.extend.core`, what a traced program (of `jax.make_jaxpr`) is made of, of `jax.interpreters` what
+tells which module a function lives in, and what has another name in another version of JAX.
 """
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Hashable
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 @functools.cache
@@ -46,6 +48,18 @@ def is_differentiated(value: Any) -> bool:
     """Whether a value is being differentiated by the derivative in whose trace it was made."""
     # By name, since only the first of these classes can be had in public, from jax.interpreters.ad.
     return type(value).__name__ in ("JVPTracer", "LinearizeTracer")
+
+
+def jit_inlined(function: _Function) -> _Function:
+    """`jax.jit` of a function whose equations then stand in the trace that calls it, as those of jax.numpy do."""
+    kinds = getattr(jax, "Inline", None)  # older versions have one kind, called True
+    return jax.jit(function, inline=True if kinds is None else kinds.JAX_EARLY)  # type: ignore[return-value]  # of the same signature
+
+
+def is_sharding_error(error: BaseException) -> bool:
+    """Whether JAX says that it does not know how to shard a result, or can't."""
+    # By name, since the classes can't be had in public.
+    return type(error).__name__ in ("ShardingTypeError", "DuplicateSpecError")
 
 
 def needed_only(closed: Any) -> Callable[..., list[Any]]:

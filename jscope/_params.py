@@ -15,9 +15,11 @@ from ._errors import BadArgumentError, BadNameError, BadTypeError, ParamsMismatc
 from ._layout import Layout, differences
 from ._leaves import bad_type, itemsize_of, not_a_mapping, pairs, same_leaf, size_of, type_of
 from ._names import matcher, near, split
-from ._show import nested, short, short_type, some
+from ._see import seeing
+from ._show import nested, short, short_type, shortened, some
 
 _MISSING: Any = object()
+_MOST_SHOWN = 2_000  # leaves in a repr: nobody reads more
 
 
 class Params(Mapping[str, Any]):
@@ -116,17 +118,13 @@ class Params(Mapping[str, Any]):
         if isinstance(name, str):
             start, stop, inner = self._layout.scope(name)
         if inner is None:
-            what = f"{name!r} is neither a variable nor a scope of this tree."
+            what = f"{shortened(repr(name))} is neither a variable nor a scope of this tree."
             raise self._unknown(what, str(name), "use one of `params.names`", exists=some(self._layout.children))
         return make(inner, self._leaves[start:stop])
 
     def _unknown(self, what: str, name: str, fix: str, exists: str = "") -> UnknownNameError:
-        names: dict[str, None] = {}  # of variables and of all scopes around them
-        for full in self._layout.names:
-            parts = split(full)
-            names.update((("/".join(parts[:k])), None) for k in range(1, len(parts) + 1))
         # Where a variable is meant, the scope of that very name is no help.
-        close = [place for place in near(name, names) if place != name]
+        close = lambda: [place for place in near(name, self._layout.places()) if place != name]  # noqa: E731
         return UnknownNameError(what, kind="unknown_name", where=user_line(), exists=exists, near=close, fix=fix)
 
     def __iter__(self) -> Iterator[str]:
@@ -166,8 +164,8 @@ class Params(Mapping[str, Any]):
             node = tree
             for depth, part in enumerate(scopes):
                 node = node.setdefault(part, {})
-                scope = "/".join(scopes[: depth + 1])
-                if scope in self._layout.index:
+                if not isinstance(node, dict):  # in sorted order the variable comes first
+                    scope = "/".join(scopes[: depth + 1])
                     raise BadNameError(
                         f"'{scope}' is a variable and '{name}' lies in a scope of that name: "
                         "a nested dict can't hold both.",
@@ -421,7 +419,12 @@ class Params(Mapping[str, Any]):
         raise bad_type(f"Params is immutable: {name!r} can't be deleted.", "immutable", fix)
 
     def __repr__(self) -> str:
-        return f"Params({nested({name: short_type(leaf) for name, leaf in self.flat().items()})})"
+        names, more = self._layout.names[:_MOST_SHOWN], len(self._leaves) - _MOST_SHOWN
+        text = nested({name: short_type(leaf) for name, leaf in zip(names, self._leaves, strict=False)})
+        return f"Params({text}{f' and {more} more' if more > 0 else ''})"
+
+    def _repr_html_(self) -> str:
+        return seeing().fragments.params(self)
 
     def __treescope_repr__(self, path: Any, subtree_renderer: Any) -> Any:
         """How treescope shows it: as a foldable mapping by full name."""

@@ -84,7 +84,7 @@ def collection(run: Run, key: str, scope: str | None = None) -> list[Any]:
     if scope is not None:
         match = matcher(scope).match
         items = [item for item in items if isinstance(item, Variable) and match(item.name + ":0")]
-    listed = losses(run, scope) if key == REGULARIZATION_LOSSES else []
+    listed = _of_regularizers(run, scope) if key == REGULARIZATION_LOSSES else []
     return listed + [item.spec() if isinstance(item, Variable) else item for item in items]
 
 
@@ -97,7 +97,13 @@ def adds_to(run: Run, key: str, variables: int, collected: int) -> bool:
 
 
 def losses(run: Run, scope: str | None = None) -> list[Any]:
-    """One scalar for each regularizer that gives one, computed now; `scope` is matched on the loss's op name."""
+    """One scalar for each regularizer that gives one, computed now, then what the program added to the collection."""
+    added = collection(run, REGULARIZATION_LOSSES, scope)
+    return [run.read(run.find(loss, "a loss")) if isinstance(loss, VariableSpec) else loss for loss in added]
+
+
+def _of_regularizers(run: Run, scope: str | None) -> list[Any]:
+    """The losses of variables; `scope` is matched on the loss's op name."""
     match = matcher(scope or "").match
     found, here = [], (run.level, run.body)
     for variable in _variables(run):

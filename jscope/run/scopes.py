@@ -70,7 +70,7 @@ class ScopeState:
         self.partitioner: Any = None
         self.constraint: Any = None
         self.original_name_scope = ""
-        self.trainable = True
+        self.trainable: bool = True
 
     def but(self, **changes: Any) -> ScopeState:
         """The same with other values in some fields."""

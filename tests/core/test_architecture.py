@@ -17,18 +17,24 @@ FLOORS = {
     "_callsite": 0,
     "_names": 0,
     "_show": 0,
+    "_see": 0,
     "_compat": 0,
     "_stack": 1,
     "_arguments": 1,
     "_values": 1,
     "_layout": 1,
+    "_describe": 1,
+    "_misspelt": 1,
+    "_table": 1,
     "_leaves": 1,
     "_params": 1,
+    "_partitions": 1,
     "_initial_values": 1,
     "_declared": 1,
     "initializers": 1,
     "_mismatch": 1,
     "_specs": 1,
+    "_support": 1,
     "_hints": 1,
     "_members": 1,
     "run.bodies": 2,
@@ -51,6 +57,7 @@ FLOORS = {
     "__init__": 5,
 }
 DOOR = "__main__"  # `python -m jscope`: on no floor, nothing imports it, and it leads into a room
+FOR_ROOMS = "_support"  # what rooms may use from inside
 RUN = HOUSE / "run"
 ROOMS = {path.parent.name for path in HOUSE.glob("*/__init__.py")} - {"run"}
 FILES = sorted(HOUSE.rglob("*.py"))
@@ -110,18 +117,34 @@ def test_no_import_cycles():
         done += ready
 
 
+def test_one_file_leads_up_into_a_room_and_only_when_it_is_called():
+    up = [path.stem for path in FILES if "import_module" in path.read_text() and path.parent == HOUSE]
+    assert up == ["_see"]
+    code = "import sys, jscope; print([name for name in sys.modules if name.startswith('jscope.seeing')])"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "[]"
+
+
 def test_the_door_leads_into_a_room_only():
     modules = [module for module, _ in imports(HOUSE / f"{DOOR}.py") if module.startswith("jscope")]
-    assert modules == ["jscope.checkpoint.command"]
+    assert modules == ["jscope.checkpoint.command", "jscope.seeing.command"]
     assert not any(DOOR in module for path in FILES for module, _ in imports(path))
 
 
 @pytest.mark.parametrize("path", [p for p in FILES if p.parent not in (HOUSE, RUN)], ids=lambda p: p.stem)
-def test_rooms_use_the_public_names_only(path):
+def test_rooms_use_public_names_and_the_door_for_rooms(path):
+    """And never each other."""
+    own_room = path.relative_to(HOUSE).parts[0]
     for module, names in imports(path):
-        if module == "jscope" or module.startswith("jscope."):
-            assert not any(part.startswith("_") for part in module.split("."))
+        _, *parts = module.split(".")
+        if module.partition(".")[0] == "jscope" and parts != [FOR_ROOMS]:
+            assert not any(part.startswith("_") for part in parts)
             assert not any(name.startswith("_") for name in names)
+            assert not parts or parts[0] == own_room or parts[0] not in ROOMS
+
+
+def test_only_rooms_use_the_door_for_rooms():
+    assert not any(FOR_ROOMS in own_imports(name) for name in FLOORS)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)

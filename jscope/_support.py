@@ -1,0 +1,40 @@
+"""The one private door of the rooms: what layers, checkpoints and the test kit use from inside. Floor 1.
+
+Everything else that a room needs is public. Nothing outside the rooms imports this file.
+"""
+
+from __future__ import annotations
+
+from ._callsite import user_line
+from ._compat import is_sharding_error, jit_inlined
+from ._describe import initializer_text
+from ._misspelt import misspelt
+from ._names import near
+<<<<<<< HEAD
+from ._show import format_bytes, printable, short_type, shortened, shown, table, table_lines
+=======
+from ._see import seeing
+from ._show import format_bytes, printable, short_type, shown, table, table_lines
+from ._table import Scope, cut, partition_text, short_place
+>>>>>>> 21bbfee50c9b754907a55000662eba031072ef72
+
+__all__ = [
+    "Scope",
+    "cut",
+    "format_bytes",
+    "initializer_text",
+    "is_sharding_error",
+    "jit_inlined",
+    "misspelt",
+    "near",
+    "partition_text",
+    "printable",
+    "seeing",
+    "short_place",
+    "short_type",
+    "shortened",
+    "shown",
+    "table",
+    "table_lines",
+    "user_line",
+]
