@@ -22,6 +22,7 @@ from ._errors import BadArgumentError, BadTypeError
 from ._names import near
 from ._params import Params
 from ._show import short_type
+from ._table import partition_text
 from ._values import is_traced
 
 Rules = Mapping[str, str | tuple[str, ...] | None]
@@ -55,11 +56,6 @@ class AxesPartitioner:
 
     def __repr__(self) -> str:
         return f"axes_partitioner({list(self._rules)!r})"
-
-
-def partition_text(partition: PartitionSpec | None) -> str:
-    """A partition as a user writes it; JAX's own text is another one in each version."""
-    return "no partition" if partition is None else f"P({', '.join(map(repr, partition))})"
 
 
 def axes_partitioner(
@@ -166,7 +162,7 @@ class ExplicitTypes:
         faults, axes = _placed(variable, self._mesh, self._rules)
         if faults:
             raise BadArgumentError(
-                f"The partition {partition_text(variable.partition)} of '{variable.name}' does not fit the mesh in "
+                f"The partition P{partition_text(variable.partition)} of '{variable.name}' does not fit the mesh in "
                 f"force, {dict(self._mesh.shape)}, whose axes are a part of types.",
                 kind="bad_shardings",
                 faults=faults,
@@ -201,7 +197,9 @@ def shardings_of(specs: Mapping[str, Any], mesh: Any, rules: Rules | None) -> Pa
     for name, spec in specs.items():
         own, axes = _placed(spec, mesh, rules)
         made = f" (made at {spec.created_at})" if spec.created_at else ""
-        faults += [f"'{name}' {short_type(spec)} by {partition_text(spec.partition)}: {fault}{made}" for fault in own]
+        faults += [
+            f"'{name}' {short_type(spec)} by P{partition_text(spec.partition) or '()'}: {fault}{made}" for fault in own
+        ]
         if not own:
             found[name] = NamedSharding(mesh, PartitionSpec(*axes))
     if faults:

@@ -10,13 +10,9 @@ from ._compat import is_sharding_error, jit_inlined
 from ._describe import initializer_text
 from ._misspelt import misspelt
 from ._names import near
-<<<<<<< HEAD
-from ._show import format_bytes, printable, short_type, shortened, shown, table, table_lines
-=======
 from ._see import seeing
-from ._show import format_bytes, printable, short_type, shown, table, table_lines
+from ._show import format_bytes, printable, short_type, shortened, shown, table, table_lines
 from ._table import Scope, cut, partition_text, short_place
->>>>>>> 21bbfee50c9b754907a55000662eba031072ef72
 
 __all__ = [
     "Scope",

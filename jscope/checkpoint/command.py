@@ -83,7 +83,6 @@ def _give_up(stream: TextIO) -> None:
         os.close(nowhere)
 
 
-<<<<<<< HEAD
 class _Parser(argparse.ArgumentParser):
     """One that does not keep silent where its help can't be written."""
 
@@ -93,10 +92,7 @@ class _Parser(argparse.ArgumentParser):
             stream.write(message)
 
 
-def _parser() -> argparse.ArgumentParser:
-=======
 def _parser(more: Iterable[Callable[..., None]]) -> argparse.ArgumentParser:
->>>>>>> 21bbfee50c9b754907a55000662eba031072ef72
     form = argparse.RawDescriptionHelpFormatter
     parser = _Parser(
         prog="python -m jscope",

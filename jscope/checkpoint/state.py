@@ -127,7 +127,7 @@ def load_state(path: Path, template: Any, *, verify: bool = True, progress: bool
         for name, leaf in leaves.items():
             tensor = tensor_of(opened, name)
             sharding = getattr(leaf, "sharding", None)
-            if is_spread(sharding) and not _is_key(leaf):
+            if sharding is not None and is_spread(sharding) and not _is_key(leaf):
                 value, was_verified = spread(tensor, sharding, tensor.dtype, verify)
             else:
                 value, was_verified = tensor.read(verify), verify and tensor.has_checksum
@@ -152,7 +152,7 @@ def _named(tree: Any) -> tuple[dict[str, Any], Any]:
 
 def _is_key(leaf: Any) -> bool:
     dtype = getattr(leaf, "dtype", None)
-    return dtype is not None and jax.dtypes.issubdtype(dtype, jax.dtypes.prng_key)
+    return dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key)
 
 
 def _implementation(leaf: Any) -> str:

@@ -25,8 +25,9 @@ from .._errors import (
     TransformError,
 )
 from .._names import OpNames
-from .._partitions import AxesPartitioner, partition_text
+from .._partitions import AxesPartitioner
 from .._show import short
+from .._table import partition_text
 from .._values import (
     FromProgram,
     InitialValue,
@@ -234,7 +235,7 @@ def partition_of(partitioner: Any, key: Any, shape: PartialShape | None, dtype: 
 def _fitting(partition: Any, key: Any, shape: PartialShape, asked: Asked) -> Any:
     if partition is not None and len(partition) > len(shape):
         raise BadArgumentError(
-            f"{partition_text(partition)} names {len(partition)} axes, "
+            f"P{partition_text(partition)} names {len(partition)} axes, "
             f"and '{key}' of shape {list(shape)} has {len(shape)}.",
             **asked("bad_partition"),
             fix="name an axis or None for each dimension; js.axes_partitioner says it by names for a whole scope",
@@ -246,9 +247,9 @@ def check_shared_partition(variable: Variable, partitioner: Any, asked: Asked) -
     """Raises BadArgumentError if a variable is asked for again with another partition (row X15); none asks for none."""
     partition = partition_of(partitioner, variable.key, variable.shape, variable.dtype, asked)
     if partition is not None and partition != variable.partition:
-        before = partition_text(variable.partition)
+        before = f"P{partition_text(variable.partition)}" if variable.partition is not None else "none"
         raise BadArgumentError(
-            f"Variable '{variable.key}' is asked for with {partition_text(partition)}, and was made with {before}.",
+            f"Variable '{variable.key}' is asked for with P{partition_text(partition)}, and was made with {before}.",
             **asked("partition_mismatch"),
             exists=variable.origin(),
             fix="ask for it with the same partitioner, or with none where it is shared",
