@@ -67,7 +67,7 @@ def test_killed_and_started_again_it_ends_as_if_nothing_had_happened(
     train(name, tmp_path / "whole")
     resumed, whole = (checkpoint.load(path / f"{name}.safetensors") for path in (tmp_path, tmp_path / "whole"))
     assert resumed == whole
-    assert len(whole["losses"]) == whole["step"] == 5
+    assert len(whole["losses"]) == whole["state/step"] == 5
 
 
 @pytest.mark.parametrize("name", ["byol", pytest.param("gan", marks=pytest.mark.slow)])
