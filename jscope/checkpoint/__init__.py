@@ -1,8 +1,8 @@
 """Checkpoints: saved and loaded, in formats of others too, and fitted to a program.
 
-A room: it may use jscope's public names and `jscope._support`, never another room. `import jscope` does not import it. The
-extra `checkpoint` computes checksums, without which nothing is saved and no file of TensorFlow's is read; it also reads
-compressed blocks and shows how far a long read is. Nothing else needs it.
+A room: it may use jscope's public names and `jscope._support`, never another room. `import jscope` does not import it.
+The extra `checkpoint` computes checksums, without which nothing is saved and no file of TensorFlow's is read; it also
+reads compressed blocks and shows how far a long read is. Nothing else needs it.
 """
 
 from __future__ import annotations
