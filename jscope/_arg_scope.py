@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from ._ambient import arg_scopes, arg_scopes_around, is_running, set_arg_scopes
 from ._callsite import user_line
 from ._errors import BadArgumentError, BadTypeError, OutsideProgramError, ScopeExitError
+from ._show import short
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -78,7 +79,7 @@ class arg_scope:  # noqa: N801 (slim's name)
             return
         if not isinstance(list_ops_or_scope, list | tuple):
             raise BadTypeError(
-                f"arg_scope takes a list of functions, or what another arg_scope yielded, not {list_ops_or_scope!r}.",
+                f"arg_scope takes a list of functions, or what another one yielded, not {short(list_ops_or_scope)}.",
                 kind="arg_scope",
                 where=user_line(),
                 fix="give a list: arg_scope([function], **arguments)",
@@ -190,7 +191,7 @@ def _key(function: Any) -> Any:
     key = getattr(function, _KEY, None)
     if key is None:
         raise BadArgumentError(
-            f"{getattr(function, '__name__', repr(function))} is not decorated with add_arg_scope.",
+            f"{getattr(function, '__name__', None) or short(function)} is not decorated with add_arg_scope.",
             kind="arg_scope",
             where=user_line(),
             fix="decorate it with js.add_arg_scope; the functions of jscope.layers.contrib are",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import queue
 import random
@@ -32,7 +33,7 @@ class Arguments:
 
     @property
     def arrays(self) -> list[Any]:
-        """The JAX and NumPy arrays and `ShapeDtypeStruct`s among the leaves."""
+        """The JAX and NumPy arrays and `ShapeDtypeStruct`s among the leaves, if JAX has their dtype."""
         return [leaf for leaf in self._leaves if _is_array(leaf)]
 
     def filled(self, arrays: list[Any] | None = None) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -125,7 +126,22 @@ def _is_iterator(leaf: Any) -> bool:
 
 
 def _is_array(leaf: Any) -> bool:
-    return isinstance(leaf, jax.Array | np.ndarray | jax.ShapeDtypeStruct)
+    """Whether JAX can have it, or an abstract one like it. An array of strings, objects or dates it can't."""
+    return isinstance(leaf, jax.Array) or (
+        isinstance(leaf, np.ndarray | jax.ShapeDtypeStruct)
+        and (not isinstance(leaf.dtype, np.dtype) or _is_known_to_jax(leaf.dtype))  # else a random key
+    )
+
+
+@functools.lru_cache(maxsize=1 << 8)
+def _is_known_to_jax(dtype: np.dtype[Any]) -> bool:
+    if dtype.kind == "T":  # JAX takes NumPy's new strings until it has to do something with them
+        return False
+    try:
+        jax.typeof(np.zeros((), dtype))
+    except TypeError:
+        return False
+    return True
 
 
 def parameters_for(function: Callable[..., Any], *args: Any, **kwargs: Any) -> tuple[list[str], bool]:

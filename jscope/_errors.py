@@ -27,6 +27,10 @@ def _line(text: str) -> str:
     return printable(shortened(text, _LONGEST_LINE))
 
 
+# In the way out of an error about a traced value; whoever knows the program's arguments puts names for the dots.
+STATIC_ARGNAMES = "static_argnames=..."
+
+
 class JscopeError(Exception):
     """Base of everything that jscope raises on its own.
 
@@ -41,6 +45,8 @@ class JscopeError(Exception):
       exists: what is there already, with its origin.
       fix: one way out.
       faults: where one error gathers several, one line each.
+      inside: what it was raised in, such as the initial value of a variable or a template, the innermost first.
+      told_by_call: whether `fix` has been made more precise by the call of a program that it ended.
     """
 
     def __init__(
@@ -67,6 +73,8 @@ class JscopeError(Exception):
         self._near = near
         self.fix = fix
         self.faults = tuple(map(_line, faults))
+        self.inside: tuple[str, ...] = ()
+        self.told_by_call = False
 
     @property
     def near(self) -> tuple[str, ...]:
@@ -92,6 +100,7 @@ class JscopeError(Exception):
             place.append(f"at {self.where}")
         if self.asked or place:
             lines.append("  Asked:  " + " ".join([self.asked, *place]).strip())
+        lines += [f"  In:     {place}" for place in self.inside]
         if self.exists:
             lines.append(f"  Exists: {self.exists}")
         if self.near:
@@ -99,6 +108,14 @@ class JscopeError(Exception):
         if self.fix:
             lines.append(f"  Fix: {self.fix}")
         return "\n".join(map(_line, lines))
+
+
+def add_place(error: Exception, place: str) -> None:
+    """Says in what an error was raised: in the text of one of ours, in a note (`__notes__`) of any other."""
+    if isinstance(error, JscopeError):
+        error.inside = (*error.inside, place)
+    else:
+        error.add_note(f"in {place}")
 
 
 class VariableExistsError(JscopeError, ValueError):

@@ -14,8 +14,9 @@ import functools
 import hashlib
 import os
 import types
+import warnings
 import weakref
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -24,9 +25,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from ._arguments import is_importable, parameters_for
-from ._callsite import user_line
+from ._callsite import user_line, user_location
+from ._compat import depends_on, program_key, with_constants
 from ._errors import BadInitialValueTypeError, BadTypeError, InitializerError
-from ._values import is_traced
+from ._show import short
+from ._values import InitialValue, is_traced
 
 
 @functools.lru_cache(maxsize=1 << 16)
@@ -75,9 +78,9 @@ def _raw_shape(impl: str) -> tuple[int, ...]:
 def draw(initializer: Callable[..., Any], shape: tuple[int, ...], dtype: Any, key: jax.Array, name: str) -> jax.Array:
     """The initial value of variable `name`: `initializer(key of that name, shape, dtype)`, always jitted.
 
-    Jitted also when nothing else is, so that eager and jitted callers agree to the bit. One compilation serves all
-    variables of one shape, dtype and initializer; as with `jax.jit`, what an initializer reads from elsewhere counts as
-    it was at the first call of that very function.
+    Jitted also when nothing else is, so that eager and jitted callers agree to the bit. An initializer of the user's is
+    called for each variable anew, since nobody knows what else than its key it reads: a table, a setting, a generator
+    of NumPy's. What compiles the same is compiled once.
 
     Raises:
       InitializerError: if the initializer gives nothing, or another shape or dtype than asked.
@@ -86,18 +89,19 @@ def draw(initializer: Callable[..., Any], shape: tuple[int, ...], dtype: Any, ke
     return drawer(initializer, shape, dtype)(key, name_words(name))
 
 
-def drawer(initializer: Callable[..., Any], shape: tuple[int, ...], dtype: Any) -> Callable[..., jax.Array]:
-    """`draw` for many names: a jitted function of the root key and `name_words(name)`."""
-    by_value: Any = initializer
-    if type(initializer).__module__ != "jscope.initializers":
-        by_value = _ByValue.of(initializer)
-    try:
-        if by_value is not None:
-            return _drawer_by_value(by_value, shape, dtype)
-    except TypeError:  # one of ours that holds a list
-        pass
-    jitted = _jitted(initializer)
-    return lambda key, words: jitted(_fold(key, words), shape, dtype)
+def drawer(
+    initializer: Callable[..., Any], shape: tuple[int, ...], dtype: Any, sharding: Any = None
+) -> Callable[..., jax.Array]:
+    """`draw` for many names: a function of the root key and `name_words(name)`.
+
+    With a sharding, each device makes its own part of the value, which is the same to the bit.
+    """
+    if isinstance(initializer, Stacked):
+        return initializer.drawer(shape, dtype, sharding)
+    by_value = _ByValue.of(initializer)
+    if by_value is not None:
+        return _drawer_by_value(by_value, shape, dtype, sharding)
+    return functools.partial(_drawn_anew, initializer, shape, dtype, sharding)
 
 
 def check_draw(initializer: Callable[..., Any], shape: tuple[int, ...], dtype: Any, key: jax.Array) -> None:
@@ -106,6 +110,9 @@ def check_draw(initializer: Callable[..., Any], shape: tuple[int, ...], dtype: A
     Raises:
       InitializerError: for a wrong result, and for an initializer that closes over values of a trace.
     """
+    if isinstance(initializer, Stacked):
+        check_draw(initializer.initializer, shape[1:], dtype, key)
+        return
     if type(initializer).__module__ == "jscope.initializers":
         initializer.check(shape, dtype)  # type: ignore[attr-defined]
         return
@@ -137,46 +144,105 @@ def _check_abstractly(initializer: Callable[..., Any], shape: tuple[int, ...], d
         )
 
 
-# id of an initializer -> (weak reference to it, the jitted form); an entry goes when its initializer does.
-_by_identity: dict[int, tuple[weakref.ref[Any], Callable[..., Any]]] = {}
-
-
-def _jitted(initializer: Callable[..., Any]) -> Callable[..., Any]:
-    """The initializer, jitted once for as long as it lives; nothing here keeps it, or what it closes over, alive."""
-    number = id(initializer)
-    known = _by_identity.get(number)
-    if known is not None and known[0]() is initializer:
-        return known[1]
-    try:
-        alive: Any = weakref.ref(initializer, lambda _: _by_identity.pop(number, None))
-    except TypeError:
-        alive = None
-
-    def init(key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
-        return _called(initializer_now(), key, shape, dtype)
-
-    initializer_now = alive or (lambda kept=initializer: kept)
-    made = jax.jit(init, static_argnums=(1, 2))
-    if alive is not None:
-        _by_identity[number] = (alive, made)
-    return made
-
-
 @jax.jit
 def _fold(key: jax.Array, words: jax.Array) -> jax.Array:
     return jax.random.fold_in(jax.random.fold_in(key, words[0]), words[1])
 
 
+def jitted(function: Callable[..., Any], sharding: Any) -> Callable[..., Any]:
+    """`jax.jit`, told where the results shall lie; with None it is told nothing."""
+    return jax.jit(function) if sharding is None else jax.jit(function, out_shardings=sharding)
+
+
 @functools.lru_cache(maxsize=1 << 12)
-def _drawer_by_value(initializer: Hashable, shape: tuple[int, ...], dtype: Any) -> Callable[..., jax.Array]:
-    function: Any = initializer.function if isinstance(initializer, _ByValue) else initializer
+def _drawer_by_value(
+    initializer: _ByValue, shape: tuple[int, ...], dtype: Any, sharding: Any
+) -> Callable[..., jax.Array]:
+    function = initializer.function
 
     # One function for each shape and dtype: static arguments would be compared at each call, which takes longer.
-    @jax.jit
     def draw(key: jax.Array, words: jax.Array) -> jax.Array:
         return _called(function, _fold(key, words), shape, dtype)
 
-    return draw
+    return jitted(draw, sharding)
+
+
+def _drawn_anew(
+    initializer: Callable[..., Any],
+    shape: tuple[int, ...],
+    dtype: Any,
+    sharding: Any,
+    key: jax.Array,
+    words: np.ndarray,
+) -> jax.Array:
+    """What the initializer gives now, by a program that is shared with whatever computes the same."""
+
+    def traced() -> Any:
+        # A new function each time: JAX caches traces by function, and on a hit the initializer would not run.
+        return jax.make_jaxpr(lambda key, words: _called(initializer, _fold(key, words), shape, dtype))(key, words)
+
+    closed = traced()
+    if is_traced(key) and not depends_on(closed, 0) and not _alike(closed, traced()):
+        message = (
+            f"The initializer {_with_line(initializer)} does not draw from its key: asked twice, it gave two results. "
+            "Inside jax.jit or jax.vmap it is called once for each variable, so all keys get the same numbers. "
+            "Let it use jax.random and its key, or call init outside."
+        )
+        warnings.warn_explicit(message, UserWarning, *(user_location() or ("<unknown>", 0)))
+    # As arguments the constants are neither compiled in nor kept: a table may take megabytes.
+    constants = [_placed_anywhere(constant) for constant in closed.consts]
+    return _compiled(closed, sharding, constants, key, words)(constants, key, words)
+
+
+_programs: dict[Hashable, Callable[..., jax.Array]] = {}
+_MOST_PROGRAMS = 1 << 12
+
+
+def _compiled(closed: Any, sharding: Any, constants: list[Any], *args: Any) -> Callable[..., jax.Array]:
+    """A traced program, jitted as a function of its constants and its arguments; one for all that compute the same."""
+    key = program_key(closed)
+    name = None if key is None else (key, sharding)
+    found = None if name is None else _programs.get(name)
+    if found is not None:
+        return found
+
+    def with_barrier(constants: list[Any], *args: Any) -> jax.Array:
+        # The barrier keeps XLA from computing with constants ahead of time, where this is part of a greater program:
+        # that gives other last bits. And it makes a new array of a constant that is returned as it is.
+        return with_constants(closed, jax.lax.optimization_barrier(constants))(*args)[0]
+
+    computes = jax.make_jaxpr(with_barrier)(constants, *args)  # holds no constant
+    made = jitted(lambda constants, *args: with_constants(computes, [])(*constants, *args)[0], sharding)
+    if name is not None:
+        if len(_programs) >= _MOST_PROGRAMS:
+            _programs.clear()
+        _programs[name] = made
+    return made
+
+
+def _placed_anywhere(constant: Any) -> Any:
+    """A constant that binds its result to no device, as one that is compiled in."""
+    is_placed = isinstance(constant, jax.Array) and not is_traced(constant) and constant.committed
+    if is_placed and not jnp.issubdtype(constant.dtype, jax.dtypes.extended):
+        return np.asarray(constant)
+    return constant
+
+
+def _alike(closed: Any, other: Any) -> bool:
+    """Whether two traces of one initializer compute the same, as far as can be told."""
+    name = program_key(closed)
+    return name is None or (
+        name == program_key(other)
+        and all(
+            one is two or (not is_traced(one) and not is_traced(two) and InitialValue(one) == InitialValue(two))
+            for one, two in zip(closed.consts, other.consts, strict=True)
+        )
+    )
+
+
+def _with_line(function: Any) -> str:
+    code = getattr(function, "__code__", None)
+    return describe(function) + (f" ({code.co_filename}:{code.co_firstlineno})" if code is not None else "")
 
 
 def _called(initializer: Callable[..., Any], key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
@@ -187,7 +253,16 @@ def _called(initializer: Callable[..., Any], key: jax.Array, shape: tuple[int, .
         parameters, takes_them = parameters_for(initializer, key, shape, dtype)
         if not takes_them or parameters[:1] == ["shape"]:  # TensorFlow's begin with the shape
             taken = f"an initializer is called with (key, shape, dtype); this one takes ({', '.join(parameters)})"
-            error.add_note(f"{taken}. Fix: wrap it, initializer=lambda key, shape, dtype: ...")
+            fix = "wrap it, initializer=lambda key, shape, dtype: ..."
+            if not isinstance(error, TypeError):  # it stays what it is
+                error.add_note(f"{taken}. Fix: {fix}")
+                raise
+            raise BadTypeError(
+                f"The initializer {describe(initializer)} failed, {error}; {taken}.",
+                kind="init_value",
+                where=user_line(),
+                fix=fix,
+            ) from error
         raise
     if result is None:
         raise InitializerError(
@@ -219,17 +294,57 @@ def _called(initializer: Callable[..., Any], key: jax.Array, shape: tuple[int, .
     return value
 
 
+class Stacked:
+    """The initial values of some equal layers in one array, each as under its own name.
+
+    Args:
+      initializer: of each layer.
+      names: the full name of the variable in each layer.
+    """
+
+    def __init__(self, initializer: Callable[..., Any], names: tuple[str, ...]) -> None:
+        self.initializer = initializer
+        self.names = names
+        self.__name__ = f"{len(names)} x {describe(initializer)}"
+
+    def __call__(self, key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
+        """The values under the root key `key`, which other initializers do not see."""
+        return self.drawer(tuple(shape), dtype)(key, name_words(""))
+
+    def drawer(self, shape: tuple[int, ...], dtype: Any, sharding: Any = None) -> Callable[..., jax.Array]:
+        """As `drawer`; the name of the whole does not matter."""
+        one, names = drawer(self.initializer, shape[1:], dtype), self.names
+
+        def draw(key: jax.Array, _: Any) -> jax.Array:
+            words = np.stack([name_words(name) for name in names])
+            if hasattr(one, "lower"):  # one function for all names, of which the values are the only results in memory
+                return _in_turn(one, sharding)(key, words)
+            return jitted(jnp.stack, sharding)([one(key, word) for word in words])
+
+        return draw
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Stacked) and (self.initializer, self.names) == (other.initializer, other.names)
+
+    __hash__ = None  # type: ignore[assignment]  # its initializer may have none
+
+
+@functools.lru_cache(maxsize=1 << 10)
+def _in_turn(draw: Callable[..., jax.Array], sharding: Any) -> Callable[..., jax.Array]:
+    return jitted(lambda key, words: jax.lax.map(lambda word: draw(key, word), words), sharding)
+
+
 def describe(function: Any) -> str:
     """A short name for a callable in messages and tables."""
-    return getattr(function, "__name__", None) or repr(function)
+    return getattr(function, "__name__", None) or short(function)
 
 
 class _ByValue:
     """An initializer that equals others which do the same, although they are other objects.
 
-    `jax.nn.initializers.normal(0.02)`, called anew for each variable, gives a new function each time. By identity each
-    would be compiled anew; by value they share one compilation. Only where that is certain: jscope's own initializers,
-    and functions that use nothing but their arguments, JAX, NumPy and numbers.
+    `jax.nn.initializers.normal(0.02)`, called anew for each variable, gives a new function each time. By value they
+    share one compilation, and are not even traced again. Only where that is certain: jscope's own initializers and
+    functions of JAX's, with what they close over and are bound to. Arrays are left out: they would be kept for ever.
     """
 
     __slots__ = ("_key", "function")
@@ -240,7 +355,7 @@ class _ByValue:
 
     @classmethod
     def of(cls, function: Callable[..., Any]) -> _ByValue | None:
-        """None where only the function itself is known to do what it does."""
+        """None where only a call can tell what the function does now."""
         try:
             return cls(function, _value(function))
         except _UnknownError:
@@ -257,61 +372,48 @@ class _UnknownError(Exception):
     """What a value does can't be told from looking at it."""
 
 
-_PURE = frozenset({"jax", "numpy", "math", "builtins", "ml_dtypes"})
-
-
 def _value(value: Any, depth: int = 0) -> Hashable:
     """A hashable stand-in, equal only for values that behave alike; raises `_UnknownError` where that can't be told."""
     if depth > 8:
         raise _UnknownError
-    if type(value).__module__ == "jscope.initializers":
+    inner = functools.partial(_value, depth=depth + 1)
+    if type(value).__module__.startswith("jscope.") and callable(value):  # not a class of the user's that inherits
+        if np.ndim(getattr(value, "value", None)):
+            raise _UnknownError  # a constant with a table
         try:
             hash(value)
-        except TypeError:
+        except TypeError:  # one that holds a list
             raise _UnknownError from None
         return value
-    inner = functools.partial(_value, depth=depth + 1)
     if isinstance(value, types.FunctionType):
-        read: tuple[Hashable, ...] = ()
-        if value.__globals__.get("__name__", "").partition(".")[0] != "jax":
-            read = tuple(_globals_read(value.__code__, value.__globals__))
+        if not _is_of_jax(value.__globals__.get("__name__")):
+            raise _UnknownError
         try:
             closed = tuple(inner(cell.cell_contents) for cell in value.__closure__ or ())
         except ValueError:  # a cell that is still empty
             raise _UnknownError from None
         keywords = tuple((k, inner(v)) for k, v in sorted((value.__kwdefaults__ or {}).items()))
-        return value.__code__, read, closed, tuple(map(inner, value.__defaults__ or ())), keywords
+        return value.__code__, closed, tuple(map(inner, value.__defaults__ or ())), keywords
     if isinstance(value, functools.partial):
         keywords = tuple((k, inner(v)) for k, v in sorted(value.keywords.items()))
         return functools.partial, inner(value.func), tuple(map(inner, value.args)), keywords
     if isinstance(value, float):
-        return float, value.hex()  # tells 0.0 from -0.0, and finds nan again
+        return type(value), value.hex()  # tells 0.0 from -0.0, and finds nan again
     if value is None or isinstance(value, int | str | bytes | np.dtype):
         return type(value), value  # the type tells 1 from True and from 1.0
     if isinstance(value, tuple):
         return tuple, tuple(map(inner, value))
-    module = value.__module__ if isinstance(value, type) else getattr(value, "__module__", None) or ""
-    if (isinstance(value, type) or callable(value)) and module.partition(".")[0] in _PURE:
-        return id(value), value  # a class or function of these never goes away
+    module = getattr(value, "__module__", None)
+    if (_is_of_jax(module) or (isinstance(value, type) and module in _DTYPES)) and is_importable(value):
+        return id(value), value  # it never goes away
     raise _UnknownError
 
 
-def _globals_read(code: types.CodeType, names: dict[str, Any]) -> Iterator[Hashable]:
-    """The globals that code reads, with their names: equal code of two modules, or run twice, may find others.
+_DTYPES = frozenset({"numpy", "ml_dtypes", "builtins"})  # where the classes are that stand for dtypes
 
-    Raises `_UnknownError` for other globals than modules, classes and functions of JAX and NumPy.
-    """
-    for name in code.co_names:
-        if name in names:
-            value = names[name]
-            module = value.__name__ if isinstance(value, types.ModuleType) else getattr(value, "__module__", None)
-            if not isinstance(module, str) or module.partition(".")[0] not in _PURE:
-                raise _UnknownError
-            lasts = isinstance(value, types.ModuleType) or is_importable(value)
-            yield name, id(value) if lasts else _value(value)
-    for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            yield from _globals_read(constant, names)
+
+def _is_of_jax(module: Any) -> bool:
+    return isinstance(module, str) and module.partition(".")[0] == "jax"
 
 
 # Drawn side by side --------------------------------------------------------------------------------------------------
@@ -361,11 +463,11 @@ class Drawers:
             self._threads.shutdown(cancel_futures=True)
             _begun.difference_update(draw for draw, compiled in self._compiled.items() if compiled.cancelled())
 
-    def expect(self, initializer: Callable[..., Any], shape: tuple[int, ...], dtype: Any) -> None:
+    def expect(self, initializer: Callable[..., Any], shape: tuple[int, ...], dtype: Any, sharding: Any = None) -> None:
         """Begins to compile what draws such variables, if nobody has."""
-        kind = id(initializer), shape, dtype
+        kind = id(initializer), shape, dtype, sharding
         if kind not in self._drawers:
-            draw = drawer(initializer, shape, dtype)
+            draw = drawer(initializer, shape, dtype, sharding)
             self._drawers[kind] = initializer, draw
             lower = getattr(draw, "lower", None)  # what initializers do that are no known functions is left to draws
             if lower is not None and self._may_compile and draw not in _begun:
@@ -384,15 +486,17 @@ class Drawers:
         except RuntimeError:  # no thread can start: there are too many, or the interpreter is about to end
             self._may_compile = False
 
-    def draw(self, initializer: Callable[..., Any], shape: tuple[int, ...], dtype: Any, name: str) -> jax.Array:
+    def draw(
+        self, initializer: Callable[..., Any], shape: tuple[int, ...], dtype: Any, name: str, sharding: Any = None
+    ) -> jax.Array:
         """The initial value of variable `name`.
 
         Raises:
           InitializerError, BadInitialValueTypeError: as `draw`.
         """
-        kind = id(initializer), shape, dtype
+        kind = id(initializer), shape, dtype, sharding
         if kind not in self._drawers:
-            self.expect(initializer, shape, dtype)
+            self.expect(initializer, shape, dtype, sharding)
         draw = self._drawers[kind][1]
         if self._compiled:
             compiled = self._compiled.pop(draw, None)

@@ -103,6 +103,12 @@ class Layout:
         return f"<{len(self.names)} names: {some(self.names, _SHOWN)}{checksum}>"
 
 
+def differences(one: Layout, other: Layout, of_one: str, of_other: str) -> list[str]:
+    """One line for each name that one of two trees lacks."""
+    lines = [f"'{name}' is missing in {of_other}" for name in one.names if name not in other.index]
+    return lines + [f"'{name}' of {of_other} is not in {of_one}" for name in other.names if name not in one.index]
+
+
 def _forget_lock() -> None:
     """In the child of a fork: its copy of the lock may be held by a thread that is not there."""
     Layout._lock = threading.RLock()

@@ -8,7 +8,7 @@ from bisect import bisect_left
 from collections.abc import Iterable
 
 from ._callsite import user_line
-from ._errors import BadArgumentError, BadNameError
+from ._errors import STATIC_ARGNAMES, BadArgumentError, BadNameError
 
 # TensorFlow's patterns for operation names, at the root and inside an op scope.
 _ROOT_NAME = re.compile(r"[A-Za-z0-9.][A-Za-z0-9_.\\/>-]*")
@@ -17,6 +17,11 @@ _INNER_NAME = re.compile(r"[A-Za-z0-9_.\\/>-]*")
 _LONGEST_COMPARED = 300  # characters of a name that is compared with others
 _MOST_CANDIDATES = 50_000
 _MOST_COMPARED = 1_000_000  # pairs of characters: at worst half a second
+
+
+def shows_traced(text: str) -> bool:
+    """Whether a text holds what JAX shows for a value that it traces."""
+    return re.search(r"Tracer\W|Traced<", text) is not None
 
 
 def join(scope: str, name: str) -> str:
@@ -153,7 +158,10 @@ class OpNames:
                 kind="bad_name",
                 scope=scope,
                 where=user_line(),
-                fix=f"use letters, digits and any of . _ - / \\ > (TF1's pattern {where} is ^{pattern.pattern}$)",
+                fix="the name holds the text of a value that JAX traces: count in Python, or make that value static in "
+                f"the jax.jit around, {STATIC_ARGNAMES}"
+                if shows_traced(name)
+                else f"use letters, digits and any of . _ - / \\ > (TF1's pattern {where} is ^{pattern.pattern}$)",
             )
 
 

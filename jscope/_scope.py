@@ -13,8 +13,10 @@ import jax
 
 from ._ambient import current, is_open_here, is_running, leaving
 from ._callsite import user_line
-from ._errors import BadArgumentError, BadTypeError
+from ._errors import STATIC_ARGNAMES, BadArgumentError, BadTypeError
+from ._show import short
 from ._specs import VariableSpec
+from ._values import is_traced
 from .run.listings import collection
 from .run.record import GLOBAL_VARIABLES, LOCAL_VARIABLES, TRAINABLE_VARIABLES
 from .run.scopes import AUTO_REUSE, Reuse, ScopeHandle, Scopes, ScopeState
@@ -80,6 +82,11 @@ class VariableScope(ScopeHandle):
     def constraint(self) -> Any:
         """Default constraint of `get_variable` in this very scope (TF1 does not inherit it), or None."""
         return self._state().constraint
+
+    @property
+    def trainable(self) -> bool:
+        """Whether variables of `get_variable` are trainable by default. TF1 has no such default."""
+        return self._state().trainable
 
     @property
     def original_name_scope(self) -> str:
@@ -160,16 +167,18 @@ class variable_scope:  # noqa: N801 (TF1's name)
       initializer: default initializer of variables made inside.
       regularizer: default regularizer, a callable from value to scalar.
       caching_device: no effect.
-      partitioner: default partitioner, a callable `(shape, dtype) -> jax.sharding.PartitionSpec`.
+      partitioner: default partitioner, as `get_variable` takes it.
       custom_getter: a callable `(getter, name, *args, **kwargs)` around every `get_variable` inside.
       reuse: None or False to inherit, True to share existing variables only, `AUTO_REUSE` to make or share.
       dtype: default dtype of variables made inside.
       use_resource: no effect.
       constraint: default constraint, a callable from value to value, not inherited by inner scopes.
       auxiliary_name_scope: with False no op scope is opened.
+      trainable: by keyword; whether variables made inside are trainable, where neither `get_variable` nor the layer is
+        told. With False a whole scope is frozen. TF1 has no such argument: there it takes a custom getter.
 
     Raises:
-      BadTypeError: no name at all; at entry, a name that is no string.
+      BadTypeError: no name at all, a flag that is no bool; at entry, a name that is no string.
       BadArgumentError: an unknown `reuse`; at entry, reuse with a default name.
       BadNameError: at entry, a name that TF1 refuses.
       OutsideProgramError: at entry, where no program runs.
@@ -202,6 +211,8 @@ class variable_scope:  # noqa: N801 (TF1's name)
         use_resource: Any = None,
         constraint: Any = None,
         auxiliary_name_scope: bool = True,
+        *,
+        trainable: bool | None = None,
     ) -> None:
         if name_or_scope is None and default_name is None:
             raise BadTypeError(
@@ -212,19 +223,31 @@ class variable_scope:  # noqa: N801 (TF1's name)
             )
         if reuse is not None and reuse is not True and reuse is not False and reuse is not AUTO_REUSE:
             raise BadArgumentError(
-                f"reuse must be True, False, None or js.AUTO_REUSE, not {reuse!r}.",
+                f"reuse must be True, False, None or js.AUTO_REUSE, not {short(reuse)}.",
                 kind="bad_reuse",
-                asked=f"variable_scope({name_or_scope!r})",
+                asked=f"variable_scope({short(name_or_scope)})",
                 where=user_line(),
-                fix="give one of these four",
+                fix=f"it is traced; as an argument of jax.jit, {STATIC_ARGNAMES}"
+                if is_traced(reuse)
+                else "give one of these four",
             )
         if auxiliary_name_scope is not True and auxiliary_name_scope is not False:
             raise BadTypeError(
-                f"auxiliary_name_scope must be True or False, not {auxiliary_name_scope!r}.",
+                f"auxiliary_name_scope must be True or False, not {short(auxiliary_name_scope)}.",
                 kind="bad_aux",
-                asked=f"variable_scope({name_or_scope!r})",
+                asked=f"variable_scope({short(name_or_scope)})",
                 where=user_line(),
-                fix="give True or False",
+                fix=f"it is traced; as an argument of jax.jit, {STATIC_ARGNAMES}"
+                if is_traced(auxiliary_name_scope)
+                else "give True or False",
+            )
+        if trainable is not None and trainable is not True and trainable is not False:
+            raise BadTypeError(
+                f"trainable must be True, False or None, not {short(trainable)}.",
+                kind="bad_trainable",
+                asked=f"variable_scope({short(name_or_scope)})",
+                where=user_line(),
+                fix="give False to freeze the scope, True to train it, None to inherit",
             )
         self._name_or_scope = name_or_scope
         self._default_name = default_name
@@ -237,11 +260,13 @@ class variable_scope:  # noqa: N801 (TF1's name)
             and custom_getter is None
             and partitioner is None
             and constraint is None
+            and trainable is None
         ):
             self._overrides = _NONE
         else:
             given = {"initializer": initializer, "regularizer": regularizer, "dtype": dtype}
             given |= {"custom_getter": custom_getter, "partitioner": partitioner, "constraint": constraint}
+            given["trainable"] = trainable
             self._overrides = {field: value for field, value in given.items() if value is not None}
 
     def __enter__(self) -> VariableScope:

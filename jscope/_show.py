@@ -6,6 +6,8 @@ grows with them, not faster.
 
 from __future__ import annotations
 
+import math
+import reprlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -37,13 +39,27 @@ def shortened(text: str, longest: int = _LONGEST) -> str:
 
 
 def short_type(leaf: Any) -> str:
-    """`f32[2,3]` for an array of that dtype and shape, the `repr` of anything else."""
+    """`f32[2,3]` for an array of that dtype and shape, the `repr` of anything else, in short."""
     shape, dtype = getattr(leaf, "shape", None), getattr(leaf, "dtype", None)
     if shape is None or dtype is None:
-        return repr(leaf)
+        return short(leaf)
     name = getattr(dtype, "name", str(dtype))
     kind = name.rstrip("0123456789")
     return f"{_SHORT_KINDS.get(kind, kind)}{name[len(kind) :]}[{','.join(map(str, shape))}]"
+
+
+_MOST = 160
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = _MOST
+
+
+def short(value: Any) -> str:
+    """The `repr` of a value in one short line, however much it holds; of an array its type alone."""
+    shape = getattr(value, "shape", None)
+    if shape is not None and hasattr(value, "dtype") and (len(shape) > 1 or math.prod(shape) > 4):
+        return short_type(value)
+    text = " ".join(_SHORT.repr(value).split())
+    return text if len(text) <= _MOST else f"{text[: _MOST - 3]}..."
 
 
 def nested(flat: dict[str, str]) -> str:

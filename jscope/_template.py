@@ -8,8 +8,9 @@ from typing import Any
 
 from ._ambient import current
 from ._callsite import user_line
-from ._errors import BadArgumentError, BadTypeError, TemplateError
+from ._errors import BadArgumentError, BadTypeError, TemplateError, add_place
 from ._scope import VariableScope, variable_scope
+from ._show import short
 from ._specs import VariableSpec
 from .run import listings
 from .run.bodies import Mark, mark_in
@@ -75,7 +76,7 @@ class Template:
             try:
                 return self._call(state, args, {**self._keywords, **kwargs})
             except Exception as error:
-                error.add_note(f"in template {self.name!r}, defined at {self._made_at}")
+                add_place(error, f"template {self.name!r}, defined at {self._made_at}")
                 raise
 
     def _call(self, state: _State, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -179,7 +180,7 @@ def make_template(
         raise BadArgumentError("A template needs a name.", kind="template_name", where=user_line(), fix="give name_=")
     if not callable(func_):
         raise BadTypeError(
-            f"Template {name_!r} takes a function, not {func_!r}.",
+            f"Template {name_!r} takes a function, not {short(func_)}.",
             kind="not_a_function",
             where=user_line(),
             fix="give the function that calls get_variable",

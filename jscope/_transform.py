@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import functools
-import inspect
 import sys
 from collections.abc import Callable, Hashable, Mapping
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
 import jax
 
@@ -15,22 +14,18 @@ from ._ambient import ENTRY, Frame, caches_here
 from ._arguments import Arguments
 from ._callsite import user_line
 from ._compat import needed_only
-from ._errors import BadNameError, BadTypeError, InitializerError
-from ._initial_values import Drawers, check_key
+from ._errors import BadTypeError, InitializerError
+from ._initial_values import Drawers, check_key, jitted
+from ._members import Member, check_program
 from ._params import Params
+from ._partitions import ExplicitTypes, Rules, checked_rules, placements
 from ._scope import SUSPENDS, new_scopes
 from ._show import some
-from ._specs import Specs, VariableSpec, params_of
+from ._specs import Specs, VariableSpec, params_of, without_values
 from ._values import FromProgram
 from .run.refs import Refs, Rehearsal
 from .run.values_from import Abstract, Drawn, Given, abstract_key
 from .run.variables import Run
-
-# Parameters that a program can't have, and what they are for.
-_RESERVED = {
-    "rng": "random keys come from js.next_key() and apply(..., rng=key)",
-    "warm_start": "values to keep are given as init(key, ..., warm_start=tree)",
-}
 
 
 class _Memory:
@@ -59,37 +54,52 @@ class _Memory:
         return names
 
 
-@functools.cache
-def _signature(method: Callable[..., Any]) -> inspect.Signature:
-    """The signature of a method, without `self`."""
-    _, *parameters = inspect.signature(method).parameters.values()
-    return inspect.Signature(parameters)
+P = ParamSpec("P")
+R = TypeVar("R", covariant=True)
 
 
-class Transformed:
+class Transformed(Generic[P, R]):
     """A program as pure functions of an explicit tree, made by `transform`. Frozen; equal for equal functions.
 
-    `specs`, `init`, `apply` and `update` are the same objects at every access, so `jax.jit(net.apply)` caches.
+    `specs`, `init`, `apply` and `update` are the same objects at every access, so `jax.jit(net.apply)` caches. They
+    have the program's own signature, at run time (`jax.jit(net.apply, static_argnames="training")`) and for type
+    checkers: `P` are the program's parameters, `R` is what it returns. Type checkers can't add a keyword to `P`, so a
+    call with `rng=` or `warm_start=` has its other arguments unchecked; so has `specs`, which takes
+    `jax.ShapeDtypeStruct`s in the place of arrays.
     """
 
-    __slots__ = ("__dict__", "_fn", "_memory")
+    __slots__ = ("__dict__", "__weakref__", "_fn", "_memory", "_rules")
 
     __name__: str
+    __wrapped__: Callable[P, R]
 
-    def __init__(self, fn: Callable[..., Any]) -> None:
-        name = getattr(fn, "__name__", type(fn).__name__)
+    def __init__(self, fn: Callable[P, R], rules: Rules | None = None) -> None:
+        name = _name_of(fn)
         members = {"__name__": name, "__qualname__": getattr(fn, "__qualname__", name), "__doc__": fn.__doc__}
         members |= {"__wrapped__": fn, "__module__": getattr(fn, "__module__", __name__)}
         object.__setattr__(self, "_fn", fn)
+        object.__setattr__(self, "_rules", rules)
         object.__setattr__(self, "_memory", _Memory())
         # JAX names a compiled program after its function: jit(net.apply) reads as jit(program).
-        for member, shown in (("specs", "_specs"), ("init", "_init"), ("apply", ""), ("update", "_update")):
-            method = getattr(type(self), member)
-            bound = functools.wraps(method)(functools.partial(method, self))
-            bound.__name__ = bound.__qualname__ = name + shown  # type: ignore[attr-defined]
-            bound.__signature__ = _signature(method)  # type: ignore[attr-defined]
-            members[member] = bound
         self.__dict__.update(members)
+        for call, shown, returns in (
+            ("specs", "_specs", Specs),
+            ("init", "_init", Params),
+            ("apply", "", None),
+            ("update", "_update", None),
+        ):
+            self.__dict__[call] = Member(self, call, getattr(type(self), call), fn, name + shown, returns)
+
+    if not TYPE_CHECKING:  # for type checkers it can't be called
+
+        def __call__(self, *args: Any, **kwargs: Any) -> Any:
+            raise BadTypeError(
+                f"{self!r} is called; it is a program made by transform, no function.",
+                kind="not_a_function",
+                where=user_line(),
+                fix="make its parameters once, params = net.init(key, ...), then call net.apply(params, ...); inside "
+                "another program call the function itself, net.__wrapped__(...), or use js.lift(net, ...)",
+            )
 
     def __setattr__(self, name: str, value: Any) -> None:
         raise AttributeError(f"a transformed program is frozen: {name!r} can't be set")
@@ -98,7 +108,7 @@ class Transformed:
         raise AttributeError(f"a transformed program is frozen: {name!r} can't be deleted")
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Transformed) and self._fn == other._fn
+        return isinstance(other, Transformed) and (self._fn, self._rules) == (other._fn, other._rules)
 
     def __hash__(self) -> int:
         try:
@@ -110,16 +120,25 @@ class Transformed:
         module = sys.modules.get(self.__module__)
         if module is not None and getattr(module, self.__name__, None) is self:
             return self.__name__  # it stands where its function would: js.transform as a decorator
-        return transform, (self._fn,)
+        return transform, (self._fn,) if self._rules is None else (self._fn, self._rules)
 
     def __repr__(self) -> str:
         return f"<jscope program {self.__name__}>"
 
+    def _under_rules(self, rules: Rules | None) -> Transformed[P, R]:
+        """This program as a part of one that has rules of axes: under these, unless it has its own."""
+        return self if rules is None or self._rules is not None else Transformed(self._fn, rules)
+
+    @overload
+    def specs(self, /, *args: P.args, **kwargs: P.kwargs) -> Specs: ...
+    @overload
+    def specs(self, /, *args: Any, **kwargs: Any) -> Specs: ...
     def specs(self, /, *args: Any, **kwargs: Any) -> Specs:
         """Every variable that the program declares, without running it.
 
         The program is traced abstractly: JAX and NumPy arrays and `ShapeDtypeStruct`s among the arguments become
-        abstract; everything else (Python bools, numbers, strings, ...) is passed through as it is. No array is made.
+        abstract; everything else (Python bools, numbers, strings, arrays of strings, objects or dates, which JAX has no
+        dtype for) is passed through as it is. No array is made.
 
         Args:
           *args, **kwargs: the program's own.
@@ -137,7 +156,27 @@ class Transformed:
         """
         return self._declared(abstract_key(), Arguments(args, kwargs), None)[0]
 
-    def init(self, key: jax.Array, /, *args: Any, warm_start: Mapping[str, Any] | None = None, **kwargs: Any) -> Params:
+    @overload
+    def init(self, key: jax.Array, /, *args: P.args, **kwargs: P.kwargs) -> Params: ...
+    @overload
+    def init(
+        self,
+        key: jax.Array,
+        /,
+        *args: Any,
+        warm_start: Mapping[str, Any] | None = ...,
+        out_shardings: Any = ...,
+        **kwargs: Any,
+    ) -> Params: ...
+    def init(
+        self,
+        key: jax.Array,
+        /,
+        *args: Any,
+        warm_start: Mapping[str, Any] | None = None,
+        out_shardings: Any = None,
+        **kwargs: Any,
+    ) -> Params:
         """All initial values; nothing else of the program is computed. Can be jitted, vmapped over keys, `eval_shape`d.
 
         Haiku: `net.init(key, x)`; Flax: `model.init(key, x)`; TF1: `tf.global_variables_initializer()`.
@@ -146,12 +185,14 @@ class Transformed:
           key: a JAX random key.
           *args, **kwargs: the program's own.
           warm_start: a tree of values to keep; only what it lacks is made, as in `Specs.init`.
+          out_shardings: where the values shall lie, as in `Specs.init`.
 
         Returns:
           The tree; every leaf is a fresh array of its own, so it may be donated.
 
         Raises:
           ParamsMismatchError: if `warm_start` does not fit.
+          BadArgumentError: if `out_shardings` does not fit.
           JscopeError: what the program's own calls raise.
 
         Example:
@@ -163,13 +204,24 @@ class Transformed:
         arguments = Arguments(args, kwargs)
         kept = frozenset(params_of(warm_start, "warm_start").names if warm_start is not None else ())
         with Drawers(key, caches_here()) as drawers:
-            specs, inside = self._declared(key, arguments, None if kept else drawers)
+            # What draws is compiled meanwhile, unless it is still to be found out what shall be drawn, and where.
+            types = ExplicitTypes.in_force(self._rules)
+            is_known = not kept and out_shardings is None and types is None
+            specs, inside = self._declared(key, arguments, drawers if is_known else None)
+            if out_shardings is not None:
+                placed = placements(specs, out_shardings, key, "init(out_shardings=)")
+            else:
+                placed = None if types is None else types.shardings(specs)
             by_program = [
                 name for name, spec in specs.items() if isinstance(spec.initializer, FromProgram) and name not in kept
             ]
-            computed = self._computed(key, specs, inside, by_program, arguments) if by_program else {}
-            return specs.init_with(drawers, computed, warm_start)
+            computed = self._computed(key, specs, inside, by_program, arguments, placed) if by_program else {}
+            return specs.init_with(drawers, computed, warm_start, placed)
 
+    @overload
+    def apply(self, params: Mapping[str, Any], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
+    @overload
+    def apply(self, params: Mapping[str, Any], /, *args: Any, rng: jax.Array | None, **kwargs: Any) -> R: ...
     def apply(self, params: Mapping[str, Any], /, *args: Any, rng: jax.Array | None = None, **kwargs: Any) -> Any:
         """Runs the program on the variables in `params`. Pure; makes no variables.
 
@@ -196,6 +248,12 @@ class Transformed:
         tree = params_of(params, "apply")
         return self._run(tree, rng, False, args, kwargs)[0]
 
+    @overload
+    def update(self, params: Mapping[str, Any], /, *args: P.args, **kwargs: P.kwargs) -> tuple[R, Params]: ...
+    @overload
+    def update(
+        self, params: Mapping[str, Any], /, *args: Any, rng: jax.Array | None, **kwargs: Any
+    ) -> tuple[R, Params]: ...
     def update(
         self, params: Mapping[str, Any], /, *args: Any, rng: jax.Array | None = None, **kwargs: Any
     ) -> tuple[Any, Params]:
@@ -229,7 +287,8 @@ class Transformed:
     ) -> tuple[Any, dict[str, Any]]:
         def all_faults() -> list[str]:
             try:
-                return self.specs(*args, **kwargs).compare(tree).faults(allow_unexpected=True)
+                report = self.specs(*args, **kwargs).compare(tree)
+                return report.faults(allow_unexpected=True) + without_values(report, tree)
             except Exception:  # a program that runs on concrete values only: the first fault has to do
                 return []
 
@@ -239,7 +298,7 @@ class Transformed:
         source = Given(tree, all_faults)
         refs = self._refs(tree, rng, arguments) if can_assign else Refs(ENTRY, frozenset())
         refs.start_all(source.start)
-        run = Run(source, new_scopes(shown=True), rng=rng, can_assign=can_assign, refs=refs)
+        run = Run(source, new_scopes(shown=True), rng=rng, can_assign=can_assign, refs=refs, rules=self._rules)
         return self._call(run, arguments, lambda out: (out, run.assigned()))
 
     def _call(
@@ -273,7 +332,7 @@ class Transformed:
         def traced(tree: Params, rng: Any, arrays: list[Any] | None) -> None:
             nonlocal kind
             source = Given(tree)
-            run = Run(source, new_scopes(shown=False), rng=rng, refs=rehearsal)
+            run = Run(source, new_scopes(shown=False), rng=rng, refs=rehearsal, rules=self._rules)
             self._call(run, arguments, lambda out: None, arrays)
             if source.has_its_say:
                 kind = None, False  # another tree may say something else
@@ -302,7 +361,8 @@ class Transformed:
 
         # A new function each time, as in `_refs`.
         def traced(key: jax.Array, arrays: list[Any]) -> None:
-            run = Run(Abstract(key, drawers), new_scopes(shown=False), rng=key, refs=rehearsal)
+            source = Abstract(key, drawers, ExplicitTypes.in_force(self._rules))
+            run = Run(source, new_scopes(shown=False), rng=key, refs=rehearsal, rules=self._rules)
             self._call(run, arguments, lambda out: declared.extend(run.specs()), arrays)
             asks_keys.append(run.keys.asked)
 
@@ -313,7 +373,13 @@ class Transformed:
         return Specs(declared), names
 
     def _computed(
-        self, key: jax.Array, specs: Specs, inside: frozenset[str], names: list[str], arguments: Arguments
+        self,
+        key: jax.Array,
+        specs: Specs,
+        inside: frozenset[str],
+        names: list[str],
+        arguments: Arguments,
+        placed: Mapping[str, Any] | None,
     ) -> dict[str, jax.Array]:
         """The initial values that the program computes, and nothing else of it."""
         if (giving := arguments.used_up) is not None:
@@ -338,21 +404,32 @@ class Transformed:
 
             refs = Refs(ENTRY, inside)
             refs.start_all(start)
-            run = Run(Drawn(key), new_scopes(shown=False), rng=key, refs=refs)
+            source = Drawn(key, ExplicitTypes.in_force(self._rules))
+            run = Run(source, new_scopes(shown=False), rng=key, refs=refs, rules=self._rules)
             return self._call(run, arguments, lambda out: [run.computed[name] for name in names], arrays)
 
         closed = jax.make_jaxpr(traced)(key, arguments.arrays)
-        values = jax.jit(needed_only(closed))(*jax.tree.leaves((key, arguments.arrays)))
+        where = None if placed is None else [placed[name] for name in names]
+        values = jitted(needed_only(closed), where)(*jax.tree.leaves((key, arguments.arrays)))
         return dict(zip(names, values, strict=True))
 
 
-def transform(fn: Callable[..., Any]) -> Transformed:
+def _name_of(fn: Any) -> str:
+    while isinstance(fn, functools.partial):
+        fn = fn.func
+    return getattr(fn, "__name__", type(fn).__name__)
+
+
+def transform(fn: Callable[P, R], *, rules: Rules | None = None) -> Transformed[P, R]:
     """Turns a program, a function that asks for variables by name, into pure functions over one tree.
 
     Haiku: `hk.transform`; TF1: `tf.Graph` and `tf.Session` together.
 
     Args:
-      fn: any callable. `rng` and `warm_start` are reserved and can't be names of its parameters.
+      fn: any callable. `rng`, `warm_start` and `out_shardings` are reserved and can't be names of its parameters.
+      rules: for programs on a mesh whose axes are explicit, a part of types: which axis of the mesh an axis named in a
+        partition is cut along, as in `Specs.shardings`. `specs` and `init` then see the types that `apply` sees, and
+        `init` makes the values where they lie.
 
     Returns:
       A `Transformed` with `specs`, `init`, `apply` and `update`, which keeps the function's name and docstring.
@@ -370,33 +447,8 @@ def transform(fn: Callable[..., Any]) -> Transformed:
       >>> params, net.apply(params, jnp.ones((1, 2))).shape
       (Params({linear: {w: f32[2,3]}}), (1, 3))
     """
-    if not callable(fn) or isinstance(fn, Transformed):
-        raise BadTypeError(
-            f"transform takes a function, not {fn!r}.",
-            kind="not_a_program",
-            where=user_line(),
-            fix="pass the function that calls get_variable",
-        )
-    if inspect.isgeneratorfunction(fn) or inspect.iscoroutinefunction(fn) or inspect.isasyncgenfunction(fn):
-        raise BadTypeError(
-            f"Program {getattr(fn, '__name__', fn)} is a generator or coroutine: its body runs after it has ended.",
-            kind="not_a_program",
-            where=user_line(),
-            fix="make it a plain function that returns its results",
-        )
-    try:
-        parameters = inspect.signature(fn).parameters
-    except (TypeError, ValueError):
-        parameters = {}
-    for name, use in _RESERVED.items():
-        if name in parameters:
-            raise BadNameError(
-                f"Program {getattr(fn, '__name__', fn)} has a parameter called {name!r}, which jscope keeps.",
-                kind="reserved",
-                where=user_line(),
-                fix=f"rename it; {use}",
-            )
-    return Transformed(fn)
+    check_program(fn, is_made=isinstance(fn, Transformed))
+    return Transformed(fn, None if rules is None else checked_rules(rules))
 
 
 class _OpenedByHand:
@@ -448,7 +500,8 @@ class build(_OpenedByHand):  # noqa: N801 (reads as a statement: `with js.build(
 
     def __init__(self, key: jax.Array) -> None:
         check_key(key, "build")
-        super().__init__(Run(Drawn(key), new_scopes(shown=True), rng=key), "js.build")
+        source = Drawn(key, ExplicitTypes.in_force(None))
+        super().__init__(Run(source, new_scopes(shown=True), rng=key), "js.build")
 
     def __enter__(self) -> build:
         self._enter(sys._getframe(1))

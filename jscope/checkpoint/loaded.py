@@ -66,7 +66,7 @@ class _Named(Mapping[str, Any]):
             kind="unknown_name",
             where=user_line(),
             exists=f"{len(self)} arrays",
-            near=lambda: near(name, tensors.names),
+            near=lambda: near(name, tensors),
             fix="use one of its names; print(checkpoint) shows them",
         )
 
@@ -109,6 +109,11 @@ class Checkpoint(_Named):
         super().__init__(contents)
         self._verify = verify
 
+    @property
+    def verifies(self) -> bool:
+        """Whether the checksum of each array is compared as it is read."""
+        return self._verify
+
     def __getitem__(self, name: str) -> np.ndarray:
         return self._tensor(name).read(self._verify)
 
@@ -142,6 +147,11 @@ class CheckpointList(_Named):
     def __getitem__(self, name: str) -> jax.ShapeDtypeStruct:
         tensor = self._tensor(name)
         return jax.ShapeDtypeStruct(tensor.shape, tensor.dtype)
+
+
+def tensor_of(checkpoint: Checkpoint | CheckpointList, name: str) -> Tensor:
+    """An array that is not read yet."""
+    return checkpoint._tensor(name)
 
 
 def read_named(checkpoint: Checkpoint, names: Iterable[str], *, progress: bool | None = None) -> dict[str, Any]:

@@ -11,7 +11,8 @@ import jax.numpy as jnp
 import jscope as js
 
 from .core import dense, kept_and_scaled
-from .faults import bad_argument, check_floating, check_rank
+from .faults import as_input, bad_argument
+from .shardings import arithmetic
 
 # What is added to the score of a position that may not be seen, as BERT does it.
 _HIDDEN = -10000.0
@@ -70,11 +71,14 @@ def multi_head_attention(
       (1, 5, 4)
     """
     asked = "multi_head_attention"
-    x = jnp.asarray(queries)
-    other = x if memory is None else jnp.asarray(memory)
-    for given in (x, other):
-        check_floating(given, asked)
-        check_rank(given, (3,), asked)
+    x = as_input(queries, asked, (3,))
+    other = x if memory is None else as_input(memory, asked, (3,))
+    if other.shape[0] != x.shape[0]:
+        raise bad_argument(
+            f"queries of shape {x.shape} and a memory of shape {other.shape} are not of one batch.",
+            asked=asked,
+            fix="give one memory for each example",
+        )
     key_depth = x.shape[-1] if key_depth is None else key_depth
     value_depth = key_depth if value_depth is None else value_depth
     output_depth = x.shape[-1] if output_depth is None else output_depth
@@ -87,19 +91,21 @@ def multi_head_attention(
 
     def layer(source: jax.Array, size: int, name: str) -> jax.Array:
         made = dense(source, size, use_bias=use_bias, kernel_initializer=kernel_initializer, name=name)
-        return made.reshape(*made.shape[:2], num_heads, -1)
+        return made.reshape(*made.shape[:2], num_heads, size // num_heads)
 
     with js.variable_scope(name, asked, reuse=reuse):
         query, key = layer(x, key_depth, "query"), layer(other, key_depth, "key")
         value = layer(other, value_depth, "value")
-        scores = jnp.einsum("bthd,bfhd->bhtf", query, key) / math.sqrt(key_depth // num_heads)
-        if mask is not None:
-            scores += jnp.where(_four_dimensions(mask, scores.shape, asked) != 0, 0.0, _HIDDEN).astype(scores.dtype)
-        weights = jax.nn.softmax(scores, -1)
-        if training and not (isinstance(dropout_rate, int | float) and dropout_rate == 0):
-            weights = kept_and_scaled(weights, dropout_rate, weights.shape, js.next_key())
-        heads = jnp.einsum("bhtf,bfhd->bthd", weights, value)
-        context = heads.reshape(*heads.shape[:2], value_depth)
+        with arithmetic(asked, x, memory=other, query=query, key=key, value=value):
+            scores = jnp.einsum("bthd,bfhd->bhtf", query, key) / math.sqrt(key_depth // num_heads)
+            if mask is not None:
+                seen = _four_dimensions(mask, scores.shape, asked).astype(bool)
+                scores += jnp.where(seen, 0.0, _HIDDEN).astype(scores.dtype)
+            weights = jax.nn.softmax(scores, -1)
+            if training and not (isinstance(dropout_rate, int | float) and dropout_rate == 0):
+                weights = kept_and_scaled(weights, dropout_rate, weights.shape, js.next_key())
+            heads = jnp.einsum("bhtf,bfhd->bthd", weights, value)
+            context = heads.reshape(*heads.shape[:2], value_depth)
         if not output_depth:
             return context
         return dense(context, output_depth, use_bias=use_bias, kernel_initializer=kernel_initializer, name="output")

@@ -13,11 +13,13 @@ import jax.numpy as jnp
 
 import jscope as js
 
-from .core import Activation
-from .faults import bad_argument, check_floating, check_rank, refuse
+from .by_name import Activation, activation_of
+from .faults import as_input, bad_argument, refuse
+from .layer import snake_case
+from .products import affine, multiplied, scaled
 from .scopes import add_weight
-
-State = Any
+from .shardings import arithmetic, by_batch, spec_of
+from .states import State, check_state, shown, zeros
 
 
 class LSTMStateTuple(NamedTuple):
@@ -44,7 +46,7 @@ class RNNCell:
     `js.get_variable` or `add_weight`, and the properties `state_size` and `output_size`.
 
     Args:
-      trainable: whether the variables that `add_weight` makes are trainable.
+      trainable: whether the variables that `add_weight` makes are trainable; default as the scope says.
       name: the default name of its scope, made unique; default the name of the class in lower case with underscores.
       dtype: no effect: the variables have the inputs' dtype.
       _reuse: as in `js.variable_scope`; the scope then has the default name itself.
@@ -60,7 +62,9 @@ class RNNCell:
       ['counter/step']
     """
 
-    def __init__(self, trainable: bool = True, name: str | None = None, dtype: Any = None, _reuse: Any = None) -> None:
+    def __init__(
+        self, trainable: bool | None = None, name: str | None = None, dtype: Any = None, _reuse: Any = None
+    ) -> None:
         base = name or snake_case(type(self).__name__)
         self.trainable = trainable
         self._reuse = _reuse
@@ -95,6 +99,26 @@ class RNNCell:
         return add_weight(name, shape, dtype, initializer=initializer, trainable=self.trainable)
 
     @property
+    def variables(self) -> list[js.VariableSpec]:
+        """The variables in its scope, in the running program; none before its first call there."""
+        return self._template.variables
+
+    @property
+    def trainable_variables(self) -> list[js.VariableSpec]:
+        """The trainable ones of them."""
+        return self._template.trainable_variables
+
+    @property
+    def weights(self) -> list[js.VariableSpec]:
+        """The same as `variables`."""
+        return self.variables
+
+    @property
+    def trainable_weights(self) -> list[js.VariableSpec]:
+        """The same as `trainable_variables`."""
+        return self.trainable_variables
+
+    @property
     def state_size(self) -> Any:
         """The size of the state: an integer, a shape, or a tuple of those."""
         raise NotImplementedError
@@ -109,33 +133,38 @@ class RNNCell:
         return zeros(self.state_size, batch_size, dtype)
 
 
-def zeros(size: Any, batch_size: int, dtype: Any) -> State:
-    """Zeros of `state_size`: integers are sizes, lists of integers shapes, other tuples nested states."""
-    if isinstance(size, int):
-        return jnp.zeros((batch_size, size), dtype)
-    if isinstance(size, list):
-        return jnp.zeros((batch_size, *size), dtype)
-    parts = [zeros(part, batch_size, dtype) for part in size]
-    return type(size)(*parts) if hasattr(size, "_fields") else tuple(parts)
-
-
-def snake_case(name: str) -> str:
-    """The name of a class in lower case with underscores, as TF1 makes it: `BasicLSTMCell` is `basic_lstm_cell`."""
-    made = ""
-    for i, letter in enumerate(name):
-        ends = i > 0 and letter.isupper() and (not name[i - 1].isupper() or (name[i + 1 : i + 2].islower()))
-        made += ("_" if ends and not made.endswith("_") else "") + letter.lower()
-    return made
-
-
-def _checked(inputs: Any, asked: str) -> jax.Array:
-    x = jnp.asarray(inputs)
-    check_floating(x, asked)
-    check_rank(x, (2,), asked)
+def checked(inputs: Any, state: State, cell: RNNCell) -> jax.Array:
+    """The inputs of a step as an array, after checks of them and of the state."""
+    asked = type(cell).__name__
+    x = as_input(inputs, asked, (2,))
+    check_state(state, cell.state_size, x.shape[0], asked)
     return x
 
 
-class BasicRNNCell(RNNCell):
+def joined(cell: RNNCell, x: jax.Array, state: jax.Array, kernel: jax.Array, bias: jax.Array) -> jax.Array:
+    """`[x, state] @ kernel + bias`; `x` says how both are sharded: over the batch alone."""
+    with arithmetic(type(cell).__name__, x, state=state, kernel=kernel, bias=bias):
+        batch = (spec_of(x) or (None,))[0]
+        return affine(jnp.concatenate([by_batch(x, batch), by_batch(state, batch)], 1), kernel, bias)
+
+
+class _OneState(RNNCell):
+    """A cell whose output is its state."""
+
+    _num_units: int
+
+    @property
+    def state_size(self) -> int:
+        """`num_units`."""
+        return self._num_units
+
+    @property
+    def output_size(self) -> int:
+        """`num_units`."""
+        return self._num_units
+
+
+class BasicRNNCell(_OneState):
     """The output, which is the state: `activation([inputs, state] @ kernel + bias)`.
 
     TF1: `tf.nn.rnn_cell.BasicRNNCell`. Default scope `basic_rnn_cell`; variables `kernel` of shape
@@ -143,7 +172,7 @@ class BasicRNNCell(RNNCell):
 
     Args:
       num_units: the size of state and output.
-      activation: default tanh.
+      activation: a function, or its name in Keras; default tanh.
       reuse: as in `RNNCell`.
       name: as in `RNNCell`.
       dtype: no effect.
@@ -158,36 +187,26 @@ class BasicRNNCell(RNNCell):
     def __init__(
         self,
         num_units: int,
-        activation: Activation | None = None,
+        activation: Activation | str | None = None,
         reuse: Any = None,
         name: str | None = None,
         dtype: Any = None,
-        trainable: bool = True,
+        trainable: bool | None = None,
     ) -> None:
         super().__init__(trainable, name, dtype, reuse)
         self._num_units = num_units
-        self._activation = activation or jnp.tanh
-
-    @property
-    def state_size(self) -> int:
-        """`num_units`."""
-        return self._num_units
-
-    @property
-    def output_size(self) -> int:
-        """`num_units`."""
-        return self._num_units
+        self._activation = activation_of(activation, type(self).__name__) or jnp.tanh
 
     def call(self, inputs: Any, state: Any) -> tuple[Any, Any]:
         """The output, twice."""
-        x = _checked(inputs, type(self).__name__)
+        x = checked(inputs, state, self)
         kernel = self.add_weight("kernel", [x.shape[-1] + self._num_units, self._num_units], x.dtype)
         bias = self.add_weight("bias", [self._num_units], x.dtype, js.zeros_initializer())
-        output = self._activation(jnp.concatenate([x, state], 1) @ kernel + bias)
+        output = self._activation(joined(self, x, state, kernel, bias))
         return output, output
 
 
-class GRUCell(RNNCell):
+class GRUCell(_OneState):
     """A gated recurrent unit. TF1: `tf.nn.rnn_cell.GRUCell`.
 
     Default scope `gru_cell`; variables `gates/kernel` of shape [n + num_units, 2 * num_units], `gates/bias`,
@@ -195,7 +214,7 @@ class GRUCell(RNNCell):
 
     Args:
       num_units: the size of state and output.
-      activation: of the candidate, default tanh.
+      activation: of the candidate, a function or its name in Keras; default tanh.
       reuse: as in `RNNCell`.
       kernel_initializer: default that of the scope (glorot uniform).
       bias_initializer: default ones for the gates and zeros for the candidate.
@@ -212,33 +231,23 @@ class GRUCell(RNNCell):
     def __init__(
         self,
         num_units: int,
-        activation: Activation | None = None,
+        activation: Activation | str | None = None,
         reuse: Any = None,
         kernel_initializer: Any = None,
         bias_initializer: Any = None,
         name: str | None = None,
         dtype: Any = None,
-        trainable: bool = True,
+        trainable: bool | None = None,
     ) -> None:
         super().__init__(trainable, name, dtype, reuse)
         self._num_units = num_units
-        self._activation = activation or jnp.tanh
+        self._activation = activation_of(activation, type(self).__name__) or jnp.tanh
         self._kernel_initializer = kernel_initializer
         self._bias_initializer = bias_initializer
 
-    @property
-    def state_size(self) -> int:
-        """`num_units`."""
-        return self._num_units
-
-    @property
-    def output_size(self) -> int:
-        """`num_units`."""
-        return self._num_units
-
     def call(self, inputs: Any, state: Any) -> tuple[Any, Any]:
         """The new state, twice."""
-        x = _checked(inputs, type(self).__name__)
+        x = checked(inputs, state, self)
         n = self._num_units
 
         def weights(part: str, size: int, default: Any) -> tuple[jax.Array, jax.Array]:
@@ -249,9 +258,9 @@ class GRUCell(RNNCell):
             )
 
         kernel, bias = weights("gates", 2 * n, js.ones_initializer())
-        reset, update = jnp.split(jax.nn.sigmoid(jnp.concatenate([x, state], 1) @ kernel + bias), 2, 1)
+        reset, update = jnp.split(jax.nn.sigmoid(joined(self, x, state, kernel, bias)), 2, 1)
         kernel, bias = weights("candidate", n, js.zeros_initializer())
-        candidate = self._activation(jnp.concatenate([x, reset * state], 1) @ kernel + bias)
+        candidate = self._activation(joined(self, x, reset * state, kernel, bias))
         new = update * state + (1 - update) * candidate
         return new, new
 
@@ -274,7 +283,7 @@ class LSTMCell(RNNCell):
       num_unit_shards, num_proj_shards: not supported; None only.
       forget_bias: added to the forget gate. Checkpoints of cuDNN's LSTM need 0.
       state_is_tuple: with False, c and h are one array, one behind the other.
-      activation: of the new input and of `c`, default tanh.
+      activation: of the new input and of `c`, a function or its name in Keras; default tanh.
       reuse: as in `RNNCell`.
       name: as in `RNNCell`.
       dtype: no effect.
@@ -302,11 +311,11 @@ class LSTMCell(RNNCell):
         num_proj_shards: None = None,
         forget_bias: float = 1.0,
         state_is_tuple: bool = True,
-        activation: Activation | None = None,
+        activation: Activation | str | None = None,
         reuse: Any = None,
         name: str | None = None,
         dtype: Any = None,
-        trainable: bool = True,
+        trainable: bool | None = None,
     ) -> None:
         refuse(
             type(self).__name__,
@@ -323,7 +332,7 @@ class LSTMCell(RNNCell):
         self._proj_clip = proj_clip
         self._forget_bias = forget_bias
         self._state_is_tuple = state_is_tuple
-        self._activation = activation or jnp.tanh
+        self._activation = activation_of(activation, type(self).__name__) or jnp.tanh
 
     @property
     def state_size(self) -> Any:
@@ -338,26 +347,26 @@ class LSTMCell(RNNCell):
 
     def call(self, inputs: Any, state: Any) -> tuple[Any, Any]:
         """`h`, and the new state."""
-        x = _checked(inputs, type(self).__name__)
+        x = checked(inputs, state, self)
         n = self._num_units
         c, h = state if self._state_is_tuple else (state[:, :n], state[:, n:])
         kernel = self.add_weight("kernel", [x.shape[-1] + self.output_size, 4 * n], x.dtype, self._initializer)
         bias = self.add_weight("bias", [4 * n], x.dtype, js.zeros_initializer())
-        i, j, f, o = jnp.split(jnp.concatenate([x, h], 1) @ kernel + bias, 4, 1)
+        i, j, f, o = jnp.split(joined(self, x, h, kernel, bias), 4, 1)
         f = f + self._forget_bias
         peepholes = {}
         if self._use_peepholes:
             names = ("w_f_diag", "w_i_diag", "w_o_diag")
             peepholes = {name: self.add_weight(name, [n], x.dtype, self._initializer) for name in names}
-            f, i = f + peepholes["w_f_diag"] * c, i + peepholes["w_i_diag"] * c
+            f, i = f + scaled(c, peepholes["w_f_diag"]), i + scaled(c, peepholes["w_i_diag"])
         c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * self._activation(j)
         if self._cell_clip is not None:
             c = jnp.clip(c, -self._cell_clip, self._cell_clip)
         if self._use_peepholes:
-            o = o + peepholes["w_o_diag"] * c
+            o = o + scaled(c, peepholes["w_o_diag"])
         h = jax.nn.sigmoid(o) * self._activation(c)
         if self._num_proj is not None:
-            h = h @ self.add_weight("projection/kernel", [n, self._num_proj], x.dtype, self._initializer)
+            h = multiplied(h, self.add_weight("projection/kernel", [n, self._num_proj], x.dtype, self._initializer))
             if self._proj_clip is not None:
                 h = jnp.clip(h, -self._proj_clip, self._proj_clip)
         return h, LSTMStateTuple(c, h) if self._state_is_tuple else jnp.concatenate([c, h], 1)
@@ -384,11 +393,11 @@ class BasicLSTMCell(LSTMCell):
         num_units: int,
         forget_bias: float = 1.0,
         state_is_tuple: bool = True,
-        activation: Activation | None = None,
+        activation: Activation | str | None = None,
         reuse: Any = None,
         name: str | None = None,
         dtype: Any = None,
-        trainable: bool = True,
+        trainable: bool | None = None,
     ) -> None:
         super().__init__(
             num_units,
@@ -443,6 +452,12 @@ class MultiRNNCell(RNNCell):
 
     def call(self, inputs: Any, state: State) -> tuple[Any, State]:
         """The output of the last cell, and the new states of all."""
+        if type(state) is not tuple or len(state) != len(self._cells):
+            raise bad_argument(
+                f"MultiRNNCell takes a tuple of {len(self._cells)} states, not {shown(state)}.",
+                asked="MultiRNNCell",
+                fix="give one state for each cell, tuple(states), or start from cell.zero_state(batch_size, dtype)",
+            )
         states = []
         for number, (cell, old) in enumerate(zip(self._cells, state, strict=True)):
             with js.variable_scope(f"cell_{number}"):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -11,10 +10,11 @@ import jax.numpy as jnp
 
 import jscope as js
 
-from .faults import bad_argument, check_floating, check_min_rank, refuse
-from .scopes import Regularizer, add_weight, layer_scope
-
-Activation = Callable[[jax.Array], jax.Array]
+from .by_name import Activation, Regularizer, activation_of
+from .faults import as_input, bad_argument, both_ways, check_min_rank, refuse
+from .products import affine, multiplied
+from .scopes import add_weight, layer_scope, options
+from .shardings import arithmetic, spread_spec
 
 NO_ACTIVITY = "leave it out, and add the penalty of the output to your loss"
 
@@ -22,7 +22,7 @@ NO_ACTIVITY = "leave it out, and add the penalty of the output to your loss"
 def dense(
     inputs: Any,
     units: int,
-    activation: Activation | None = None,
+    activation: Activation | str | None = None,
     use_bias: bool = True,
     kernel_initializer: Any = None,
     bias_initializer: Any = js.zeros_initializer(),  # noqa: B008 (a frozen value, as in TF1's signature)
@@ -31,7 +31,7 @@ def dense(
     activity_regularizer: None = None,
     kernel_constraint: Any = None,
     bias_constraint: Any = None,
-    trainable: bool = True,
+    trainable: bool | None = None,
     name: str | js.VariableScope | None = None,
     reuse: Any = None,
 ) -> jax.Array:
@@ -42,13 +42,13 @@ def dense(
     Args:
       inputs: shape [..., n], floating.
       units: size of the last dimension of the output.
-      activation: a function of the output; None for none.
+      activation: a function of the output, or its name in Keras ("relu", "tanh", "softmax", ...); None for none.
       use_bias: whether there is a `bias`.
-      kernel_initializer, bias_initializer: default those of the scope (glorot uniform), and zeros.
-      kernel_regularizer, bias_regularizer: callables from value to scalar loss.
+      kernel_initializer, bias_initializer: default those of the scope (glorot uniform), and zeros; or names in Keras.
+      kernel_regularizer, bias_regularizer: callables from value to scalar loss, or "l1", "l2", "l1_l2" (of 0.01).
       activity_regularizer: not supported; None only.
       kernel_constraint, bias_constraint: callables from value to value; see `Specs.constrain`.
-      trainable: whether the variables are trainable.
+      trainable: whether the variables are trainable; default as the scope says (`js.variable_scope(trainable=)`).
       name: the scope's name, or a scope object; None for the default name, made unique.
       reuse: as in `js.variable_scope`. Without a name, a layer that reuses is the one of the default name itself.
 
@@ -66,41 +66,42 @@ def dense(
       Params({dense: {bias: f32[4], kernel: f32[3,4]}, out: {bias: f32[1], kernel: f32[4,1]}})
     """
     refuse("dense", NO_ACTIVITY, activity_regularizer=activity_regularizer)
-    return dense_layer(
-        inputs,
-        units,
-        activation,
+    outputs, _ = dense_layer(
+        inputs=inputs,
+        units=units,
+        activation=activation,
         use_bias=use_bias,
-        kernel={"initializer": kernel_initializer, "regularizer": kernel_regularizer, "constraint": kernel_constraint},
-        bias={"initializer": bias_initializer, "regularizer": bias_regularizer, "constraint": bias_constraint},
+        kernel=options(kernel_initializer, kernel_regularizer, kernel_constraint),
+        bias=options(bias_initializer, bias_regularizer, bias_constraint),
         trainable=trainable,
         name=name,
         reuse=reuse,
-    )[0]
+    )
+    return outputs
 
 
 def dense_layer(
+    *,
     inputs: Any,
     units: int,
-    activation: Activation | None,
-    *,
+    activation: Activation | str | None,
     use_bias: bool,
     kernel: dict[str, Any],
     bias: dict[str, Any],
-    trainable: bool,
+    trainable: bool | None,
     name: Any,
     reuse: Any,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """What `dense` gives, and its variables; `kernel` and `bias` are further arguments of `add_weight`."""
-    x = jnp.asarray(inputs)
-    check_floating(x, "dense")
+    x = as_input(inputs, "dense")
     check_min_rank(x, 2, "dense")
+    activation = activation_of(activation, "dense")
     with layer_scope(name, "dense", reuse):
         variables = {"kernel": add_weight("kernel", [x.shape[-1], units], x.dtype, trainable=trainable, **kernel)}
-        outputs = jnp.matmul(x, variables["kernel"])
         if use_bias:
             variables["bias"] = add_weight("bias", [units], x.dtype, trainable=trainable, **bias)
-            outputs += variables["bias"]
+        with arithmetic("dense", x, **variables):
+            outputs = (affine if use_bias else multiplied)(x, **variables)
         return outputs if activation is None else activation(outputs), variables
 
 
@@ -141,17 +142,16 @@ def dropout(
       >>> sorted(set(net.apply({}, jnp.ones(99), True, rng=jax.random.key(0)).tolist()))
       [0.0, 4.0]
     """
-    x = jnp.asarray(inputs)
     with layer_scope(None, name or "dropout"):
-        return dropped(x, rate, noise_shape, seed, training)
+        return dropped(inputs, rate=rate, noise_shape=noise_shape, seed=seed, training=training)
 
 
-def dropped(x: jax.Array, rate: Any, noise_shape: Any, seed: int | None, training: Any) -> jax.Array:
+def dropped(inputs: Any, *, rate: Any, noise_shape: Any, seed: int | None, training: Any) -> jax.Array:
     """What `dropout` computes, in the scope in force."""
     static = isinstance(rate, int | float)
     if static and not 0 <= rate < 1:
         raise bad_argument(f"rate={rate} is no probability below 1.", asked="dropout", fix="give a number in [0, 1)")
-    check_floating(x, "dropout")
+    x = as_input(inputs, "dropout")
     if training is None:
         raise bad_argument(
             "training=None asks for the learning phase of Keras, which there is none of.",
@@ -160,16 +160,19 @@ def dropped(x: jax.Array, rate: Any, noise_shape: Any, seed: int | None, trainin
         )
     if (static and rate == 0) or (not isinstance(training, jax.Array) and not training):
         return x
-    key = js.next_key()
+    with both_ways(training):
+        key = js.next_key()
     if seed is not None:
         key = jax.random.fold_in(key, seed % 2**32)
-    outputs = kept_and_scaled(x, rate, noise_dimensions(x, noise_shape), key)
+    with arithmetic("dropout", x):
+        outputs = kept_and_scaled(x, rate, noise_dimensions(x, noise_shape), key)
     return jnp.where(training, outputs, x) if isinstance(training, jax.Array) else outputs
 
 
 def kept_and_scaled(x: jax.Array, rate: Any, noise_shape: tuple[int, ...], key: jax.Array) -> jax.Array:
     """`x` with elements set to zero with probability `rate`, the others divided by that of being kept."""
-    kept = jax.random.bernoulli(key, 1 - jnp.asarray(rate, jnp.float32), noise_shape)
+    spec = spread_spec(x, noise_shape)
+    kept = jax.random.bernoulli(key, 1 - jnp.asarray(rate, jnp.float32), noise_shape, out_sharding=spec)
     return jnp.where(kept, x / (1 - jnp.asarray(rate, x.dtype)), jnp.zeros_like(x))
 
 
@@ -183,7 +186,7 @@ def noise_dimensions(x: jax.Array, noise_shape: Any) -> tuple[int, ...]:
         return x.shape
     given = tuple(noise_shape)
     if len(given) == x.ndim:
-        given = tuple(n if wanted is None else int(wanted) for wanted, n in zip(given, x.shape, strict=True))
+        given = tuple(n if wanted is None else wanted for wanted, n in zip(given, x.shape, strict=True))
         if all(wanted in (1, n) for wanted, n in zip(given, x.shape, strict=True)):
             return given
     raise bad_argument(
@@ -226,4 +229,5 @@ def flatten(inputs: Any, name: str | None = None, data_format: str = "channels_l
     with layer_scope(None, name or "flatten"):
         if data_format == "channels_first" and x.ndim > 1:
             x = jnp.moveaxis(x, 1, -1)
-        return x.reshape(x.shape[0], math.prod(x.shape[1:]))
+        with arithmetic("flatten", x):
+            return x.reshape(x.shape[0], math.prod(x.shape[1:]))

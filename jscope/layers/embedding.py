@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from .faults import bad_argument
+from .shardings import arithmetic, spec_of
 
 
 def embedding_lookup(
@@ -57,9 +58,19 @@ def embedding_lookup(
         )
     # A negative number would count from the end.
     known = jnp.where(ids < 0, table.shape[0], ids) if jnp.issubdtype(ids.dtype, jnp.signedinteger) else ids
-    rows = jnp.take(table, known, axis=0, mode="fill")
+    rows = _rows(table, known)
     if max_norm is not None:
         axes = tuple(range(ids.ndim, rows.ndim))
         norms = jnp.sqrt(jnp.sum(jnp.square(rows), axes, keepdims=True))
         rows = rows * (max_norm / jnp.maximum(norms, max_norm))
     return rows
+
+
+def _rows(table: jax.Array, ids: jax.Array) -> jax.Array:
+    of_table, of_ids = spec_of(table), spec_of(ids)
+    if of_table is None and of_ids is None:
+        return jnp.take(table, ids, axis=0, mode="fill")
+    # Each row where its number is, with its elements where they are in the table.
+    spec = jax.P(*(of_ids or [None] * ids.ndim), *(of_table or [None] * table.ndim)[1:])
+    with arithmetic("embedding_lookup", ids, params=table):
+        return table.at[ids].get(mode="fill", out_sharding=spec)

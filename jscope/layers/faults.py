@@ -1,29 +1,53 @@
-"""What the files of this room raise, and the line of the user's code that asked."""
+"""What the files of this room raise, and the checks that raise it."""
 
 from __future__ import annotations
 
-import sys
+import contextlib
+from collections.abc import Iterable, Iterator
 from typing import Any
+
+import jax
+import jax.core
+import jax.numpy as jnp
 
 import jscope as js
 
-# Frames of these packages are never the user's own line.
-_NOT_THE_USER = ("jscope", "jax", "contextlib", "functools")
+from .._support import near, user_line
 
 
-def user_line() -> str:
-    """The user's `file:line` of the call in progress, `""` if there is none."""
-    frame = sys._getframe(1)
-    while frame is not None:
-        if frame.f_globals.get("__name__", "").partition(".")[0] not in _NOT_THE_USER:
-            return f"{frame.f_code.co_filename}:{frame.f_lineno}"
-        frame = frame.f_back
-    return ""
+def bad_argument(what: str, *, asked: str, fix: str, close: Iterable[str] = ()) -> js.BadArgumentError:
+    """An argument that means nothing here; `close` are names that were perhaps meant."""
+    return js.BadArgumentError(what, kind="bad_argument", asked=asked, where=user_line(), fix=fix, near=close)
 
 
-def bad_argument(what: str, *, asked: str, fix: str) -> js.BadArgumentError:
-    """An argument that means nothing here."""
-    return js.BadArgumentError(what, kind="bad_argument", asked=asked, where=user_line(), fix=fix)
+def unknown_name(argument: str, given: str, names: Iterable[str], *, asked: str, fix: str) -> js.BadArgumentError:
+    """A name that is none of `names`."""
+    names = list(names)
+    what = f"{argument}={given!r} is none of the names that there are: {', '.join(names)}."
+    return bad_argument(what, asked=asked, fix=fix, close=near(given, names))
+
+
+def as_input(inputs: Any, asked: str, ranks: tuple[int, ...] = ()) -> jax.Array:
+    """A floating input as an array, of a number of dimensions that is one of `ranks`, where those are given.
+
+    Raises:
+      BadArgumentError: for another.
+    """
+    x = inputs if isinstance(inputs, jax.Array) else jnp.asarray(inputs)
+    check_floating(x, asked)
+    if ranks:
+        check_rank(x, ranks, asked)
+    return x
+
+
+def check_floating(x: Any, asked: str) -> None:
+    """Raises BadArgumentError for an input of integers or bool: its dtype would be that of the variables."""
+    if x.dtype.kind in "biu":
+        raise bad_argument(
+            f"{asked} takes floating numbers, and its variables have their dtype; the input has dtype {x.dtype}.",
+            asked=asked,
+            fix="convert it: x.astype(jnp.float32)",
+        )
 
 
 def check_rank(x: Any, ranks: tuple[int, ...], asked: str) -> None:
@@ -47,14 +71,22 @@ def check_min_rank(x: Any, rank: int, asked: str) -> None:
         )
 
 
-def check_floating(x: Any, asked: str) -> None:
-    """Raises BadArgumentError for an input of integers or bool: its dtype would be that of the variables."""
-    if x.dtype.kind in "biu":
-        raise bad_argument(
-            f"{asked} takes floating numbers, and its variables have their dtype; the input has dtype {x.dtype}.",
-            asked=asked,
-            fix="convert it: x.astype(jnp.float32)",
-        )
+@contextlib.contextmanager
+def both_ways(training: Any) -> Iterator[None]:
+    """Around what is done in training only: where it can't be done, and `training` is an array, says that this is why.
+
+    An array may be traced, so that a layer computes what it gives in training and what it gives else, and selects.
+    """
+    try:
+        yield
+    except (js.AssignError, js.MissingRngError) as error:
+        if isinstance(training, jax.Array):
+            is_traced = isinstance(training, jax.core.Tracer)
+            what = "traced" if is_traced else "an array"
+            error.exists = f"`training` of the layer is {what}, so it computes what it gives in training, too"
+            error.fix += "; or give it as plain Python, True or False"
+            error.fix += ": where it comes in through jax.jit, static_argnames=..." if is_traced else ""
+        raise
 
 
 def refuse(asked: str, fix: str, **arguments: Any) -> None:

@@ -11,8 +11,11 @@ import jax.numpy as jnp
 
 import jscope as js
 
-from .faults import bad_argument, check_floating, refuse
-from .scopes import Regularizer, add_weight, layer_scope, names_of
+from .by_name import Regularizer
+from .dtypes import single_or_wider
+from .faults import as_input, bad_argument, both_ways, refuse
+from .scopes import add_weight, layer_scope, names_of, options
+from .shardings import arithmetic, as_sharded
 
 _NO_RENORM = "leave it out; plain batch normalization has the same variables but for renorm's own"
 
@@ -30,20 +33,26 @@ def moments(x: jax.Array, axes: Sequence[int], weights: jax.Array | None = None)
     return jnp.squeeze(mean, axes), variance
 
 
-def without_bias(variance: jax.Array, count: int) -> jax.Array:
+def without_bias(variance: jax.Array, count: Any) -> jax.Array:
     """The estimate of the variance that `count` numbers come from: what TensorFlow's fused kernels give to be kept."""
-    return variance * (count / max(count - 1, 1))
+    if isinstance(count, int):
+        return variance * (count / max(count - 1, 1))
+    count = jnp.asarray(count, variance.dtype)  # a size that `jax.export` leaves open
+    return variance * (count / jnp.maximum(count - 1, 1))
 
 
 def normalized(
-    x: jax.Array, mean: Any, variance: Any, beta: Any, gamma: Any, epsilon: float, shape: Sequence[int]
+    x: jax.Array, mean: Any, variance: Any, variables: dict[str, jax.Array], epsilon: float, shape: Sequence[int]
 ) -> jax.Array:
-    """`(x - mean) / sqrt(variance + epsilon) * gamma + beta`; the statistics and parameters take `shape` for that."""
+    """`(x - mean) / sqrt(variance + epsilon) * gamma + beta`, as far as there are gamma and beta.
+
+    The statistics and the variables take `shape` for that.
+    """
     scale = jax.lax.rsqrt(variance + epsilon)
-    if gamma is not None:
-        scale = scale * gamma
+    if "gamma" in variables:
+        scale = scale * variables["gamma"]
     outputs = (x - mean.reshape(shape)) * scale.reshape(shape)
-    return outputs if beta is None else outputs + beta.reshape(shape)
+    return outputs + variables["beta"].reshape(shape) if "beta" in variables else outputs
 
 
 def is_array(training: Any) -> bool:
@@ -61,6 +70,7 @@ def batch_or_moving(
     fused: bool,
     updates_collections: Any,
     weights: jax.Array | None = None,
+    asked: str,
 ) -> tuple[jax.Array, jax.Array]:
     """The mean and variance to normalize with: those of the batch in training, having moved the moving ones.
 
@@ -73,17 +83,26 @@ def batch_or_moving(
       fused: whether the moving variance is moved to the estimate without bias.
       updates_collections: the collection or collections that list the variables that are moved; None for none.
       weights: of the batch.
+      asked: the layer's public name.
+
+    Raises:
+      BadArgumentError: in training, for an empty batch.
     """
     if not is_array(training) and not training:
         return moving
-    shape = moving[0].shape
+    shape, count = moving[0].shape, math.prod(x.shape[axis] for axis in axes)
+    if isinstance(count, int) and not count:
+        raise bad_argument(
+            f"An input of shape {x.shape} has no mean to train with: the moving averages would become nan.",
+            asked=asked,
+            fix="leave empty batches out, or give training=False for them",
+        )
 
     def of_batch() -> tuple[jax.Array, jax.Array]:
         mean, variance = moments(x, axes, weights)
-        return mean.reshape(shape), variance.reshape(shape)
+        return as_sharded(mean.reshape(shape), moving[0]), as_sharded(variance.reshape(shape), moving[1])
 
     mean, variance = jax.lax.cond(training, of_batch, lambda: moving) if is_array(training) else of_batch()
-    count = math.prod(x.shape[axis] for axis in axes)
     new = mean, without_bias(variance, count) if fused else variance
     for variable, value in zip(moving, new, strict=True):
         for collection in names_of(updates_collections):
@@ -92,30 +111,30 @@ def batch_or_moving(
         if is_array(training):
             moved = jnp.where(training, moved, variable)
         # As in TensorFlow: who reads the new value in the same run has no gradient through it.
-        js.assign(variable, jax.lax.stop_gradient(moved))
+        with both_ways(training):
+            js.assign(variable, jax.lax.stop_gradient(moved))
     return mean, variance
 
 
 def batch_norm_layer(
+    *,
     asked: str,
     inputs: Any,
     axis: Any,
     momentum: Any,
     epsilon: float,
-    *,
     gamma: dict[str, Any] | None,
     beta: dict[str, Any] | None,
     moving_mean_initializer: Any,
     moving_variance_initializer: Any,
     training: Any,
-    trainable: bool,
+    trainable: bool | None,
     name: Any,
     reuse: Any,
     fused: bool | None,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """What `batch_normalization` gives, and its variables; `gamma` and `beta` are further arguments of `add_weight`."""
-    x = jnp.asarray(inputs)
-    check_floating(x, asked)
+    x = as_input(inputs, asked)
     kept = _checked_axes(axis, x, asked)
     if training is None:
         raise bad_argument(
@@ -123,38 +142,35 @@ def batch_norm_layer(
             asked=asked,
             fix="give training=True or training=False",
         )
-    is_fused = _is_fused(fused, kept, x)
     # Variables, statistics and sums of half precision are float32, as in TensorFlow.
-    dtype = jnp.promote_types(x.dtype, jnp.float32)
+    dtype = single_or_wider(x.dtype)
     spread = [n if i in kept else 1 for i, n in enumerate(x.shape)]
     shape = [x.shape[kept[0]]] if len(kept) == 1 else spread
+    wanted = {
+        "gamma": gamma and {**gamma, "trainable": trainable},
+        "beta": beta and {**beta, "trainable": trainable},
+        "moving_mean": {"initializer": moving_mean_initializer, "trainable": False},
+        "moving_variance": {"initializer": moving_variance_initializer, "trainable": False},
+    }
     with layer_scope(name, "batch_normalization", reuse):
-        variables = {}
-        for key, options in (("gamma", gamma), ("beta", beta)):
-            if options is not None:
-                variables[key] = add_weight(key, shape, dtype, trainable=trainable, **options)
-        for key, initializer in (
-            ("moving_mean", moving_mean_initializer),
-            ("moving_variance", moving_variance_initializer),
-        ):
-            variables[key] = add_weight(key, shape, dtype, initializer=initializer, trainable=False)
-        mean, variance = batch_or_moving(
-            x.astype(dtype),
-            [i for i in range(x.ndim) if i not in kept],
-            (variables["moving_mean"], variables["moving_variance"]),
-            momentum=momentum,
-            training=training,
-            fused=is_fused,
-            updates_collections=js.GraphKeys.UPDATE_OPS,
-        )
-        outputs = normalized(
-            x.astype(dtype), mean, variance, variables.get("beta"), variables.get("gamma"), epsilon, spread
-        )
-        return outputs.astype(x.dtype), variables
+        variables = {key: add_weight(key, shape, dtype, **more) for key, more in wanted.items() if more is not None}
+        wide = x.astype(dtype)
+        with arithmetic(asked, wide, **variables):
+            mean, variance = batch_or_moving(
+                wide,
+                [i for i in range(x.ndim) if i not in kept],
+                (variables["moving_mean"], variables["moving_variance"]),
+                momentum=momentum,
+                training=training,
+                fused=_is_fused(fused, kept, x),
+                updates_collections=js.GraphKeys.UPDATE_OPS,
+                asked=asked,
+            )
+            return normalized(wide, mean, variance, variables, epsilon, spread).astype(x.dtype), variables
 
 
 def _checked_axes(axis: Any, x: jax.Array, asked: str) -> list[int]:
-    given = [axis] if isinstance(axis, int) else list(axis)
+    given: list[Any] = [axis] if isinstance(axis, int | jax.Array) else list(axis)
     found = [a + x.ndim if a < 0 else a for a in given]
     if not found or len(set(found)) != len(found) or not all(0 <= a < x.ndim for a in found):
         raise bad_argument(
@@ -182,12 +198,12 @@ def batch_normalization(
     gamma_initializer: Any = js.ones_initializer(),  # noqa: B008
     moving_mean_initializer: Any = js.zeros_initializer(),  # noqa: B008
     moving_variance_initializer: Any = js.ones_initializer(),  # noqa: B008
-    beta_regularizer: Regularizer | None = None,
-    gamma_regularizer: Regularizer | None = None,
+    beta_regularizer: Regularizer | str | None = None,
+    gamma_regularizer: Regularizer | str | None = None,
     beta_constraint: Any = None,
     gamma_constraint: Any = None,
     training: Any = False,
-    trainable: bool = True,
+    trainable: bool | None = None,
     name: str | js.VariableScope | None = None,
     reuse: Any = None,
     renorm: bool = False,
@@ -214,11 +230,11 @@ def batch_normalization(
       center: whether there is a `beta`.
       scale: whether there is a `gamma`.
       beta_initializer, gamma_initializer, moving_mean_initializer, moving_variance_initializer: default zeros, ones,
-        zeros and ones.
-      beta_regularizer, gamma_regularizer: callables from value to scalar loss.
+        zeros and ones; or names in Keras.
+      beta_regularizer, gamma_regularizer: callables from value to scalar loss, or names in Keras.
       beta_constraint, gamma_constraint: callables from value to value; see `Specs.constrain`.
       training: a bool, or a scalar array of bool (then `net.update` is needed in both cases).
-      trainable: whether `gamma` and `beta` are trainable.
+      trainable: whether `gamma` and `beta` are trainable; default as the scope says.
       name, reuse: as in `dense`.
       fused: TensorFlow uses its fused kernel for inputs of four and five dimensions, the second or last of them the
         channels, unless this is False. The moving variance is then moved towards n / (n - 1) times the variance of the
@@ -249,14 +265,14 @@ def batch_normalization(
     refuse(asked, _NO_RENORM, renorm=renorm or None, renorm_clipping=renorm_clipping)
     refuse(asked, "normalize over the whole batch", virtual_batch_size=virtual_batch_size)
     refuse(asked, "scale and shift the output yourself", adjustment=adjustment)
-    return batch_norm_layer(
-        asked,
-        inputs,
-        axis,
-        momentum,
-        epsilon,
-        gamma=_options(gamma_initializer, gamma_regularizer, gamma_constraint) if scale else None,
-        beta=_options(beta_initializer, beta_regularizer, beta_constraint) if center else None,
+    outputs, _ = batch_norm_layer(
+        asked=asked,
+        inputs=inputs,
+        axis=axis,
+        momentum=momentum,
+        epsilon=epsilon,
+        gamma=options(gamma_initializer, gamma_regularizer, gamma_constraint) if scale else None,
+        beta=options(beta_initializer, beta_regularizer, beta_constraint) if center else None,
         moving_mean_initializer=moving_mean_initializer,
         moving_variance_initializer=moving_variance_initializer,
         training=training,
@@ -264,8 +280,5 @@ def batch_normalization(
         name=name,
         reuse=reuse,
         fused=fused,
-    )[0]
-
-
-def _options(initializer: Any, regularizer: Any, constraint: Any) -> dict[str, Any]:
-    return {"initializer": initializer, "regularizer": regularizer, "constraint": constraint}
+    )
+    return outputs

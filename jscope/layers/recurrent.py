@@ -9,8 +9,10 @@ import jax.numpy as jnp
 
 import jscope as js
 
-from .cells import RNNCell, State
+from .cells import RNNCell
 from .faults import bad_argument, check_min_rank
+from .shardings import arithmetic, as_sharded, by_batch, spec_of
+from .states import State, shown
 from .wrappers import step_key
 
 
@@ -43,7 +45,8 @@ def dynamic_rnn(
       (outputs of shape [batch, time, output_size] or [time, batch, output_size], the last state of each example).
 
     Raises:
-      BadArgumentError: without `initial_state` and `dtype`, and for a `sequence_length` of another shape.
+      BadArgumentError: for what is no cell, without `initial_state` and `dtype`, for an `initial_state` that does not
+        fit the cell, and for a `sequence_length` of another shape.
 
     Example:
       >>> from jscope.layers import LSTMCell, dynamic_rnn
@@ -56,11 +59,21 @@ def dynamic_rnn(
       >>> outputs.shape, state.c.shape
       ((2, 5, 4), (2, 4))
     """
+    if isinstance(cell, type) or not hasattr(cell, "zero_state"):
+        raise bad_argument(
+            f"cell={cell!r} is no cell.", asked="dynamic_rnn", fix="give an object such as LSTMCell(num_units)"
+        )
     x = jnp.asarray(inputs)
     check_min_rank(x, 3, "dynamic_rnn")
     if not time_major:
         x = jnp.swapaxes(x, 0, 1)
     times, batch = x.shape[:2]
+    if (spec_of(x) or (None,))[0] is not None:
+        raise bad_argument(
+            f"inputs are sharded over time: {spec_of(x)}, with time first; steps are taken one after the other.",
+            asked="dynamic_rnn",
+            fix="reshard the inputs, over the batch or over nothing: jax.sharding.reshard(inputs, jax.P())",
+        )
     lengths = None
     if sequence_length is not None:
         lengths = jnp.asarray(sequence_length)
@@ -77,35 +90,68 @@ def dynamic_rnn(
                 "There is neither initial_state nor dtype.", asked="dynamic_rnn", fix="give dtype=jnp.float32"
             )
         initial_state = cell.zero_state(batch, dtype)
-    # JAX would trace the body twice for a state that changes its type after the first step.
-    state = jax.tree.map(lambda part: jnp.asarray(part, jnp.asarray(part).dtype), initial_state)
+    state = jax.tree.map(lambda part: _start(part, x), initial_state)
 
     def body(old: State, step: tuple[jax.Array, jax.Array]) -> tuple[State, jax.Array]:
         time, now = step
         with js.arg_scope([step_key], step=time):
             output, new = cell(now, old)
-        new = jax.tree.map(lambda old, new: new.astype(old.dtype), old, new)
+        _check_next(old, new, cell)
+        new = jax.tree.map(lambda old, new: as_sharded(new.astype(old.dtype), old), old, new)
         if lengths is not None:
-            runs = time < lengths
-            new = jax.tree.map(lambda old, new: jnp.where(_spread(runs, new), new, old), old, new)
-            output = jnp.where(_spread(runs, output), output, jnp.zeros_like(output))
+            runs = time.astype(lengths.dtype) < lengths
+            new = jax.tree.map(lambda old, new: _where(runs, new, old), old, new)
+            output = _where(runs, output, jnp.zeros((), output.dtype))
         return new, output
 
-    with js.variable_scope(scope or "rnn"):
+    with js.variable_scope(scope or "rnn"), arithmetic("dynamic_rnn", x):
         state, outputs = jax.lax.scan(body, state, (jnp.arange(times), x))
     return outputs if time_major else jnp.swapaxes(outputs, 0, 1), state
 
 
-def _spread(of_examples: jax.Array, like: jax.Array) -> jax.Array:
-    return of_examples.reshape(-1, *[1] * (like.ndim - 1))
+def _start(given: Any, x: jax.Array) -> jax.Array:
+    """A part of the first state as an array, with the batch sharded as that of `x`.
+
+    Raises:
+      BadArgumentError: for what is no array.
+    """
+    try:
+        part = jnp.asarray(given)
+    except (TypeError, ValueError):
+        raise bad_argument(
+            f"A part of initial_state is {given!r:.80}, which is no array.",
+            asked="dynamic_rnn",
+            fix="start from cell.zero_state(batch_size, dtype)",
+        ) from None
+    part = part.astype(part.dtype)  # never weakly typed: JAX would trace the body twice for what changes its type
+    return by_batch(part, (spec_of(x) or (None, None))[1]) if part.ndim else part
+
+
+def _check_next(old: State, new: State, cell: RNNCell) -> None:
+    """Raises BadArgumentError for a new state that is not like the old one: a loop carries one kind of state."""
+    alike = jax.tree.structure(old) == jax.tree.structure(new)
+    if not alike or any(a.shape != b.shape for a, b in zip(jax.tree.leaves(old), jax.tree.leaves(new), strict=True)):
+        raise bad_argument(
+            f"{type(cell).__name__} took a state such as {shown(old)}, and gave {shown(new)}.",
+            asked="dynamic_rnn",
+            fix="give an initial_state of the form that the cell gives, or let the cell give what it takes",
+        )
+
+
+def _where(of_examples: jax.Array, x: jax.Array, other: jax.Array) -> jax.Array:
+    """`x` for the examples where it holds, else `other`, which is like `x` or a number."""
+    mask = jax.lax.expand_dims(of_examples, range(1, x.ndim))
+    return jnp.where(mask, x, other)
 
 
 def reverse_sequence(x: jax.Array, lengths: Any) -> jax.Array:
-    """Each example's first `length` steps in reverse order, the rest as it is; [batch, time, ...]."""
-    times = jnp.arange(x.shape[1])
-    ends = jnp.asarray(lengths)[:, None]
+    """Each example's first `length` steps in reverse order, the rest as it is; [batch, time, ...]. None: all steps."""
+    if lengths is None:
+        return jnp.flip(x, 1)
+    times, ends = jnp.arange(x.shape[1])[None, :], jnp.asarray(lengths)[:, None]
+    times = times.astype(ends.dtype)
     order = jnp.where(times < ends, ends - 1 - times, times)
-    return jnp.take_along_axis(x, order.reshape(*order.shape, *[1] * (x.ndim - 2)), 1)
+    return jnp.take_along_axis(x, jax.lax.expand_dims(order, range(2, x.ndim)), 1)
 
 
 def bidirectional_dynamic_rnn(
@@ -147,15 +193,14 @@ def bidirectional_dynamic_rnn(
     check_min_rank(x, 3, "bidirectional_dynamic_rnn")
     if time_major:
         x = jnp.swapaxes(x, 0, 1)
-    lengths = jnp.full(x.shape[:1], x.shape[1]) if sequence_length is None else sequence_length
     with js.variable_scope(scope or "bidirectional_rnn"):
+        both: dict[str, Any] = {"sequence_length": sequence_length, "dtype": dtype}
         with js.variable_scope("fw") as forward:
-            outputs_fw, state_fw = dynamic_rnn(cell_fw, x, sequence_length, initial_state_fw, dtype, scope=forward)
+            outputs_fw, state_fw = dynamic_rnn(cell_fw, x, initial_state=initial_state_fw, scope=forward, **both)
         with js.variable_scope("bw") as backward:
-            outputs_bw, state_bw = dynamic_rnn(
-                cell_bw, reverse_sequence(x, lengths), sequence_length, initial_state_bw, dtype, scope=backward
-            )
-    outputs_bw = reverse_sequence(outputs_bw, lengths)
+            x = reverse_sequence(x, sequence_length)
+            outputs_bw, state_bw = dynamic_rnn(cell_bw, x, initial_state=initial_state_bw, scope=backward, **both)
+    outputs_bw = reverse_sequence(outputs_bw, sequence_length)
     if time_major:
         outputs_fw, outputs_bw = jnp.swapaxes(outputs_fw, 0, 1), jnp.swapaxes(outputs_bw, 0, 1)
     return (outputs_fw, outputs_bw), (state_fw, state_bw)

@@ -1,8 +1,4 @@
-"""How a layer of TF1 opens its scope and makes its variables; shared by all files of this room.
-
-TF1's layer finds its scope first (that is when a default name is made unique), enters it again with `reuse`, and puts
-its operations under the op scope that the first entry opened.
-"""
+"""How a layer of TF1 opens its scope and makes its variables; shared by all files of this room."""
 
 from __future__ import annotations
 
@@ -10,32 +6,44 @@ import contextlib
 import dataclasses
 import functools
 import operator
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from typing import Any
 
 import jax
 
 import jscope as js
 
-Regularizer = Callable[[jax.Array], Any]
+from .by_name import Regularizer, initializer_of, regularizer_of
+from .faults import bad_argument
+
+# As the name of a layer: it is computed in the scope in force, which a layer class has entered.
+HERE: Any = object()
+
+
+def layer_scope(name: Any, default_name: str, reuse: Any = None) -> AbstractContextManager[js.VariableScope]:
+    """The scope of a layer of `tf.layers`.
+
+    TF1 enters it twice: once to find it, which makes a default name unique, and again with `reuse`, for operations to
+    stand in the op scope that the first entry opened. For a name one entry does both.
+
+    Args:
+      name: a name, a scope object, or None or "" for the default name; `HERE` for the scope in force.
+      default_name: made unique, unless the layer reuses; or `HERE`.
+      reuse: as in `js.variable_scope`.
+    """
+    if name is HERE or default_name is HERE:
+        return contextlib.nullcontext(js.get_variable_scope())
+    if isinstance(name, js.VariableScope):
+        return _entered_twice(name, reuse)
+    if name or reuse:
+        return js.variable_scope(name or default_name, reuse=reuse)
+    return js.variable_scope(None, default_name)
 
 
 @contextlib.contextmanager
-def layer_scope(name: Any, default_name: str, reuse: Any = None) -> Iterator[js.VariableScope]:
-    """The scope of a layer of `tf.layers`.
-
-    Args:
-      name: a name, a scope object, or None or "" for the default name.
-      default_name: made unique, unless the layer reuses.
-      reuse: as in `js.variable_scope`.
-    """
-    if name:
-        scope = js.variable_scope(name)
-    elif reuse:
-        scope = js.variable_scope(default_name)
-    else:
-        scope = js.variable_scope(None, default_name)
-    with scope as found:
+def _entered_twice(scope: js.VariableScope, reuse: Any) -> Iterator[js.VariableScope]:
+    with js.variable_scope(scope) as found:
         pass
     with (
         js.variable_scope(found, reuse=reuse, auxiliary_name_scope=False) as entered,
@@ -49,32 +57,48 @@ def names_of(collections: Any) -> tuple[str, ...]:
     return (collections,) if isinstance(collections, str) else tuple(collections or ())
 
 
+def options(initializer: Any, regularizer: Any, constraint: Any = None) -> dict[str, Any]:
+    """What a layer's arguments say of one variable, as arguments of `add_weight`."""
+    return {"initializer": initializer, "regularizer": regularizer, "constraint": constraint}
+
+
 def add_weight(
     name: str,
     shape: Any,
     dtype: Any,
     *,
     initializer: Any = None,
-    regularizer: Regularizer | None = None,
+    regularizer: Regularizer | str | None = None,
     constraint: Any = None,
-    trainable: bool = True,
+    trainable: bool | None = None,
 ) -> jax.Array:
     """A variable of a layer, in the layer's scope.
 
-    TF1 adds the layer's regularizer to the one that the scope brings; here they make one loss, the sum of both.
+    Initializer and regularizer may be given by their names in Keras. TF1 adds the layer's regularizer to the one that
+    the scope brings; here they make one loss, the sum of both.
     """
-    inherited = js.get_variable_scope().regularizer
-    if regularizer is not None and inherited is not None:
-        regularizer = RegularizerSum((inherited, regularizer))
+    if regularizer is not None:
+        regularizer = _with_inherited(regularizer_of(regularizer, name))
+    if isinstance(constraint, str):
+        raise bad_argument(
+            f"constraint={constraint!r}: there are no constraints by name.",
+            asked=name,
+            fix="give a function from value to value, such as lambda w: jnp.maximum(w, 0)",
+        )
     return js.get_variable(
         name,
         shape,
         dtype=dtype,
-        initializer=initializer,
+        initializer=initializer_of(initializer, name),
         regularizer=regularizer,
         constraint=constraint,
         trainable=trainable,
     )
+
+
+def _with_inherited(regularizer: Regularizer) -> Regularizer:
+    inherited = js.get_variable_scope().regularizer
+    return regularizer if inherited is None else RegularizerSum((inherited, regularizer))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,259 +2,155 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 import jscope as js
 
-from .convolution import check_dilation, check_filters
-from .core import NO_ACTIVITY, Activation
-from .faults import check_floating, check_rank, refuse
-from .scopes import Regularizer, add_weight, layer_scope
-from .windows import add_bias, convolve, is_channels_first, padding_name, sizes
+from .by_name import Activation, Regularizer, activation_of
+from .core import NO_ACTIVITY
+from .families import member
+from .faults import as_input, refuse
+from .scopes import add_weight, layer_scope, options
+from .shardings import by_batch
+from .windows import Windows, add_bias, check_filters, convolve, sizes, windows
 
 
-def depthwise(
-    x: jax.Array,
-    kernel: jax.Array,
-    strides: tuple[int, ...],
-    padding: str,
-    dilation: tuple[int, ...],
-    channels_first: bool,
-    asked: str,
-) -> jax.Array:
+def depthwise(x: jax.Array, kernel: jax.Array, how: Windows) -> jax.Array:
     """A convolution of each channel by itself; the kernel is [*window, channels, multiplier]."""
     *window, channels, multiplier = kernel.shape
-    kernel = kernel.reshape(*window, 1, channels * multiplier)
-    return convolve(x, kernel, strides, padding, dilation, channels_first, asked, groups=channels)
+    kernel = by_batch(kernel, None).reshape(*window, 1, channels * multiplier)  # JAX can't merge sharded dimensions
+    return convolve(x, kernel, how, groups=channels)
 
 
 def separable_layer(
-    asked: str,
-    n: int,
+    how: Windows,
+    *,
     inputs: Any,
     filters: int,
-    kernel_size: Any,
-    strides: Any,
-    padding: str,
-    data_format: str,
-    dilation_rate: Any,
     depth_multiplier: int,
-    activation: Activation | None,
-    *,
+    activation: Activation | str | None,
     use_bias: bool,
     depthwise_kernel: dict[str, Any],
     pointwise_kernel: dict[str, Any],
     bias: dict[str, Any],
-    trainable: bool,
+    trainable: bool | None,
     name: Any,
     reuse: Any,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """What a separable convolution over `n` dimensions gives, and its variables; arguments as `conv_layer`."""
-    x = jnp.asarray(inputs)
-    check_floating(x, asked)
-    check_rank(x, (n + 2,), asked)
-    window = sizes(kernel_size, n, "kernel_size", asked)
-    steps = sizes(strides, n, "strides", asked)
-    dilation = sizes(dilation_rate, n, "dilation_rate", asked)
+    """What a separable convolution gives, and its variables; the dicts are further arguments of `add_weight`."""
+    asked, n = how.asked, len(how.size)
+    x = as_input(inputs, asked, (n + 2,))
     (multiplier,) = sizes(depth_multiplier, 1, "depth_multiplier", asked)
-    pads = padding_name(padding, asked, causal=n == 1)
-    channels_first = is_channels_first(data_format, asked)
     check_filters(filters, asked)
-    check_dilation(steps, dilation, asked)
-    channels = x.shape[1 if channels_first else -1]
-    point = (1,) * n
+    activation = activation_of(activation, asked)
+    channels, ones = how.channels(x), (1,) * n
+    kernels = {
+        "depthwise_kernel": ([*how.size, channels, multiplier], depthwise_kernel),
+        "pointwise_kernel": ([*ones, channels * multiplier, filters], pointwise_kernel),
+    }
+    points = dataclasses.replace(how, size=ones, strides=ones, dilation=ones, padding="valid")
     with layer_scope(name, asked, reuse):
-        shapes = {
-            "depthwise_kernel": [*window, channels, multiplier],
-            "pointwise_kernel": [*point, channels * multiplier, filters],
-        }
-        options = {"depthwise_kernel": depthwise_kernel, "pointwise_kernel": pointwise_kernel}
         variables = {
-            key: add_weight(key, shape, x.dtype, trainable=trainable, **options[key]) for key, shape in shapes.items()
+            key: add_weight(key, shape, x.dtype, trainable=trainable, **more) for key, (shape, more) in kernels.items()
         }
         if use_bias:
             variables["bias"] = add_weight("bias", [filters], x.dtype, trainable=trainable, **bias)
-        outputs = depthwise(x, variables["depthwise_kernel"], steps, pads, dilation, channels_first, asked)
-        outputs = convolve(outputs, variables["pointwise_kernel"], point, "valid", point, channels_first, asked)
+        outputs = convolve(depthwise(x, variables["depthwise_kernel"], how), variables["pointwise_kernel"], points)
         if use_bias:
-            outputs = add_bias(outputs, variables["bias"], channels_first)
+            outputs = add_bias(outputs, variables["bias"], how)
         return outputs if activation is None else activation(outputs), variables
 
 
-def separable_conv1d(
-    inputs: Any,
-    filters: int,
-    kernel_size: Any,
-    strides: Any = 1,
-    padding: str = "valid",
-    data_format: str = "channels_last",
-    dilation_rate: Any = 1,
-    depth_multiplier: int = 1,
-    activation: Activation | None = None,
-    use_bias: bool = True,
-    depthwise_initializer: Any = None,
-    pointwise_initializer: Any = None,
-    bias_initializer: Any = js.zeros_initializer(),  # noqa: B008 (a frozen value, as in TF1's signature)
-    depthwise_regularizer: Regularizer | None = None,
-    pointwise_regularizer: Regularizer | None = None,
-    bias_regularizer: Regularizer | None = None,
-    activity_regularizer: None = None,
-    depthwise_constraint: Any = None,
-    pointwise_constraint: Any = None,
-    bias_constraint: Any = None,
-    trainable: bool = True,
-    name: str | js.VariableScope | None = None,
-    reuse: Any = None,
-) -> jax.Array:
-    """A convolution of each channel by itself, then one over the channels of each point.
+def _separable_convolution(asked: str, n: int, one: Any):
+    def separable_convolution(
+        inputs: Any,
+        filters: int,
+        kernel_size: Any,
+        strides: Any = one,
+        padding: str = "valid",
+        data_format: str = "channels_last",
+        dilation_rate: Any = one,
+        depth_multiplier: int = 1,
+        activation: Activation | str | None = None,
+        use_bias: bool = True,
+        depthwise_initializer: Any = None,
+        pointwise_initializer: Any = None,
+        bias_initializer: Any = js.zeros_initializer(),  # noqa: B008 (a frozen value, as in TF1's signature)
+        depthwise_regularizer: Regularizer | str | None = None,
+        pointwise_regularizer: Regularizer | str | None = None,
+        bias_regularizer: Regularizer | str | None = None,
+        activity_regularizer: None = None,
+        depthwise_constraint: Any = None,
+        pointwise_constraint: Any = None,
+        bias_constraint: Any = None,
+        trainable: bool | None = None,
+        name: str | js.VariableScope | None = None,
+        reuse: Any = None,
+    ) -> jax.Array:
+        """A convolution of each channel by itself, then one over the channels of each point. TF1: `tf.layers.$name`.
 
-    TF1: `tf.layers.separable_conv1d`. Default scope `separable_conv1d`; variables `depthwise_kernel` of shape
-    [*kernel_size, channels, depth_multiplier], `pointwise_kernel` of shape
-    [1, channels * depth_multiplier, filters] and `bias` of shape [filters].
+        Default scope `$name`; variables `depthwise_kernel` of shape [*kernel_size, channels, depth_multiplier],
+        `pointwise_kernel` of shape [$ones, channels * depth_multiplier, filters] and `bias` of shape [filters].
 
-    Args:
-      inputs, filters, kernel_size, strides, padding, data_format, dilation_rate: as in `conv1d`.
-      depth_multiplier: how many channels the first convolution makes of each.
-      activation: a function of the output; None for none.
-      use_bias: whether there is a `bias`.
-      depthwise_initializer, pointwise_initializer, bias_initializer: default those of the scope (glorot uniform), and
-        zeros.
-      depthwise_regularizer, pointwise_regularizer, bias_regularizer: callables from value to scalar loss.
-      activity_regularizer: not supported; None only.
-      depthwise_constraint, pointwise_constraint, bias_constraint: callables from value to value.
-      trainable: whether the variables are trainable.
-      name, reuse: as in `dense`.
+        Args:
+          inputs, filters, kernel_size, strides, padding, data_format, dilation_rate: as in `conv${n}d`.
+          depth_multiplier: how many channels the first convolution makes of each.
+          activation: a function of the output, or its name in Keras; None for none.
+          use_bias: whether there is a `bias`.
+          depthwise_initializer, pointwise_initializer, bias_initializer: default those of the scope (glorot uniform),
+            and zeros; or names in Keras.
+          depthwise_regularizer, pointwise_regularizer, bias_regularizer: callables from value to scalar loss, or names
+            in Keras.
+          activity_regularizer: not supported; None only.
+          depthwise_constraint, pointwise_constraint, bias_constraint: callables from value to value.
+          trainable: whether the variables are trainable; default as the scope says.
+          name, reuse: as in `dense`.
 
-    Returns:
-      As `conv1d`.
+        Returns:
+          As `conv${n}d`.
 
-    Raises:
-      BadArgumentError: for arguments that mean nothing, and `activity_regularizer`.
-      JscopeError: as `js.get_variable`.
+        Raises:
+          BadArgumentError: for arguments that mean nothing, and `activity_regularizer`.
+          JscopeError: as `js.get_variable`.
 
-    Example:
-      >>> from jscope.layers import separable_conv1d
-      >>> net = js.transform(lambda x: separable_conv1d(x, 4, 3, name="s", use_bias=False))
-      >>> net.init(jax.random.key(0), jnp.ones((2, 8, 5)))
-      Params({s: {depthwise_kernel: f32[3,5,1], pointwise_kernel: f32[1,5,4]}})
-    """
-    refuse("separable_conv1d", NO_ACTIVITY, activity_regularizer=activity_regularizer)
-    return separable_layer(
-        "separable_conv1d",
-        1,
-        inputs,
-        filters,
-        kernel_size,
-        strides,
-        padding,
-        data_format,
-        dilation_rate,
-        depth_multiplier,
-        activation,
-        use_bias=use_bias,
-        depthwise_kernel={
-            "initializer": depthwise_initializer,
-            "regularizer": depthwise_regularizer,
-            "constraint": depthwise_constraint,
-        },
-        pointwise_kernel={
-            "initializer": pointwise_initializer,
-            "regularizer": pointwise_regularizer,
-            "constraint": pointwise_constraint,
-        },
-        bias={"initializer": bias_initializer, "regularizer": bias_regularizer, "constraint": bias_constraint},
-        trainable=trainable,
-        name=name,
-        reuse=reuse,
-    )[0]
+        Example:
+          >>> from jscope.layers import $name
+          >>> net = js.transform(lambda x: $name(x, 4, 3, name="s", use_bias=False))
+          >>> net.init(jax.random.key(0), jnp.ones((2, $eights, 5)))
+          Params({s: {depthwise_kernel: f32[$threes,5,1], pointwise_kernel: f32[$ones,5,4]}})
+        """
+        refuse(asked, NO_ACTIVITY, activity_regularizer=activity_regularizer)
+        how = windows(
+            asked,
+            n,
+            kernel_size=kernel_size,
+            strides=strides,
+            padding=padding,
+            data_format=data_format,
+            dilation_rate=dilation_rate,
+            causal=n == 1,
+        )
+        outputs, _ = separable_layer(
+            how,
+            inputs=inputs,
+            filters=filters,
+            depth_multiplier=depth_multiplier,
+            activation=activation,
+            use_bias=use_bias,
+            depthwise_kernel=options(depthwise_initializer, depthwise_regularizer, depthwise_constraint),
+            pointwise_kernel=options(pointwise_initializer, pointwise_regularizer, pointwise_constraint),
+            bias=options(bias_initializer, bias_regularizer, bias_constraint),
+            trainable=trainable,
+            name=name,
+            reuse=reuse,
+        )
+        return outputs
+
+    return member(separable_convolution, asked, n)
 
 
-def separable_conv2d(
-    inputs: Any,
-    filters: int,
-    kernel_size: Any,
-    strides: Any = (1, 1),
-    padding: str = "valid",
-    data_format: str = "channels_last",
-    dilation_rate: Any = (1, 1),
-    depth_multiplier: int = 1,
-    activation: Activation | None = None,
-    use_bias: bool = True,
-    depthwise_initializer: Any = None,
-    pointwise_initializer: Any = None,
-    bias_initializer: Any = js.zeros_initializer(),  # noqa: B008 (a frozen value, as in TF1's signature)
-    depthwise_regularizer: Regularizer | None = None,
-    pointwise_regularizer: Regularizer | None = None,
-    bias_regularizer: Regularizer | None = None,
-    activity_regularizer: None = None,
-    depthwise_constraint: Any = None,
-    pointwise_constraint: Any = None,
-    bias_constraint: Any = None,
-    trainable: bool = True,
-    name: str | js.VariableScope | None = None,
-    reuse: Any = None,
-) -> jax.Array:
-    """A convolution of each channel by itself, then one over the channels of each point.
-
-    TF1: `tf.layers.separable_conv2d`. Default scope `separable_conv2d`; variables `depthwise_kernel` of shape
-    [*kernel_size, channels, depth_multiplier], `pointwise_kernel` of shape
-    [1, 1, channels * depth_multiplier, filters] and `bias` of shape [filters].
-
-    Args:
-      inputs, filters, kernel_size, strides, padding, data_format, dilation_rate: as in `conv2d`.
-      depth_multiplier: how many channels the first convolution makes of each.
-      activation: a function of the output; None for none.
-      use_bias: whether there is a `bias`.
-      depthwise_initializer, pointwise_initializer, bias_initializer: default those of the scope (glorot uniform), and
-        zeros.
-      depthwise_regularizer, pointwise_regularizer, bias_regularizer: callables from value to scalar loss.
-      activity_regularizer: not supported; None only.
-      depthwise_constraint, pointwise_constraint, bias_constraint: callables from value to value.
-      trainable: whether the variables are trainable.
-      name, reuse: as in `dense`.
-
-    Returns:
-      As `conv2d`.
-
-    Raises:
-      BadArgumentError: for arguments that mean nothing, and `activity_regularizer`.
-      JscopeError: as `js.get_variable`.
-
-    Example:
-      >>> from jscope.layers import separable_conv2d
-      >>> net = js.transform(lambda x: separable_conv2d(x, 4, 3, name="s", use_bias=False))
-      >>> net.init(jax.random.key(0), jnp.ones((2, 8, 8, 5)))
-      Params({s: {depthwise_kernel: f32[3,3,5,1], pointwise_kernel: f32[1,1,5,4]}})
-    """
-    refuse("separable_conv2d", NO_ACTIVITY, activity_regularizer=activity_regularizer)
-    return separable_layer(
-        "separable_conv2d",
-        2,
-        inputs,
-        filters,
-        kernel_size,
-        strides,
-        padding,
-        data_format,
-        dilation_rate,
-        depth_multiplier,
-        activation,
-        use_bias=use_bias,
-        depthwise_kernel={
-            "initializer": depthwise_initializer,
-            "regularizer": depthwise_regularizer,
-            "constraint": depthwise_constraint,
-        },
-        pointwise_kernel={
-            "initializer": pointwise_initializer,
-            "regularizer": pointwise_regularizer,
-            "constraint": pointwise_constraint,
-        },
-        bias={"initializer": bias_initializer, "regularizer": bias_regularizer, "constraint": bias_constraint},
-        trainable=trainable,
-        name=name,
-        reuse=reuse,
-    )[0]
+separable_conv1d = _separable_convolution("separable_conv1d", 1, 1)
+separable_conv2d = _separable_convolution("separable_conv2d", 2, (1, 1))

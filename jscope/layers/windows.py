@@ -1,15 +1,105 @@
-"""Windows over the spatial dimensions: how sizes, paddings and data formats are given, and convolution."""
+"""Windows over the spatial dimensions: how sizes, paddings and data formats are given, convolution and pooling."""
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from collections.abc import Iterable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 
+from .dtypes import single_or_wider
 from .faults import bad_argument
+from .products import shifted
+from .shardings import arithmetic, spec_of
 
-_PADDINGS = ("valid", "same", "causal")
+
+@dataclasses.dataclass(frozen=True)
+class Windows:
+    """The windows that a layer moves over its input. `windows` makes them of a layer's arguments.
+
+    Attributes:
+      asked: the layer's public name.
+      size, strides, dilation: a number for each spatial dimension.
+      padding: "valid", "same" or "causal".
+      channels_first: whether the channels are the second dimension instead of the last.
+    """
+
+    asked: str
+    size: tuple[int, ...]
+    strides: tuple[int, ...]
+    dilation: tuple[int, ...]
+    padding: str
+    channels_first: bool
+
+    def channels(self, x: jax.Array) -> int:
+        """How many channels `x` has."""
+        return x.shape[1 if self.channels_first else -1]
+
+    def spatial(self, x: jax.Array) -> tuple[int, ...]:
+        """The sizes of `x` that the windows move over."""
+        return x.shape[2:] if self.channels_first else x.shape[1:-1]
+
+    def check_fits(self, x: jax.Array) -> None:
+        """Raises BadArgumentError for windows larger than what is not padded. TensorFlow: a negative dimension.
+
+        Of a size that `jax.export` leaves open nobody knows yet.
+        """
+        if self.padding != "valid":
+            return
+        first = 2 if self.channels_first else 1
+        for at, (size, step, given) in enumerate(zip(self.size, self.dilation, self.spatial(x), strict=True), first):
+            wide = (size - 1) * step + 1
+            if isinstance(given, int) and wide > given:
+                raise bad_argument(
+                    f"A window of size {wide} does not fit into size {given} along dimension {at}.",
+                    asked=self.asked,
+                    fix="use padding='same', a smaller window, or a larger input",
+                )
+
+    def dimension_numbers(self, kernel: str) -> tuple[str, str, str]:
+        """What JAX calls the dimensions; those of a kernel are the spatial ones and then `kernel`."""
+        spatial = "DHW"[-len(self.size) :]
+        layout = f"NC{spatial}" if self.channels_first else f"N{spatial}C"
+        return layout, spatial + kernel, layout
+
+
+def windows(
+    asked: str,
+    n: int,
+    *,
+    padding: Any,
+    data_format: Any,
+    dilation_rate: Any = 1,
+    causal: bool = False,
+    **given: Any,
+) -> Windows:
+    """Windows over `n` spatial dimensions.
+
+    Args:
+      asked: the layer's public name.
+      n: the number of spatial dimensions.
+      padding, data_format, dilation_rate: as in `conv2d`.
+      causal: whether "causal" is a padding.
+      **given: the size, then the strides, under the names that the layer has for them.
+
+    Raises:
+      BadArgumentError: for what means nothing.
+    """
+    size, strides = (sizes(value, n, name, asked) for name, value in given.items())
+    dilation = sizes(dilation_rate, n, "dilation_rate", asked)
+    name = padding.lower() if isinstance(padding, str) else padding
+    allowed = ("valid", "same", "causal") if causal else ("valid", "same")
+    if name not in allowed:
+        raise bad_argument(f"padding={padding!r} means nothing here.", asked=asked, fix=f"give one of {allowed}")
+    if max(strides) > 1 and max(dilation) > 1:
+        raise bad_argument(
+            f"strides={strides} and dilation_rate={dilation} are both above 1.", asked=asked, fix="make one of them 1"
+        )
+    return Windows(asked, size, strides, dilation, name, is_channels_first(data_format, asked))
 
 
 def sizes(value: Any, n: int, name: str, asked: str) -> tuple[int, ...]:
@@ -18,25 +108,16 @@ def sizes(value: Any, n: int, name: str, asked: str) -> tuple[int, ...]:
     Raises:
       BadArgumentError: for anything else.
     """
-    given = (value,) * n if isinstance(value, int) else tuple(value) if isinstance(value, Iterable) else ()
+    given: tuple[Any, ...] = ()
+    if isinstance(value, int):
+        given = (value,) * n
+    elif isinstance(value, Iterable) and not isinstance(value, jax.Array):
+        given = tuple(value)
     if len(given) != n or not all(isinstance(size, int) and size > 0 for size in given):
         raise bad_argument(
             f"{name}={value!r} is neither a positive integer nor {n} of them.", asked=asked, fix=f"give {n} integers"
         )
     return given
-
-
-def padding_name(padding: Any, asked: str, causal: bool = False) -> str:
-    """A padding in lower case.
-
-    Raises:
-      BadArgumentError: for one that there is none of, or not here.
-    """
-    allowed = _PADDINGS if causal else _PADDINGS[:2]
-    name = padding.lower() if isinstance(padding, str) else padding
-    if name not in allowed:
-        raise bad_argument(f"padding={padding!r} means nothing here.", asked=asked, fix=f"give one of {allowed}")
-    return name
 
 
 def is_channels_first(data_format: Any, asked: str) -> bool:
@@ -54,92 +135,93 @@ def is_channels_first(data_format: Any, asked: str) -> bool:
     return data_format == "channels_first"
 
 
-def check_fits(
-    x: jax.Array,
-    window: tuple[int, ...],
-    dilation: tuple[int, ...],
-    padding: str,
-    channels_first: bool,
-    asked: str,
-) -> None:
-    """Raises BadArgumentError for a window that is larger than what is not padded. TensorFlow: a negative dimension."""
-    if padding != "valid":
-        return
-    first = 2 if channels_first else 1
-    for dimension, (size, step) in enumerate(zip(window, dilation, strict=True), first):
-        wide = (size - 1) * step + 1
-        if wide > x.shape[dimension]:
-            raise bad_argument(
-                f"A window of size {wide} does not fit into size {x.shape[dimension]} along dimension {dimension}.",
-                asked=asked,
-                fix="use padding='same', a smaller window, or a larger input",
-            )
+def check_filters(filters: Any, asked: str) -> None:
+    """Raises BadArgumentError for what is no positive integer."""
+    if not isinstance(filters, int) or filters <= 0:
+        raise bad_argument(f"filters={filters!r} is no positive integer.", asked=asked, fix="give a positive integer")
 
 
-def same_padding(size: int, window: int, stride: int, dilation: int = 1) -> tuple[int, int]:
-    """What TensorFlow's SAME adds on both sides of a dimension: as even as can be, the odd one behind."""
-    total = max((-(-size // stride) - 1) * stride + (window - 1) * dilation + 1 - size, 0)
-    return total // 2, total - total // 2
-
-
-def _dimensions(n: int, channels_first: bool, kernel: str) -> tuple[str, str, str]:
-    spatial = "DHW"[-n:]
-    layout = f"NC{spatial}" if channels_first else f"N{spatial}C"
-    return layout, spatial + kernel, layout
-
-
-def convolve(
-    x: jax.Array,
-    kernel: jax.Array,
-    strides: tuple[int, ...],
-    padding: str,
-    dilation: tuple[int, ...],
-    channels_first: bool,
-    asked: str,
-    groups: int = 1,
-) -> jax.Array:
+def convolve(x: jax.Array, kernel: jax.Array, how: Windows, groups: int = 1) -> jax.Array:
     """TensorFlow's convolution; the kernel is [*window, in / groups, out].
 
     Raises:
-      BadArgumentError: if the window does not fit.
+      BadArgumentError: if the window does not fit, and for shardings that JAX has no rule for.
     """
-    n = len(strides)
-    check_fits(x, kernel.shape[:n], dilation, padding, channels_first, asked)
-    pads: Any = padding.upper()
-    if padding == "causal":
-        pads = [((window - 1) * step, 0) for window, step in zip(kernel.shape[:n], dilation, strict=True)]
-    return jax.lax.conv_general_dilated(
-        x,
-        kernel,
-        strides,
-        pads,
-        rhs_dilation=dilation,
-        dimension_numbers=_dimensions(n, channels_first, "IO"),
-        feature_group_count=groups,
-    )
+    how.check_fits(x)
+    pads: Any = how.padding.upper()
+    if how.padding == "causal":
+        pads = [((window - 1) * step, 0) for window, step in zip(how.size, how.dilation, strict=True)]
+    with arithmetic(how.asked, x, kernel=kernel):
+        return jax.lax.conv_general_dilated(
+            x,
+            kernel,
+            how.strides,
+            pads,
+            rhs_dilation=how.dilation,
+            dimension_numbers=how.dimension_numbers("IO"),
+            feature_group_count=groups,
+            out_sharding=_result_spec(x, kernel, how, -1),
+        )
 
 
-def convolve_transposed(
-    x: jax.Array, kernel: jax.Array, strides: tuple[int, ...], padding: str, channels_first: bool
-) -> jax.Array:
+def convolve_transposed(x: jax.Array, kernel: jax.Array, how: Windows) -> jax.Array:
     """The transposed of a convolution from the larger image to `x`; the kernel is [*window, out, in]."""
-    n = len(strides)
-    spatial = x.shape[2:] if channels_first else x.shape[1:-1]
     pads = []
-    for size, window, stride in zip(spatial, kernel.shape[:n], strides, strict=True):
-        whole = size * stride + (max(window - stride, 0) if padding == "valid" else 0)
-        before = window - 1 - (same_padding(whole, window, stride)[0] if padding == "same" else 0)
-        pads.append((before, whole + window - 2 - (size - 1) * stride - before))
-    return jax.lax.conv_general_dilated(
-        x,
-        jax.lax.rev(kernel, tuple(range(n))),
-        (1,) * n,
-        pads,
-        lhs_dilation=strides,
-        dimension_numbers=_dimensions(n, channels_first, "OI"),
-    )
+    for window, stride in zip(how.size, how.strides, strict=True):
+        # The larger image has `stride` elements for each one, and with "valid" padding those at the end of the last
+        # window as well; with "same" padding half of them are cut off before.
+        further = max(window - stride, 0)
+        before = window - 1 - (0 if how.padding == "valid" else further // 2)
+        pads.append((before, stride + (further if how.padding == "valid" else 0) + window - 2 - before))
+    with arithmetic(how.asked, x, kernel=kernel):
+        return jax.lax.conv_general_dilated(
+            x,
+            jax.lax.rev(kernel, tuple(range(len(how.size)))),
+            (1,) * len(how.size),
+            pads,
+            lhs_dilation=how.strides,
+            dimension_numbers=how.dimension_numbers("OI"),
+            out_sharding=_result_spec(x, kernel, how, -2),
+        )
 
 
-def add_bias(x: jax.Array, bias: jax.Array, channels_first: bool) -> jax.Array:
+def _result_spec(x: jax.Array, kernel: jax.Array, how: Windows, filters: int) -> jax.P | None:
+    """The sharding of a convolution whose channels or filters are sharded, which JAX asks for; else it has a rule."""
+    channels = 1 if how.channels_first else x.ndim - 1
+    left, right = spec_of(x) or [None] * x.ndim, spec_of(kernel)
+    if right is None and left[channels] is None:
+        return None
+    spec = list(left)
+    spec[channels] = None if right is None else right[filters]
+    return jax.P(*spec)
+
+
+def pooled(x: jax.Array, how: Windows, average: bool) -> jax.Array:
+    """The maximum or the average of each window; what is padded counts in neither.
+
+    Raises:
+      BadArgumentError: if the window does not fit, and for shardings that JAX has no rule for.
+    """
+    how.check_fits(x)
+    pads = how.padding.upper()
+    spread = (lambda t: (1, 1, *t)) if how.channels_first else (lambda t: (1, *t, 1))
+    window, strides = spread(how.size), spread(how.strides)
+    with arithmetic(how.asked, x):
+        if not average:
+            least = -np.inf if jnp.issubdtype(x.dtype, jnp.floating) else np.iinfo(x.dtype).min
+            return jax.lax.reduce_window(x, np.asarray(least, x.dtype)[()], jax.lax.max, window, strides, pads)
+        # Sums of half precision are taken in float32.
+        wide = x.astype(single_or_wider(x.dtype))
+        zero = np.zeros((), wide.dtype)[()]
+        total = jax.lax.reduce_window(wide, zero, jax.lax.add, window, strides, pads)
+        if pads == "VALID":
+            return (total / math.prod(how.size)).astype(x.dtype)
+        inside = jnp.ones(spread(how.spatial(x)), wide.dtype)
+        count = jax.lax.reduce_window(inside, zero, jax.lax.add, window, strides, pads)
+        return (total / count).astype(x.dtype)
+
+
+def add_bias(x: jax.Array, bias: jax.Array, how: Windows) -> jax.Array:
     """Adds to each channel."""
-    return x + (bias.reshape(-1, *[1] * (x.ndim - 2)) if channels_first else bias)
+    with arithmetic(how.asked, x, bias=bias):
+        return shifted(x, jax.lax.expand_dims(bias, range(1, x.ndim - 1)) if how.channels_first else bias)

@@ -9,9 +9,10 @@ import jax
 
 import jscope as js
 
-from .cells import LSTMStateTuple, RNNCell, State
+from .cells import LSTMStateTuple, RNNCell
 from .core import kept_and_scaled
 from .faults import bad_argument, refuse
+from .states import State
 
 
 @js.add_arg_scope
@@ -41,6 +42,16 @@ class _Wrapper(RNNCell):
     def output_size(self) -> Any:
         """That of the cell."""
         return self._cell.output_size
+
+    @property
+    def variables(self) -> list[js.VariableSpec]:
+        """Those of the cell."""
+        return self._cell.variables
+
+    @property
+    def trainable_variables(self) -> list[js.VariableSpec]:
+        """Those of the cell."""
+        return self._cell.trainable_variables
 
     def zero_state(self, batch_size: int, dtype: Any) -> State:
         """That of the cell."""

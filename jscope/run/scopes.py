@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, Protocol
 from .._callsite import user_line
 from .._errors import BadArgumentError, BadTypeError, ScopeExitError
 from .._names import OpNames, ScopeCounts, join
+from .._show import short
 from .._values import FLOAT32
 from .bodies import NO_BODY, Body, Mark, mark_in
 
@@ -35,19 +36,48 @@ AUTO_REUSE = ReuseMode.AUTO_REUSE
 Reuse = bool | ReuseMode
 
 
-class ScopeState(NamedTuple):
-    """A variable scope's name and the defaults it gives to `get_variable`."""
+_blank = object.__new__  # quicker than the call of a class that has an __init__
 
-    name: str = ""
-    prefix: str = ""
-    reuse: Reuse = False
-    initializer: Any = None
-    regularizer: Any = None
-    dtype: Any = FLOAT32
-    custom_getter: Any = None
-    partitioner: Any = None
-    constraint: Any = None
-    original_name_scope: str = ""
+
+class ScopeState:
+    """A variable scope's name and the defaults it gives to `get_variable`; that of the root if made by itself.
+
+    It is never changed: `but` makes another one. No named tuple, whose fields take twice as long to read.
+    """
+
+    __slots__ = (
+        "constraint",
+        "custom_getter",
+        "dtype",
+        "initializer",
+        "name",
+        "original_name_scope",
+        "partitioner",
+        "prefix",
+        "regularizer",
+        "reuse",
+        "trainable",
+    )
+
+    def __init__(self) -> None:
+        self.name = ""
+        self.prefix = ""
+        self.reuse: Reuse = False
+        self.initializer: Any = None
+        self.regularizer: Any = None
+        self.dtype: Any = FLOAT32
+        self.custom_getter: Any = None
+        self.partitioner: Any = None
+        self.constraint: Any = None
+        self.original_name_scope = ""
+        self.trainable: bool = True
+
+    def but(self, **changes: Any) -> ScopeState:
+        """The same with other values in some fields."""
+        state: ScopeState = _blank(ScopeState)
+        for field in ScopeState.__slots__:
+            setattr(state, field, changes[field] if field in changes else getattr(self, field))
+        return state
 
 
 class ScopeHandle:
@@ -80,53 +110,60 @@ class _OpEntry(NamedTuple):
     shown: Any
 
 
-class _Entry:
-    """One entry of a variable scope: what to put back, and what the request came to mean (TF1 keeps this, too).
+class _Meaning:
+    """What a request came to mean when it was first entered, kept for when it is entered again (TF1 does so).
 
     Attributes:
-      before, put_back: the op scope to put back, and whether that has been done.
-      shown: what shows it in JAX's names of operations, or None.
       op_scope_name: what opens its op scope; None if it has none.
       target: the scope's name, or a scope object.
-      original_name_scope, reuse: of the scope.
-      handle: the scope object entered.
-      below: the entry that was innermost before.
-      mark: where the counts are rolled back to; None where only those below the scope are forgotten.
-      previous: the same request's entry that was open before this one, if any.
-      is_open: whether it has not been left yet.
-      frame: the Python frame that entered it, while it is open; None for one that can be suspended.
-      body: the body that this frame runs in.
-      made: the body in which the request came to mean this, and the turn.
+      original_name_scope: of the scope.
+      reuse: of the scope; stays on once it was on.
+      made: the body in which it came to mean this, and the turn.
     """
 
-    # No slots: what has a default here need not be set, and most entries leave it so.
-    shown: Any = None
-    is_open = True
-    mark: int | None = None
-    previous: _Entry | None = None
-    below: _Entry | None = None
-    frame: FrameType | None = None
-    body: Body | None = None
-    made: Mark = NO_BODY
-    handle: ScopeHandle
+    __slots__ = ("made", "op_scope_name", "original_name_scope", "reuse", "target")
 
     def __init__(
         self,
-        before: str,
         op_scope_name: str | None,
         target: str | ScopeHandle,
         original_name_scope: str,
         reuse: Reuse,
+        made: Mark,
     ) -> None:
-        self.before = before
-        self.put_back = op_scope_name is None  # what opened none puts none back, whatever was opened inside
         self.op_scope_name = op_scope_name
         self.target = target
         self.original_name_scope = original_name_scope
         self.reuse = reuse
+        self.made = made
 
 
-_blank = object.__new__  # quicker than the call of a class that has an __init__
+class _Entry:
+    """One entry of a variable scope, from a `with` to its end.
+
+    Attributes:
+      request: what was entered; None for the root.
+      below: the entry that was innermost before.
+      before: the op scope to put back; None where that is done, or where no op scope was opened.
+      frame: the Python frame that entered it, while it is open; None for one that can be suspended.
+      body: the body that this frame runs in.
+      handle: the scope object entered.
+      shown: what shows it in JAX's names of operations, or None.
+      meaning: of the request; None for a plain name that was entered once, whose handle says it all.
+      mark: where the counts are rolled back to; None where only those below the scope are forgotten.
+    """
+
+    __slots__ = ("before", "below", "body", "frame", "handle", "mark", "meaning", "request", "shown")
+
+    request: ScopeRequest | None
+    below: _Entry | None
+    before: str | None
+    frame: FrameType | None
+    body: Body | None
+    handle: ScopeHandle
+    shown: Any
+    meaning: _Meaning | None
+    mark: int | None
 
 
 class Scopes:
@@ -147,7 +184,7 @@ class Scopes:
 
     __slots__ = (
         "_counts",
-        "_entries",
+        "_entered",
         "_handle_class",
         "_open_op_scopes",
         "_show",
@@ -170,13 +207,14 @@ class Scopes:
         self._shown: list[AbstractContextManager[Any]] = []
         self.changed: dict[ScopeHandle, list[tuple[ScopeState, Mark]]] = {}
         self._counts = ScopeCounts()
-        self._entries: dict[ScopeRequest, _Entry] = {}  # the last open one of each, else the last one
+        self._entered: dict[ScopeRequest, _Entry] = {}  # the last entry of each
         self._open_op_scopes: dict[object, list[_OpEntry]] = {}
         self.op_names = OpNames()
         self.op_scope = ""
         self.state = ScopeState()
         self.handle = handle_class(self.state)
-        self.innermost = _Entry("", None, "", "", False)
+        self.innermost: _Entry = _blank(_Entry)
+        self.innermost.request = self.innermost.below = self.innermost.frame = self.innermost.body = None
         self.innermost.handle = self.handle
 
     def state_of(self, handle: ScopeHandle, body: Body | None) -> ScopeState:
@@ -188,7 +226,7 @@ class Scopes:
 
     def change(self, handle: ScopeHandle, body: Body | None, **changes: Any) -> None:
         """`reuse_variables` and `set_*`: in force for this run, through this very object."""
-        state = self.state_of(handle, body)._replace(**changes)
+        state = self.state_of(handle, body).but(**changes)
         self.changed.setdefault(handle, []).append((state, mark_in(body)))
         self.look_again(body)
 
@@ -202,7 +240,7 @@ class Scopes:
         """Makes `name` the op scope and returns it as TF1 does, with a final slash; "" goes to the root."""
         if not isinstance(name, str):
             raise BadTypeError(
-                f"An op scope's name is a string, not {name!r}.",
+                f"An op scope's name is a string, not {short(name)}.",
                 kind="bad_name_type",
                 where=user_line(),
                 fix="give a string",
@@ -229,11 +267,15 @@ class Scopes:
         return shown
 
     def _close_shown(self, shown: Any) -> None:
-        if self._shown[-1] is shown:
-            self._shown.pop()
-        else:
-            self._shown.remove(shown)
+        """Closes a name in JAX's names, from under those that were opened later and stay open."""
+        later = []
+        while (last := self._shown.pop()) is not shown:
+            last.__exit__(None, None, None)
+            later.append(last)
         shown.__exit__(None, None, None)
+        for name in reversed(later):
+            name.__enter__()
+            self._shown.append(name)
 
     def close(self) -> None:
         """Closes in JAX's names what the program leaves open there, and lets go of the user's frames."""
@@ -281,31 +323,27 @@ class Scopes:
           frame: the Python frame that enters; None if it can be suspended, and go on where other scopes are open.
           body: the body that the frame runs in.
         """
-        before, target, last = self.op_scope, request._name_or_scope, self._entries.get(request)
-        if body is not None and last is not None and body.undid(last.made):
-            last = None  # an earlier turn of this body entered it first
+        before, target, last = self.op_scope, request._name_or_scope, self._entered.get(request)
+        entry: _Entry = _blank(_Entry)
+        entry.request, entry.before, entry.below, entry.frame, entry.body = request, before, self.innermost, frame, body
         if last is None and body is None and type(target) is str and target and request._auxiliary_name_scope:
             # What nearly all scopes are: what follows, written out.
             opened = self.op_scope = self.op_names.open(before, target)
-            entry = _Entry(before, target, target, opened + "/", request._reuse or self.state.reuse)
-            if self._show is not None:
+            original_name_scope, reuse = opened + "/", request._reuse or self.state.reuse
+            entry.meaning = None
+            if self._show is None:
+                entry.shown = None
+            else:
                 absolute = target[-1] == "/" or not before
                 shown = entry.shown = self._show(opened if absolute else opened[len(before) + 1 :])
                 shown.__enter__()
                 self._shown.append(shown)
         else:
-            if last is None:
-                entry = self._prepare(request, before, body)
-                entry.made = mark_in(body)
-            else:
-                entry = _Entry(before, last.op_scope_name, last.target, last.original_name_scope, last.reuse)
-                entry.made = last.made
-                if last.is_open:
-                    entry.previous = last
-                if last.op_scope_name is not None:
-                    self._open_op_scope(last.op_scope_name, body)
-            target = entry.target
-            entry.reuse = entry.reuse or (not isinstance(target, ScopeHandle) and self.state.reuse)
+            meaning = entry.meaning = self._meaning(request, last, body)
+            if meaning.op_scope_name is None:
+                entry.before = None  # nothing is opened, and nothing put back, whatever is opened inside
+            target, original_name_scope = meaning.target, meaning.original_name_scope
+            reuse = meaning.reuse = meaning.reuse or (not isinstance(target, ScopeHandle) and self.state.reuse)
             entry.shown = self._open_shown(before)
         if isinstance(target, ScopeHandle):
             handle, state = target, self.state_of(target, body)
@@ -314,37 +352,49 @@ class Scopes:
         else:
             outer = self.state
             full = outer.prefix + target
-            state: ScopeState = tuple.__new__(  # not ScopeState(...), which takes three times as long
-                ScopeState,
-                (
-                    full,
-                    full + "/" if full else "",
-                    entry.reuse,
-                    outer.initializer,
-                    outer.regularizer,
-                    outer.dtype,
-                    outer.custom_getter,
-                    outer.partitioner,
-                    None,  # the constraint, which TF1 does not inherit
-                    entry.original_name_scope,
-                ),
-            )
+            state: ScopeState = _blank(ScopeState)
+            state.name = full
+            state.prefix = full + "/" if full else ""
+            state.reuse = reuse
+            state.initializer = outer.initializer
+            state.regularizer = outer.regularizer
+            state.dtype = outer.dtype
+            state.custom_getter = outer.custom_getter
+            state.partitioner = outer.partitioner
+            state.constraint = None  # which TF1 does not inherit
+            state.trainable = outer.trainable
+            state.original_name_scope = original_name_scope
             if request._overrides:
                 state = self._overridden(state, request)
             handle = _blank(self._handle_class)
             handle._made_with = state
-            self._counts.written.append(state[0])
-        entry.handle, entry.below, entry.frame, entry.body = handle, self.innermost, frame, body
-        self._entries[request] = self.innermost = entry
-        self.handle, self.state = handle, state
+            entry.mark = None
+            self._counts.written.append(full)
+        self.handle = entry.handle = handle
+        self.state = state
+        self._entered[request] = self.innermost = entry
         return handle
 
-    def _prepare(self, request: ScopeRequest, before: str, body: Body | None) -> _Entry:
+    def _meaning(self, request: ScopeRequest, last: _Entry | None, body: Body | None) -> _Meaning:
+        """What a request means, now or since it was first entered; opens its op scope."""
+        if last is None:
+            return self._first_meaning(request, body)
+        meaning = last.meaning
+        if meaning is None:  # of a plain name, which was not entered again until now
+            name, state = request._name_or_scope, last.handle._made_with
+            meaning = last.meaning = _Meaning(name, name, state.original_name_scope, state.reuse, NO_BODY)
+        elif body is not None and body.undid(meaning.made):
+            return self._first_meaning(request, body)  # an earlier turn of this body entered it first
+        if meaning.op_scope_name is not None:
+            self._open_op_scope(meaning.op_scope_name, body)
+        return meaning
+
+    def _first_meaning(self, request: ScopeRequest, body: Body | None) -> _Meaning:
         """What a request means that is entered for the first time; opens its op scope."""
         target, reuse = request._name_or_scope, request._reuse or False
         if target is not None and not isinstance(target, str | ScopeHandle):
             raise BadTypeError(
-                f"variable_scope takes a string or a scope object, not {target!r}.",
+                f"variable_scope takes a string or a scope object, not {short(target)}.",
                 kind="bad_scope_type",
                 scope=self.state.name,
                 where=user_line(),
@@ -358,13 +408,14 @@ class Scopes:
                 where=user_line(),
                 fix="give the scope's name, or open it inside a scope that reuses",
             )
+        made = mark_in(body)
         if isinstance(target, ScopeHandle):
             state = self.state_of(target, body)
             last = state.name.rpartition("/")[2]
             op_scope_name = (last or None) if request._auxiliary_name_scope else self._op_scope_in_force()
             if op_scope_name is not None:
                 self._open_op_scope(op_scope_name, body)
-            return _Entry(before, op_scope_name, self._copy(state, request), state.original_name_scope, reuse)
+            return _Meaning(op_scope_name, self._copy(state, request), state.original_name_scope, reuse, made)
         name = request._default_name if target is None else target
         if request._auxiliary_name_scope:
             op_scope_name = name if target is None or target else None
@@ -373,7 +424,7 @@ class Scopes:
         original = name if op_scope_name is None else self._open_op_scope(op_scope_name, body)
         if target is None:
             name = self._unique(name, body)
-        return _Entry(before, op_scope_name, name, original, reuse)
+        return _Meaning(op_scope_name, name, original, reuse, made)
 
     def _unique(self, default_name: str, body: Body | None) -> str:
         scope = self.state.name
@@ -387,7 +438,7 @@ class Scopes:
 
     def _copy(self, state: ScopeState, request: ScopeRequest) -> ScopeHandle:
         """A new scope object after a captured one, with what the request overrides."""
-        state = state._replace(reuse=request._reuse or state.reuse, constraint=None)
+        state = state.but(reuse=request._reuse or state.reuse, constraint=None)
         return self._handle_class(self._overridden(state, request))
 
     @staticmethod
@@ -396,12 +447,18 @@ class Scopes:
         if "custom_getter" in overrides:
             getter = compose_getters(overrides["custom_getter"], state.custom_getter)
             overrides = {**overrides, "custom_getter": getter}
-        return state._replace(**overrides)
+        return state.but(**overrides)
 
     def is_open(self, request: Any) -> bool:
         """Whether `request` has been entered in this run, and not been left."""
-        entry = self._entries.get(request)
-        return (entry is not None and entry.is_open) or bool(self._open_op_scopes.get(request))
+        return self._open_entry(request) is not None or bool(self._open_op_scopes.get(request))
+
+    def _open_entry(self, request: Any) -> _Entry | None:
+        """The last entry of `request` that is open."""
+        entry: _Entry | None = self.innermost
+        while entry is not None and entry.request is not request:
+            entry = entry.below
+        return entry
 
     def leave(self, request: ScopeRequest) -> None:
         """Leaves the last entry of `request`.
@@ -410,23 +467,24 @@ class Scopes:
           ScopeExitError: if a scope opened later is still open, or this one never was. As in TF1 the variable scope
             then stays current, while its op scope has been put back.
         """
-        entry = self._entries.get(request)
-        if entry is None or not entry.is_open:
-            raise ScopeExitError(
-                "A variable_scope is left that is not open in this program.",
-                kind="nesting",
-                scope=self.state.name,
-                where=user_line(),
-                fix="use `with variable_scope(...):`",
-            )
-        if not entry.put_back:  # once: TF1 does so also where the variable scope has to be left a second time
-            entry.put_back = True
+        entry = self.innermost
+        if entry.request is not request:
+            entry = self._open_entry(request)
+            if entry is None:
+                raise ScopeExitError(
+                    "A variable_scope is left that is not open in this program.",
+                    kind="nesting",
+                    scope=self.state.name,
+                    where=user_line(),
+                    fix="use `with variable_scope(...):`",
+                )
+        if entry.before is not None:
             self.op_scope = entry.before
-        handle = entry.handle
-        if self.handle is not handle:
+            entry.before = None  # once: TF1 does so also where the variable scope has to be left a second time
+        if entry is not self.innermost:
             raise ScopeExitError(
-                f"Improper nesting: scope '{handle._made_with.name}' is left while '{self.state.name}', opened later, "
-                "is open.",
+                f"Improper nesting: scope '{entry.handle._made_with.name}' is left while '{self.state.name}', opened "
+                "later, is open.",
                 kind="nesting",
                 scope=self.state.name,
                 where=user_line(),
@@ -439,20 +497,17 @@ class Scopes:
                 shown.__exit__(None, None, None)
             else:
                 self._close_shown(shown)
-        entry.is_open = False
         entry.frame = None
-        if entry.previous is not None:
-            entry.previous.reuse = entry.reuse
-            self._entries[request] = entry.previous
         if entry.mark is None:
-            self._counts.written.append((handle._made_with[0],))
+            self._counts.written.append((entry.handle._made_with.name,))
         else:
             self._counts.roll_back(entry.mark)
-        self.innermost: _Entry = entry.below  # type: ignore[assignment]  # only the root has nothing below
-        self.handle = self.innermost.handle
-        self.state = self.handle._made_with
+        below: Any = entry.below  # only the root has none
+        self.innermost = below
+        self.handle = below.handle
+        self.state = below.handle._made_with
         if self.changed:
-            self.look_again(self.innermost.body)
+            self.look_again(below.body)
 
     def now_and_at_once_closed(
         self, name: str | None, default_name: str, custom_getter: Any, body: Body | None
@@ -464,11 +519,11 @@ class Scopes:
         name = name or self._unique(default_name, body)
         outer = self.state
         full = join(outer.name, name)
-        state = outer._replace(
+        state = outer.but(
             name=full, prefix=full + "/" if full else "", dtype=FLOAT32, constraint=None, original_name_scope=name
         )
         if custom_getter is not None:
-            state = state._replace(custom_getter=compose_getters(custom_getter, outer.custom_getter))
+            state = state.but(custom_getter=compose_getters(custom_getter, outer.custom_getter))
         self._counts.written += [full, (full,)]
         return self._handle_class(state)
 

@@ -15,11 +15,13 @@ import jax.core
 import jax.numpy as jnp
 import numpy as np
 
+from .._callsite import located
 from .._compat import trace_finder
-from .._errors import ParamsMismatchError
+from .._errors import ParamsMismatchError, add_place
 from .._initial_values import Drawers, check_draw, draw
 from .._names import near
 from .._params import Params
+from .._partitions import ExplicitTypes
 from .._specs import mismatch, mismatch_error
 from .._values import FLOAT32, FromProgram, InitialValue, as_initial_value
 from ..initializers import FIT_FLOATS
@@ -58,12 +60,14 @@ class Abstract:
     Args:
       key: a key of the kind that initializers are called with.
       drawers: told what will be drawn, if it will be.
+      types: how variables are cut in their types, where they are.
     """
 
     makes_values = True
 
-    def __init__(self, key: jax.Array, drawers: Drawers | None = None) -> None:
+    def __init__(self, key: jax.Array, drawers: Drawers | None = None, types: ExplicitTypes | None = None) -> None:
         self._key = key
+        self._types = types
         self._drawers = drawers
         self._find_trace = trace_finder()
         self._entry_trace = self._find_trace(())
@@ -78,6 +82,8 @@ class Abstract:
             check_draw(initializer, shape, dtype, self._key)
         if self._drawers is not None and not isinstance(initializer, InitialValue | FromProgram):
             self._drawers.expect(initializer, shape, dtype)
+        if self._types is not None:
+            return self._types.give(_placeholder(shape, dtype), variable)
         kind = shape, dtype
         spare = self._spare.get(kind)
         if spare:
@@ -100,18 +106,26 @@ def _placeholder(shape: tuple[int, ...], dtype: Any) -> Any:
 
 
 class Drawn:
-    """Initial values, each from the root key and the variable's own name."""
+    """Initial values, each from the root key and the variable's own name.
+
+    Args:
+      key: the root key.
+      types: how variables are cut in their types, where they are.
+    """
 
     makes_values = True
 
-    def __init__(self, key: jax.Array) -> None:
+    def __init__(self, key: jax.Array, types: ExplicitTypes | None = None) -> None:
         self._key = key
+        self._types = types
 
     def make(self, variable: Variable) -> Any:
         """The initial value, computed in the current trace."""
         if isinstance(variable.initializer, InitialValue | FromProgram):
-            return variable.spec().initial_value(self._key)
-        return draw(variable.initializer, variable.shape, variable.dtype, self._key, variable.name)
+            value = variable.spec().initial_value(self._key)
+        else:
+            value = draw(variable.initializer, variable.shape, variable.dtype, self._key, variable.name)
+        return value if self._types is None else self._types.give(value, variable)
 
 
 class Given:
@@ -150,25 +164,29 @@ class Given:
         if type_ is not None and type_.shape == variable.shape and type_.dtype == variable.dtype:
             return leaf
         if isinstance(leaf, jax.ShapeDtypeStruct):
-            raise self._fault(f"'{variable.name}' is abstract, a ShapeDtypeStruct")
+            raise self._fault(variable.name, " is abstract, a ShapeDtypeStruct")
         self.has_its_say = True
         if variable.shape is not None:
             fault = mismatch(leaf, variable.shape, variable.dtype)
             if fault:
-                raise self._fault(f"'{variable.name}': {fault}")
+                raise self._fault(variable.name, f": {fault}")
         return _array(leaf)
 
     def _missing(self, variable: Variable) -> ParamsMismatchError:
         # An initializer that fails made no variable in `init` either: it must fail here the same way, so that a program
         # that catches the error goes the same way.
-        if variable.shape is None:
-            jax.eval_shape(lambda: jnp.asarray(as_initial_value(variable.initializer())))
-        elif callable(variable.initializer):
-            check_draw(variable.initializer, variable.shape, variable.dtype, abstract_key())
+        try:
+            if variable.shape is None:
+                jax.eval_shape(lambda: jnp.asarray(as_initial_value(variable.initializer())))
+            elif callable(variable.initializer):
+                check_draw(variable.initializer, variable.shape, variable.dtype, abstract_key())
+        except Exception as error:
+            add_place(error, f"the initial value of '{variable.name}', asked for at {located(variable.made_at)}")
+            raise
         self.has_its_say = True
         close = near(variable.name, self._params.names)
         hint = f" (near: {', '.join(map(repr, close))})" if close else ""
-        return self._fault(f"'{variable.name}' is missing{hint}")
+        return self._fault(variable.name, f" is missing{hint}")
 
     def start(self, name: str) -> Any:
         """The leaf of that name as an array; None where the tree has none."""
@@ -176,9 +194,11 @@ class Given:
         leaf = None if index is None else self._leaves[index]
         return None if leaf is None or isinstance(leaf, jax.ShapeDtypeStruct) else _array(leaf)
 
-    def _fault(self, fault: str) -> ParamsMismatchError:
+    def _fault(self, name: str, fault: str) -> ParamsMismatchError:
+        """The error for a variable that does not fit, and all others that don't; each is listed once."""
         faults = self._all_faults() if self._all_faults is not None else []
-        return mismatch_error(faults if fault in faults else [fault, *faults])
+        is_listed = any(line.startswith((f"'{name}' ", f"'{name}':")) for line in faults)
+        return mismatch_error(faults if is_listed else [f"'{name}'{fault}", *faults])
 
 
 def _array_type(leaf: Any) -> Any:

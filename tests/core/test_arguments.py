@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import jscope as js
 from jscope._arguments import Arguments
 
 
@@ -112,3 +113,59 @@ def test_static_parts_of_arguments_count_where_they_last():
     assert kind(partial(jnp.tanh, 1)) != kind(partial(jnp.cos, 1))
     assert kind(partial(lambda x: x)) is None
     assert kind({"in": [partial(lambda x: x)]}) is None
+
+
+NOT_OF_JAX = {
+    "bytes": np.array([b"a", b"b"]),
+    "text": np.array(["a", "b"]),
+    "new strings": np.array(["a", "b"], np.dtypes.StringDType()),
+    "objects": np.array([{"a": 1}, None], object),
+    "dates": np.array(["2020-01-01", "2021-01-01"], "M8[D]"),
+    "times": np.array([1, 2], "m8[s]"),
+    "records": np.array([(1, 2.0), (3, 4.0)], [("n", "i4"), ("x", "f4")]),
+    "raw": np.zeros(2, "V8"),
+    "masked text": np.ma.masked_array(["a", "b"], [True, False]),
+}
+
+
+@pytest.mark.parametrize("ids", NOT_OF_JAX.values(), ids=NOT_OF_JAX)
+def test_what_jax_has_no_dtype_for_reaches_the_program_as_it_is(ids: np.ndarray) -> None:
+    """As in `apply`, and beside arrays that become abstract."""
+    seen = []
+
+    def program(batch):
+        assert isinstance(batch["image"], jax.Array)
+        seen.append(batch["id"])
+        scale = js.get_variable("scale", [len(batch["id"])], initializer=js.ones_initializer())
+        bias = js.get_variable("bias", initializer=2 * batch["image"][0])  # computed by the program, in a second run
+        js.assign(bias, bias + 1)
+        return jnp.sum(batch["image"] * scale)
+
+    batch = {"image": jnp.ones(2), "id": ids}
+    net, key = js.transform(program), jax.random.key(0)
+    assert set(net.specs(batch)) == {"scale", "bias"}
+    params = net.init(key, batch)
+    assert params["bias"] == 2
+    out, params = net.update(params, batch)
+    assert (out, params["bias"]) == (2, 3)
+    assert seen
+    assert all(each is ids for each in seen)
+
+    reading = js.transform(lambda batch: js.get_variable("w", [len(batch["id"])]))
+    lifting = js.transform(lambda batch: js.lift(reading, batch)["w"] * batch["image"])
+    assert lifting.apply(lifting.init(key, batch), batch).shape == (2,)
+    assert kind(batch) is None  # such an array may change, and nobody compares it
+
+
+@pytest.mark.parametrize(
+    "array",
+    [np.ones(2, "f2"), np.ones(2, jnp.bfloat16), np.ones(2, bool), jax.random.split(jax.random.key(0))],
+    ids=lambda array: str(array.dtype),
+)
+def test_what_jax_has_a_dtype_for_becomes_abstract(array) -> None:
+    seen = []
+    net = js.transform(lambda x: seen.append(x))
+    net.specs(array)
+    net.specs(jax.ShapeDtypeStruct(array.shape, array.dtype))
+    assert all(isinstance(x, jax.core.Tracer) for x in seen)
+    assert len(seen) == 2

@@ -7,11 +7,12 @@ import types
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 import jscope as js
 from jscope import _ambient, _compat
-from jscope._compat import needed_only, trace_finder, trace_reader
+from jscope._compat import depends_on, needed_only, program_key, trace_finder, trace_reader, with_constants
 from jscope._stack import surroundings
 
 X = jnp.float32(2.0)
@@ -202,3 +203,40 @@ def test_needed_only_leaves_the_rest_out():
     assert value == 6
     assert ran == []
     assert "sin" not in str(jax.make_jaxpr(needed_only(traced))(X))
+
+
+def traced_with(constant, f=lambda x, constant: jnp.sin(x) * constant):
+    return jax.make_jaxpr(lambda x: f(x, constant))(X)
+
+
+def test_the_key_of_a_program_tells_what_it_computes_from_its_constants():
+    one, two = np.ones(3, np.float32), np.full(3, 2, np.float32)
+    key = program_key(traced_with(one))
+    assert key == program_key(traced_with(two))
+    assert key != program_key(traced_with(np.ones(4, np.float32)))
+    assert key != program_key(traced_with(one, lambda x, constant: jnp.cos(x) * constant))
+    assert key != program_key(traced_with(one, lambda x, constant: jnp.sin(constant) * x))
+    scalars = [0.0, -0.0, 1.0, 1.0000001, 1e-30]
+    assert len({program_key(traced_with(np.float32(scalar))) for scalar in scalars}) == len(scalars)
+    inside = [program_key(traced_with(s, jax.jit(lambda x, s: x * s, static_argnums=1))) for s in (1.0, 2.0)]
+    assert None not in inside
+    assert inside[0] != inside[1]
+
+
+def test_what_can_not_be_told_has_no_key():
+    table = jnp.ones(3)
+    assert program_key(jax.make_jaxpr(lambda x: jax.pure_callback(lambda: x, X))(X)) is None
+    assert program_key(jax.make_jaxpr(lambda x: x * jax.jit(lambda: table * 2)())(X)) is None
+    assert program_key(jax.make_jaxpr(lambda x: x * jax.jit(jax.nn.relu)(x))(X)) is not None
+
+
+def test_a_program_takes_other_constants():
+    closed = traced_with(np.arange(3, dtype=np.float32))
+    (value,) = jax.jit(lambda constant: with_constants(closed, [constant])(X))(jnp.ones(3))
+    np.testing.assert_allclose(value, np.full(3, np.sin(2.0)), rtol=1e-6)
+
+
+def test_whether_a_result_depends_on_an_argument():
+    closed = jax.make_jaxpr(lambda x, y: jnp.sin(x) * 2 + 0 * jax.lax.stop_gradient(x))(X, X)
+    assert depends_on(closed, 0)
+    assert not depends_on(closed, 1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import subprocess
 import sys
@@ -12,31 +11,13 @@ import jax
 import jax.monitoring
 import jax.numpy as jnp
 import pytest
+from compilations import compilations
 
 import jscope as js
 from jscope._initial_values import Drawers
 
 KEY = jax.random.key(0)
 _sizes = itertools.count(1001)  # each test draws kinds that no other test has compiled
-_compiled_in: list[str] = []  # the threads in which something was compiled
-
-
-def note(event, seconds, **kwargs):
-    if event == "/jax/core/compile/backend_compile_duration":
-        _compiled_in.append(threading.current_thread().name)
-
-
-jax.monitoring.register_event_duration_secs_listener(note)
-
-
-@contextlib.contextmanager
-def compilations():
-    """The names of the threads in which something is compiled, one for each compilation."""
-    jax.block_until_ready(KEY)
-    _compiled_in.clear()
-    found: list[str] = []
-    yield found
-    found += _compiled_in
 
 
 def ours():

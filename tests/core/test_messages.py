@@ -81,6 +81,13 @@ def item_assignment():
 
 
 net = js.transform(lambda: js.get_variable("kernel", [2]))
+takes_x = js.transform(lambda x, training=False: -x if training else x)
+
+
+def traced(program):
+    """Runs a program under jit with True for its flag."""
+    return lambda: jax.jit(js.transform(program).apply)({}, True)
+
 
 # what raises, jscope's class, TF1's (or Python's) class, kind, a piece of the text, a piece of the fix
 CASES = {
@@ -164,6 +171,18 @@ CASES = {
     "no_rng": (lambda: js.transform(js.next_key).apply({}), js.MissingRngError, RuntimeError, "no_rng", "given no rng", "rng=jax.random.key(0)"),
     "inner": (build(lambda: jax.jit(lambda: js.get_variable("v", []))()), js.TransformError, RuntimeError, "inner_call", "inside a JAX transform", "js.transform"),
     "checkpoint": (lambda: checkpoint.load_tf("nowhere/model.ckpt"), js.CheckpointError, ValueError, "not_found", "no checkpoint nowhere/model.ckpt", "prefix"),
+    "key_second": (lambda: takes_x.apply({}, KEY, jnp.ones(2), True), js.BadTypeError, TypeError, "bad_call", "does not take: ", "keys go by keyword"),
+    "key_as_input": (lambda: takes_x.apply({}, KEY, jnp.ones(2)), js.BadTypeError, TypeError, "bad_call", "a random key as `x`", "keys go by keyword"),
+    "no_tree": (lambda: takes_x.apply(), js.BadTypeError, TypeError, "bad_call", "takes a tree of parameters as its first", "call it as net.apply(params, x"),
+    "no_inputs": (lambda: takes_x.init(KEY), js.BadTypeError, TypeError, "bad_call", "missing 1 required positional argument: 'x'", "give inputs too"),
+    "called": (lambda: takes_x(jnp.ones(2)), js.BadTypeError, TypeError, "not_a_function", "is called", "net.apply(params, ...)"),
+    "traced_flag": (lambda: jax.jit(takes_x.apply)({}, jnp.ones(2), True), js.BadTypeError, TypeError, "traced", "`training` is traced", "static_argnames='training'"),
+    "traced_size": (traced(lambda n: js.get_variable("v", [n])), js.BadTypeError, TypeError, "bad_shape", "a size that JAX traces", "static_argnames='n'"),
+    "traced_reuse": (traced(lambda n: js.variable_scope("a", reuse=n)), js.BadArgumentError, ValueError, "bad_reuse", "must be True", "static_argnames='n'"),
+    "traced_aux": (traced(lambda n: js.variable_scope("a", auxiliary_name_scope=n)), js.BadTypeError, TypeError, "bad_aux", "must be True", "static_argnames='n'"),
+    "traced_name": (traced(lambda n: js.get_variable(f"v{n}", [])), js.BadNameError, ValueError, "bad_name", "is not a valid name", "static_argnames='n'"),
+    "traced_trainable": (traced(lambda n: js.get_variable("v", [], trainable=n)), js.BadTypeError, TypeError, "traced", "trainable= of 'v' is traced", "static_argnames='n'"),
+    "init_form": (build(lambda: js.get_variable("v", [2], initializer=lambda shape, dtype: jnp.ones(shape))), js.BadTypeError, TypeError, "init_value", "this one takes (shape, dtype)", "lambda key, shape, dtype"),
     "pattern": (lambda: js.Params({}).select("("), js.BadArgumentError, ValueError, "bad_pattern", "regular expression", "re.escape"),
 }  # fmt: skip
 
@@ -285,21 +304,43 @@ def test_a_bad_call_loses_nothing():
 
 
 def test_templates_say_where_they_were_made():
-    template = js.make_template("t", lambda: js.get_variable("v", []) and 1 / 0)
-    with js.build(KEY), pytest.raises(ZeroDivisionError) as info:
-        template()
-    assert info.value.__notes__ == [f"in template 't', defined at {HERE}:{test_templates_say_where_they_were_made.__code__.co_firstlineno + 1}"]  # fmt: skip
+    made = line() + 1
+    template = js.make_template("t", lambda fails: js.get_variable("v", [2], initializer=3) if fails else 1 / 0)
+    with js.build(KEY):
+        with pytest.raises(js.InitializerError) as info:  # one of ours says it in its text
+            template(True)
+        assert f"\n  In:     template 't', defined at {HERE}:{made}\n" in str(info.value)
+        assert not hasattr(info.value, "__notes__")
+        with pytest.raises(ZeroDivisionError) as other:  # what is not ours keeps its text, and gets a note
+            template(False)
+    assert other.value.__notes__ == [f"in template 't', defined at {HERE}:{made}"]
 
 
-def test_what_an_initializer_raises_says_for_which_variable():
-    def initializer(key, shape, dtype):
-        raise KeyError("mine")
+def fails(key, shape, dtype):
+    raise KeyError("mine")
 
-    with js.build(KEY), js.variable_scope("a"):
-        asked = line() + 2
-        with pytest.raises(KeyError) as info:
-            js.get_variable("v", [2], initializer=initializer)
-    assert f"in the initial value of 'a/v', asked for at {HERE}:{asked}" in info.value.__notes__
+
+def gives_none(key, shape, dtype):
+    return None
+
+
+@pytest.mark.parametrize("initializer", [fails, gives_none])
+def test_what_an_initializer_raises_says_for_which_variable(initializer):
+    def program():
+        with js.variable_scope("a"):
+            return js.get_variable("v", [2], initializer=initializer)
+
+    asked = f"{HERE}:{program.__code__.co_firstlineno + 2}"
+    made = js.transform(program)
+    error = KeyError if initializer is fails else js.InitializerError
+    for call in (lambda: made.init(KEY), made.specs, lambda: made.apply({}), build(program)):
+        with pytest.raises(error) as info:
+            call()
+        text = f"the initial value of 'a/v', asked for at {asked}"
+        if initializer is fails:
+            assert f"in {text}" in info.value.__notes__
+        else:
+            assert str(info.value).count(f"  In:     {text}\n") == 1
 
 
 def test_narrowed_dtypes_warn():
@@ -372,10 +413,12 @@ def test_trees_that_begin_too_high_or_too_low():
     ],
 )
 def test_initializers_of_another_form_are_told_how_they_are_called(initializer, parameters):
-    """The error stays the function's own, as in TF1."""
+    """The error stays a TypeError, as in TF1."""
     program = js.transform(lambda: js.get_variable("v", [2], initializer=initializer))
     for call in (program.specs, lambda: program.init(KEY), lambda: program.apply({})):
         with pytest.raises(TypeError) as info:
             call()
-        (note,) = [note for note in info.value.__notes__ if note.startswith("an initializer is called with")]
-        assert f"this one takes {parameters}. Fix: wrap it" in note
+        text = str(info.value)
+        assert f"this one takes {parameters}.\n" in text
+        assert "Fix: wrap it" in text
+        assert "the initial value of 'v', asked for at" in text

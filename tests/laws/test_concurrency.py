@@ -267,6 +267,25 @@ def test_jax_names_come_out_right_after_a_scope_left_out_of_order():
     assert '"jit(program)/cos"' in text
 
 
+def test_jax_names_come_out_right_after_op_scopes_left_in_the_order_of_entry():
+    def program(x):
+        first, second = js.name_scope("first"), js.name_scope("second")
+        first.__enter__()
+        second.__enter__()
+        first.__exit__(None, None, None)
+        x = jnp.sin(x)
+        second.__exit__(None, None, None)
+        return jnp.cos(x)
+
+    def two(x):
+        return jnp.tan(js.transform(program).apply({}, x))
+
+    text = jax.jit(two).lower(1.0).as_text(debug_info=True)
+    assert '"jit(two)/second/sin"' in text
+    assert '"jit(two)/cos"' in text
+    assert '"jit(two)/tan"' in text
+
+
 def test_all_of_it_under_python_minus_o():
     """Nothing of it hangs on an `assert`: these tests, their own asserts kept, run in a process with -O."""
     this = Path(__file__)

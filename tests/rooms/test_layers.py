@@ -19,13 +19,13 @@ RECORDED = json.loads((DATA / "layers.json").read_text())
 ARRAYS = np.load(DATA / "layers.npz")
 
 
-def recorded(name: str) -> dict[str, Any]:
+def recorded(name: str, notes: Any = RECORDED, arrays: Any = ARRAYS) -> dict[str, Any]:
     """What TensorFlow gave, in the form of `run_jscope`."""
-    result: dict[str, Any] = dict(RECORDED[name])
-    for key in ARRAYS.files:
+    result: dict[str, Any] = dict(notes[name])
+    for key in arrays.files:
         case, kind, _ = key.split(".")
         if case == name:
-            result.setdefault(kind, []).append(ARRAYS[key])
+            result.setdefault(kind, []).append(arrays[key])
     return result
 
 
@@ -65,7 +65,10 @@ def test_as_in_tensorflow(name):
 
 @pytest.mark.parametrize("name", RECORDED["_signatures"])
 def test_signature(name):
-    """Arguments have TensorFlow's names, order and defaults; further ones come last."""
+    """Arguments have TensorFlow's names, order and defaults; further ones come last.
+
+    `trainable` alone has another default: None, which leaves it to the scope (`js.variable_scope(trainable=False)`).
+    """
     place, _, function = name.partition(".")
     thing = getattr(js.layers if place == "layers" else js.layers.contrib, function)
     parameters = inspect.signature(thing).parameters.values()
@@ -74,7 +77,9 @@ def test_signature(name):
     assert [argument for argument, _ in mine][: len(theirs)] == [argument for argument, _ in theirs]
     assert {argument for argument, _ in mine[len(theirs) :]} <= FURTHER.get(function, set())
     for (argument, default), (_, wanted) in zip(mine, theirs, strict=False):
-        if wanted != "...":
+        if argument == "trainable":
+            assert default is None  # as the scope says, which is True unless it is frozen
+        elif wanted != "...":
             assert default == (tuple(wanted) if isinstance(wanted, list) else wanted), argument
 
 
@@ -87,4 +92,9 @@ FURTHER = {
     "RNNCell": {"_reuse"},
     "repeat": {"scope"},
     "stack": {"scope"},
+    "Layer": {"_scope", "_reuse"},
 }
+for _name in js.layers.__all__:
+    _class = getattr(js.layers, _name)
+    if inspect.isclass(_class) and issubclass(_class, js.layers.Layer) and _class is not js.layers.Layer:
+        FURTHER[_name] = {"trainable", "name", "dtype", "_scope", "_reuse"}

@@ -9,10 +9,13 @@ import jax.numpy as jnp
 
 import jscope as js
 
-from ..core import Activation
-from ..faults import bad_argument, check_floating, check_min_rank, refuse
+from ..by_name import Activation
+from ..dtypes import single_or_wider
+from ..faults import as_input, bad_argument, check_min_rank, refuse
 from ..normalization import batch_norm_layer, batch_or_moving, normalized
-from .collections import MODEL, collect_outputs, collect_variable, collections_for, model_variable
+from ..scopes import options
+from ..shardings import arithmetic
+from .collections import MODEL, collect_variable, collections_for, finish, model_variable
 
 _UPDATE_OPS = js.GraphKeys.UPDATE_OPS
 _INITIALIZERS = {
@@ -30,7 +33,7 @@ def batch_norm(
     center: bool = True,
     scale: bool = False,
     epsilon: float = 0.001,
-    activation_fn: Activation | None = None,
+    activation_fn: Activation | str | None = None,
     param_initializers: dict[str, Any] | None = None,
     param_regularizers: dict[str, Any] | None = None,
     updates_collections: Any = _UPDATE_OPS,
@@ -38,7 +41,7 @@ def batch_norm(
     reuse: Any = None,
     variables_collections: Any = None,
     outputs_collections: Any = None,
-    trainable: bool = True,
+    trainable: bool | None = None,
     batch_weights: Any = None,
     fused: bool | None = None,
     data_format: str = "NHWC",
@@ -74,7 +77,7 @@ def batch_norm(
       reuse: as in `js.variable_scope`; needs a scope.
       variables_collections: more collections for the variables: a list, or a dict of lists by their names.
       outputs_collections: a collection or a list of them, to which the output is added.
-      trainable: whether `gamma` and `beta` are trainable.
+      trainable: whether `gamma` and `beta` are trainable; default as the scope says.
       batch_weights: shape [batch]: how often each example counts.
       fused: whether the moving variance is moved as by TensorFlow's fused kernel, see
         `jscope.layers.batch_normalization`; None for where TensorFlow uses that.
@@ -106,8 +109,7 @@ def batch_norm(
     fix = "leave it out; the other variables are the same"
     refuse(asked, fix, renorm=renorm or None, renorm_clipping=renorm_clipping, adjustment=adjustment)
     refuse(asked, fix, zero_debias_moving_mean=zero_debias_moving_mean or None)
-    x = jnp.asarray(inputs)
-    check_floating(x, asked)
+    x = as_input(inputs, asked)
     check_min_rank(x, 2, asked)
     if data_format not in ("NHWC", "NCHW"):
         raise bad_argument(f"data_format={data_format!r} means nothing.", asked=asked, fix="give 'NHWC' or 'NCHW'")
@@ -117,17 +119,20 @@ def batch_norm(
     by_layer = batch_weights is None and updates_collections == _UPDATE_OPS and not (can_fuse and x.ndim == 2)
     axis = 1 if data_format == "NCHW" else x.ndim - 1
     with js.variable_scope(scope, "BatchNorm", [inputs], reuse=reuse, custom_getter=MODEL if by_layer else None) as at:
+        wanted = {
+            name: options(initializers[name], regularizers.get(name))
+            for name, is_wanted in (("beta", center), ("gamma", scale))
+            if is_wanted
+        }
         if by_layer:
             outputs, variables = batch_norm_layer(
-                asked,
-                x,
-                axis,
-                decay,
-                epsilon,
-                gamma={"initializer": initializers["gamma"], "regularizer": regularizers.get("gamma")}
-                if scale
-                else None,
-                beta={"initializer": initializers["beta"], "regularizer": regularizers.get("beta")} if center else None,
+                asked=asked,
+                inputs=x,
+                axis=axis,
+                momentum=decay,
+                epsilon=epsilon,
+                gamma=wanted.get("gamma"),
+                beta=wanted.get("beta"),
                 moving_mean_initializer=initializers["moving_mean"],
                 moving_variance_initializer=initializers["moving_variance"],
                 training=is_training,
@@ -140,67 +145,59 @@ def batch_norm(
                 if name in variables:
                     collect_variable(variables[name], variables_collections, name)
         else:
-            outputs = _plain(
-                x,
-                axis,
-                decay,
-                epsilon,
-                [name for name, wanted in (("beta", center), ("gamma", scale)) if wanted],
-                initializers,
-                # TensorFlow takes none where it does not use its fused kernel.
-                regularizers if can_fuse else {},
-                updates_collections,
-                is_training,
-                variables_collections,
-                trainable,
-                batch_weights,
-                can_fuse,
-            )
-        if activation_fn is not None:
-            outputs = activation_fn(outputs)
-        return collect_outputs(outputs_collections, outputs)
+            if not can_fuse:  # TensorFlow takes no regularizers where it does not use its fused kernel
+                wanted = {name: {**more, "regularizer": None} for name, more in wanted.items()}
+            moving = {name: options(initializers[name], None) for name in ("moving_mean", "moving_variance")}
+            variables = {
+                name: model_variable(
+                    name,
+                    [x.shape[axis]],
+                    single_or_wider(x.dtype),
+                    collections=collections_for(variables_collections, name),
+                    trainable=trainable if name in wanted else False,
+                    **more,
+                )
+                for name, more in (wanted | moving).items()
+            }
+            with arithmetic(asked, x, **variables):
+                outputs = _plain(
+                    x,
+                    axis,
+                    variables,
+                    decay=decay,
+                    epsilon=epsilon,
+                    updates_collections=updates_collections,
+                    is_training=is_training,
+                    batch_weights=batch_weights,
+                    fused=can_fuse,
+                )
+        return finish(outputs, activation_fn=activation_fn, outputs_collections=outputs_collections)
 
 
 def _plain(
     x: jax.Array,
     axis: int,
+    variables: dict[str, jax.Array],
+    *,
     decay: Any,
     epsilon: float,
-    parameters: list[str],
-    initializers: dict[str, Any],
-    regularizers: dict[str, Any],
     updates_collections: Any,
     is_training: Any,
-    variables_collections: Any,
-    trainable: bool,
     batch_weights: Any,
     fused: bool,
 ) -> jax.Array:
-    """The normalization that TF1 does not leave to `tf.layers`, in the scope in force."""
-    dtype = jnp.promote_types(x.dtype, jnp.float32)
-    variables = {
-        name: model_variable(
-            name,
-            [x.shape[axis]],
-            dtype,
-            collections=collections_for(variables_collections, name),
-            initializer=initializers[name],
-            regularizer=regularizers.get(name),
-            trainable=trainable and name in parameters,
-        )
-        for name in (*parameters, "moving_mean", "moving_variance")
-    }
+    """The normalization that TF1 does not leave to `tf.layers`."""
+    wide = x.astype(variables["moving_mean"].dtype)
     weights = None
     if batch_weights is not None:
-        weights = jnp.asarray(batch_weights, dtype)
+        weights = jnp.asarray(batch_weights, wide.dtype)
         if weights.shape != x.shape[:1]:
             raise bad_argument(
                 f"batch_weights of shape {weights.shape} do not fit inputs of shape {x.shape}.",
                 asked="batch_norm",
                 fix="give one number for each example of the batch",
             )
-        weights = weights.reshape(-1, *[1] * (x.ndim - 1))
-    wide = x.astype(dtype)
+        weights = jax.lax.expand_dims(weights, range(1, x.ndim))
     mean, variance = batch_or_moving(
         wide,
         [i for i in range(x.ndim) if i != axis],
@@ -210,8 +207,7 @@ def _plain(
         fused=fused,
         updates_collections=updates_collections,
         weights=weights,
+        asked="batch_norm",
     )
     shape = [n if i == axis else 1 for i, n in enumerate(x.shape)]
-    return normalized(wide, mean, variance, variables.get("beta"), variables.get("gamma"), epsilon, shape).astype(
-        x.dtype
-    )
+    return normalized(wide, mean, variance, variables, epsilon, shape).astype(x.dtype)

@@ -9,7 +9,7 @@ import jax
 
 import jscope as js
 
-from ..core import Activation
+from ..by_name import Activation, activation_of, initializer_of, regularizer_of
 from ..scopes import names_of
 
 _MODEL = (js.GraphKeys.GLOBAL_VARIABLES, js.GraphKeys.MODEL_VARIABLES)
@@ -30,9 +30,28 @@ MODEL = model_getter({})
 WEIGHTS = model_getter({"kernel": "weights", "bias": "biases"})
 
 
-def model_variable(name: str, shape: Any, dtype: Any, *, collections: Any = None, **kwargs: Any) -> jax.Array:
+def model_variable(
+    name: str,
+    shape: Any,
+    dtype: Any,
+    *,
+    collections: Any = None,
+    initializer: Any = None,
+    regularizer: Any = None,
+    constraint: Any = None,
+    trainable: bool | None = None,
+) -> jax.Array:
     """A variable that is a model variable too, in these further collections. slim: `slim.model_variable`."""
-    return js.get_variable(name, shape, dtype=dtype, collections=[*(collections or ()), *_MODEL], **kwargs)
+    return js.get_variable(
+        name,
+        shape,
+        dtype=dtype,
+        collections=[*(collections or ()), *_MODEL],
+        initializer=initializer_of(initializer, name),
+        regularizer=regularizer_of(regularizer, name),
+        constraint=constraint,
+        trainable=trainable,
+    )
 
 
 def collections_for(variables_collections: Any, name: str) -> Any:
@@ -49,11 +68,26 @@ def collect_variable(variable: jax.Array, variables_collections: Any, name: str)
             js.add_to_collection(collection, variable)
 
 
-def collect_outputs(outputs_collections: Any, outputs: jax.Array) -> jax.Array:
-    """Adds an output to a collection or a list of them, and returns it."""
+def collect_outputs(outputs_collections: Any, outputs: jax.Array, alias: str | None = None) -> jax.Array:
+    """Adds an output to a collection or a list of them, and returns it.
+
+    Args:
+      alias: the name of the output there, default that of the variable scope in force.
+    """
     for name in names_of(outputs_collections):
         js.add_to_collection(name, outputs)
+        js.add_to_collection(_aliases(name), ((alias or js.get_variable_scope().name).removesuffix("/"), outputs))
     return outputs
+
+
+def named_outputs(collection: str) -> list[tuple[str, jax.Array]]:
+    """The names of outputs in a collection, and the outputs."""
+    return js.get_collection(_aliases(collection))
+
+
+def _aliases(collection: str) -> Any:
+    """The collection of the names of outputs in a collection; arrays have none. Any hashable is a key, as in TF1."""
+    return ("aliases", collection)
 
 
 def collect_weights(variables: dict[str, jax.Array], variables_collections: Any) -> None:
@@ -64,14 +98,16 @@ def collect_weights(variables: dict[str, jax.Array], variables_collections: Any)
 
 def finish(
     outputs: jax.Array,
-    normalizer_fn: Any,
-    normalizer_params: dict[str, Any] | None,
-    activation_fn: Activation | None,
+    *,
+    normalizer_fn: Any = None,
+    normalizer_params: dict[str, Any] | None = None,
+    activation_fn: Activation | str | None,
     outputs_collections: Any,
 ) -> jax.Array:
     """What every layer of this package does with its output."""
+    activation = activation_of(activation_fn, "activation_fn", "activation_fn")
     if normalizer_fn is not None:
         outputs = normalizer_fn(outputs, **(normalizer_params or {}))
-    if activation_fn is not None:
-        outputs = activation_fn(outputs)
+    if activation is not None:
+        outputs = activation(outputs)
     return collect_outputs(outputs_collections, outputs)

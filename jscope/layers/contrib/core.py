@@ -9,10 +9,11 @@ import jax.numpy as jnp
 
 import jscope as js
 
-from ..core import Activation, dense_layer, dropped
+from ..by_name import Activation, Regularizer
+from ..core import dense_layer, dropped
 from ..core import flatten as layers_flatten
 from ..faults import bad_argument, check_min_rank
-from ..scopes import Regularizer, layer_scope
+from ..scopes import layer_scope, options
 from .collections import MODEL, WEIGHTS, collect_outputs, collect_weights, finish
 from .initializers import xavier_initializer
 
@@ -25,13 +26,13 @@ def fully_connected(
     normalizer_fn: Any = None,
     normalizer_params: dict[str, Any] | None = None,
     weights_initializer: Any = xavier_initializer(),  # noqa: B008 (a frozen value, as in TF1's signature)
-    weights_regularizer: Regularizer | None = None,
+    weights_regularizer: Regularizer | str | None = None,
     biases_initializer: Any = js.zeros_initializer(),  # noqa: B008
-    biases_regularizer: Regularizer | None = None,
+    biases_regularizer: Regularizer | str | None = None,
     reuse: Any = None,
     variables_collections: Any = None,
     outputs_collections: Any = None,
-    trainable: bool = True,
+    trainable: bool | None = None,
     scope: Any = None,
 ) -> jax.Array:
     """`activation_fn(inputs @ weights + biases)`. TF1: `tf.contrib.layers.fully_connected`, `slim.fully_connected`.
@@ -45,12 +46,12 @@ def fully_connected(
       activation_fn: a function of the output, default relu; None for none.
       normalizer_fn: called on the output, with `normalizer_params`, in the place of biases; such as `batch_norm`.
       normalizer_params: its keyword arguments.
-      weights_initializer, biases_initializer: default xavier and zeros; biases None for no biases.
-      weights_regularizer, biases_regularizer: callables from value to scalar loss.
+      weights_initializer, biases_initializer: default xavier and zeros, or names in Keras; biases None for no biases.
+      weights_regularizer, biases_regularizer: callables from value to scalar loss, or names in Keras.
       reuse: as in `js.variable_scope`; needs a scope.
       variables_collections: more collections for the variables: a list, or a dict of lists by "weights" and "biases".
       outputs_collections: a collection or a list of them, to which the output is added.
-      trainable: whether the variables are trainable.
+      trainable: whether the variables are trainable; default as the scope says (`js.variable_scope(trainable=)`).
       scope: the scope's name, or a scope object; None for the default name, made unique.
 
     Returns:
@@ -72,18 +73,24 @@ def fully_connected(
         )
     with js.variable_scope(scope, "fully_connected", [inputs], reuse=reuse, custom_getter=WEIGHTS) as entered:
         outputs, variables = dense_layer(
-            inputs,
-            num_outputs,
-            None,
+            inputs=inputs,
+            units=num_outputs,
+            activation=None,
             use_bias=not normalizer_fn and biases_initializer is not None,
-            kernel={"initializer": weights_initializer, "regularizer": weights_regularizer},
-            bias={"initializer": biases_initializer, "regularizer": biases_regularizer},
+            kernel=options(weights_initializer, weights_regularizer),
+            bias=options(biases_initializer, biases_regularizer),
             trainable=trainable,
             name=entered,
             reuse=reuse,
         )
         collect_weights(variables, variables_collections)
-        return finish(outputs, normalizer_fn, normalizer_params, activation_fn, outputs_collections)
+        return finish(
+            outputs,
+            normalizer_fn=normalizer_fn,
+            normalizer_params=normalizer_params,
+            activation_fn=activation_fn,
+            outputs_collections=outputs_collections,
+        )
 
 
 @js.add_arg_scope
@@ -123,12 +130,11 @@ def dropout(
       >>> sorted(set(net.apply({}, jnp.ones(99), rng=jax.random.key(0)).tolist()))
       [0.0, 2.0]
     """
-    x = jnp.asarray(inputs)
     with (
         js.variable_scope(scope, "Dropout", [inputs], custom_getter=MODEL) as entered,
         layer_scope(entered, "dropout"),
     ):
-        outputs = dropped(x, 1 - keep_prob, noise_shape, seed, is_training)
+        outputs = dropped(inputs, rate=1 - keep_prob, noise_shape=noise_shape, seed=seed, training=is_training)
         return collect_outputs(outputs_collections, outputs)
 
 
@@ -156,5 +162,5 @@ def flatten(inputs: Any, outputs_collections: Any = None, scope: str | None = No
     """
     x = jnp.asarray(inputs)
     check_min_rank(x, 1, "flatten")
-    with js.name_scope(scope, "Flatten", [inputs]):
-        return collect_outputs(outputs_collections, layers_flatten(x))
+    with js.name_scope(scope, "Flatten", [inputs]) as name:
+        return collect_outputs(outputs_collections, layers_flatten(x), name)

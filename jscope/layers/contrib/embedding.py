@@ -8,8 +8,8 @@ import jax
 
 import jscope as js
 
+from ..by_name import Regularizer
 from ..embedding import embedding_lookup
-from ..scopes import Regularizer
 from .collections import model_variable
 
 
@@ -20,8 +20,8 @@ def embed_sequence(
     embed_dim: int | None = None,
     unique: bool = False,
     initializer: Any = None,
-    regularizer: Regularizer | None = None,
-    trainable: bool = True,
+    regularizer: Regularizer | str | None = None,
+    trainable: bool | None = None,
     scope: Any = None,
     reuse: Any = None,
 ) -> jax.Array:
@@ -35,7 +35,7 @@ def embed_sequence(
       unique: no effect.
       initializer: default that of the scope (glorot uniform).
       regularizer: a callable from value to scalar loss.
-      trainable: whether the table is trainable.
+      trainable: whether the table is trainable; default as the scope says.
       scope: the scope's name, or a scope object; None for the default name, made unique.
       reuse: as in `js.variable_scope`; needs a scope.
 

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 import jscope as js
 
-from ..faults import user_line
+from ..._support import user_line
 
 _MODES = ("FAN_IN", "FAN_OUT", "FAN_AVG")
 

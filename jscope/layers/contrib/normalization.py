@@ -9,9 +9,12 @@ import jax.numpy as jnp
 
 import jscope as js
 
-from ..core import Activation
-from ..faults import bad_argument, check_floating
-from .collections import collect_outputs, collections_for, model_variable
+from ..by_name import Activation
+from ..dtypes import single_or_wider
+from ..faults import as_input, bad_argument
+from ..products import scaled, shifted
+from ..shardings import arithmetic
+from .collections import collections_for, finish, model_variable
 
 
 @js.add_arg_scope
@@ -19,11 +22,11 @@ def layer_norm(
     inputs: Any,
     center: bool = True,
     scale: bool = True,
-    activation_fn: Activation | None = None,
+    activation_fn: Activation | str | None = None,
     reuse: Any = None,
     variables_collections: Any = None,
     outputs_collections: Any = None,
-    trainable: bool = True,
+    trainable: bool | None = None,
     begin_norm_axis: int = 1,
     begin_params_axis: int = -1,
     scope: Any = None,
@@ -33,6 +36,10 @@ def layer_norm(
     TF1: `tf.contrib.layers.layer_norm`, `slim.layer_norm`. Default scope `LayerNorm`; variables `beta`, then `gamma`,
     of shape `inputs.shape[begin_params_axis:]`, both model variables. The variance is taken plus 1e-12 (float16: 1e-3).
 
+    **As in TF1, mean and variance are taken over all dimensions but the first.** In a model over [batch, time, n] that
+    is to see the past only, each step then depends on all later ones. There, and wherever Haiku's or Flax's LayerNorm
+    is meant, give `begin_norm_axis=-1`: mean and variance over the last dimension, as BERT does.
+
     Args:
       inputs: floating, of two dimensions or more unless the axes say otherwise.
       center: whether there is a `beta`.
@@ -41,8 +48,8 @@ def layer_norm(
       reuse: as in `js.variable_scope`; needs a scope.
       variables_collections: more collections for the variables: a list, or a dict of lists by "beta" and "gamma".
       outputs_collections: a collection or a list of them, to which the output is added.
-      trainable: whether the variables are trainable.
-      begin_norm_axis: the first of the dimensions over which mean and variance are taken.
+      trainable: whether the variables are trainable; default as the scope says.
+      begin_norm_axis: the first of the dimensions over which mean and variance are taken; -1 for the last one alone.
       begin_params_axis: the first of the dimensions of the variables.
       scope: the scope's name, or a scope object; None for the default name, made unique.
 
@@ -63,8 +70,7 @@ def layer_norm(
       >>> net.apply(params, x).round(4).tolist()
       [[[-1.0, 1.0], [-1.0, 1.0]]]
     """
-    x = jnp.asarray(inputs)
-    check_floating(x, "layer_norm")
+    x = as_input(inputs, "layer_norm")
     if begin_norm_axis < 0:
         begin_norm_axis += x.ndim
     if not 0 <= begin_norm_axis < x.ndim or not -x.ndim <= begin_params_axis < x.ndim:
@@ -83,19 +89,18 @@ def layer_norm(
                 name, shape, x.dtype, initializer=initializer, collections=collections, trainable=trainable
             )
 
-        beta = parameter("beta", js.zeros_initializer()) if center else None
-        gamma = parameter("gamma", js.ones_initializer()) if scale else None
+        wanted = (("beta", center, js.zeros_initializer()), ("gamma", scale, js.ones_initializer()))
+        variables = {name: parameter(name, initializer) for name, is_wanted, initializer in wanted if is_wanted}
         # Moments of half precision are taken in float32, as TensorFlow does.
-        wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+        wide = x.astype(single_or_wider(x.dtype))
         axes = tuple(range(begin_norm_axis, x.ndim))
-        mean = jnp.mean(wide, axes, keepdims=True)
-        centered = wide - mean
-        variance = jnp.mean(centered * centered, axes, keepdims=True)
-        outputs = (centered * jax.lax.rsqrt(variance + (1e-3 if x.dtype == jnp.float16 else 1e-12))).astype(x.dtype)
-        if gamma is not None:
-            outputs *= gamma
-        if beta is not None:
-            outputs += beta
-        if activation_fn is not None:
-            outputs = activation_fn(outputs)
-        return collect_outputs(outputs_collections, outputs)
+        with arithmetic("layer_norm", x, **variables):
+            mean = jnp.mean(wide, axes, keepdims=True)
+            centered = wide - mean
+            variance = jnp.mean(centered * centered, axes, keepdims=True)
+            outputs = (centered * jax.lax.rsqrt(variance + (1e-3 if x.dtype == jnp.float16 else 1e-12))).astype(x.dtype)
+            if scale:
+                outputs = scaled(outputs, variables["gamma"])
+            if center:
+                outputs = shifted(outputs, variables["beta"])
+        return finish(outputs, activation_fn=activation_fn, outputs_collections=outputs_collections)

@@ -9,223 +9,62 @@ import jax.numpy as jnp
 
 import jscope as js
 
-from ..pooling import pooled
+from ..families import member
+from ..faults import check_rank
+from ..windows import pooled, windows
 from .collections import collect_outputs
-from .convolution import layers_format
+from .convolution import FORMATS, layers_format
 
 
-def _pool(
-    asked: str,
-    default_scope: str,
-    inputs: Any,
-    n: int,
-    kernel_size: Any,
-    stride: Any,
-    padding: str,
-    data_format: str,
-    outputs_collections: Any,
-    scope: str | None,
-    average: bool,
-) -> jax.Array:
-    layout = layers_format(data_format, n, asked)
-    with js.name_scope(scope, default_scope, [inputs]):
-        outputs = pooled(asked, jnp.asarray(inputs), n, kernel_size, stride, padding, layout, average)
-        return collect_outputs(outputs_collections, outputs)
+def _pooling(asked: str, n: int, op_scope: str, average: bool):
+    last, first = FORMATS[n]
+
+    @js.add_arg_scope
+    def pooling(
+        inputs: Any,
+        kernel_size: Any,
+        stride: Any = 2,
+        padding: str = "VALID",
+        data_format: str = last,
+        outputs_collections: Any = None,
+        scope: str | None = None,
+    ) -> jax.Array:
+        """The $what of each window over $dimensions. TF1: `tf.contrib.layers.$name`, `slim.$name`.
+
+        Opens the op scope `$op_scope`; no variables. What is padded counts for nothing.
+
+        Args:
+          inputs: shape $channels_last or, with the channels first, $channels_first.
+          kernel_size: the size of the window: an integer, or $integers.
+          stride: by how much the window is moved: an integer, or $integers.
+          padding: "VALID" or "SAME", in any case.
+          data_format: "$last" or "$first".
+          outputs_collections: a collection or a list of them, to which the output is added.
+          scope: the op scope's name.
+
+        Returns:
+          Shape [batch, $new, channels], or with the channels first; the inputs' dtype.
+
+        Raises:
+          BadArgumentError: for arguments that mean nothing.
+
+        Example:
+          >>> from jscope.layers.contrib import $name
+          >>> js.transform(lambda x: $name(x, 2)).apply({}, jnp.ones((2, $eights, 5))).shape
+          (2, $fours, 5)
+        """
+        layout = layers_format(data_format, n, asked)
+        with js.name_scope(scope, op_scope, [inputs]) as op_name:
+            x = jnp.asarray(inputs)
+            check_rank(x, (n + 2,), asked)
+            how = windows(asked, n, kernel_size=kernel_size, strides=stride, padding=padding, data_format=layout)
+            return collect_outputs(outputs_collections, pooled(x, how, average), op_name)
+
+    what = "average" if average else "maximum"
+    return member(pooling, asked, n, what=what, op_scope=op_scope, last=last, first=first)
 
 
-@js.add_arg_scope
-def max_pool2d(
-    inputs: Any,
-    kernel_size: Any,
-    stride: Any = 2,
-    padding: str = "VALID",
-    data_format: str = "NHWC",
-    outputs_collections: Any = None,
-    scope: str | None = None,
-) -> jax.Array:
-    """The maximum of each window over two dimensions. TF1: `tf.contrib.layers.max_pool2d`, `slim.max_pool2d`.
-
-    Opens the op scope `MaxPool2D`; no variables. What is padded counts for nothing.
-
-    Args:
-      inputs: shape [batch, height, width, channels] or, with the channels first, [batch, channels, height, width].
-      kernel_size: the size of the window: an integer, or two of them.
-      stride: by how much the window is moved: an integer, or two of them.
-      padding: "VALID" or "SAME", in any case.
-      data_format: "NHWC" or "NCHW".
-      outputs_collections: a collection or a list of them, to which the output is added.
-      scope: the op scope's name.
-
-    Returns:
-      Shape [batch, new height, new width, channels], or with the channels first; the inputs' dtype.
-
-    Raises:
-      BadArgumentError: for arguments that mean nothing.
-
-    Example:
-      >>> from jscope.layers.contrib import max_pool2d
-      >>> js.transform(lambda x: max_pool2d(x, 2)).apply({}, jnp.ones((2, 8, 8, 5))).shape
-      (2, 4, 4, 5)
-    """
-    return _pool(
-        "max_pool2d",
-        "MaxPool2D",
-        inputs,
-        2,
-        kernel_size,
-        stride,
-        padding,
-        data_format,
-        outputs_collections,
-        scope,
-        False,
-    )
-
-
-@js.add_arg_scope
-def avg_pool2d(
-    inputs: Any,
-    kernel_size: Any,
-    stride: Any = 2,
-    padding: str = "VALID",
-    data_format: str = "NHWC",
-    outputs_collections: Any = None,
-    scope: str | None = None,
-) -> jax.Array:
-    """The average of each window over two dimensions. TF1: `tf.contrib.layers.avg_pool2d`, `slim.avg_pool2d`.
-
-    Opens the op scope `AvgPool2D`; no variables. What is padded counts for nothing.
-
-    Args:
-      inputs: shape [batch, height, width, channels] or, with the channels first, [batch, channels, height, width].
-      kernel_size: the size of the window: an integer, or two of them.
-      stride: by how much the window is moved: an integer, or two of them.
-      padding: "VALID" or "SAME", in any case.
-      data_format: "NHWC" or "NCHW".
-      outputs_collections: a collection or a list of them, to which the output is added.
-      scope: the op scope's name.
-
-    Returns:
-      Shape [batch, new height, new width, channels], or with the channels first; the inputs' dtype.
-
-    Raises:
-      BadArgumentError: for arguments that mean nothing.
-
-    Example:
-      >>> from jscope.layers.contrib import avg_pool2d
-      >>> js.transform(lambda x: avg_pool2d(x, 2)).apply({}, jnp.ones((2, 8, 8, 5))).shape
-      (2, 4, 4, 5)
-    """
-    return _pool(
-        "avg_pool2d",
-        "AvgPool2D",
-        inputs,
-        2,
-        kernel_size,
-        stride,
-        padding,
-        data_format,
-        outputs_collections,
-        scope,
-        True,
-    )
-
-
-@js.add_arg_scope
-def max_pool3d(
-    inputs: Any,
-    kernel_size: Any,
-    stride: Any = 2,
-    padding: str = "VALID",
-    data_format: str = "NDHWC",
-    outputs_collections: Any = None,
-    scope: str | None = None,
-) -> jax.Array:
-    """The maximum of each window over three dimensions. TF1: `tf.contrib.layers.max_pool3d`, `slim.max_pool3d`.
-
-    Opens the op scope `MaxPool3D`; no variables. What is padded counts for nothing.
-
-    Args:
-      inputs: shape [batch, depth, height, width, channels] or, with the channels first, [batch, channels, depth,
-        height, width].
-      kernel_size: the size of the window: an integer, or three of them.
-      stride: by how much the window is moved: an integer, or three of them.
-      padding: "VALID" or "SAME", in any case.
-      data_format: "NDHWC" or "NCDHW".
-      outputs_collections: a collection or a list of them, to which the output is added.
-      scope: the op scope's name.
-
-    Returns:
-      Shape [batch, new depth, new height, new width, channels], or with the channels first; the inputs' dtype.
-
-    Raises:
-      BadArgumentError: for arguments that mean nothing.
-
-    Example:
-      >>> from jscope.layers.contrib import max_pool3d
-      >>> js.transform(lambda x: max_pool3d(x, 2)).apply({}, jnp.ones((2, 8, 8, 8, 5))).shape
-      (2, 4, 4, 4, 5)
-    """
-    return _pool(
-        "max_pool3d",
-        "MaxPool3D",
-        inputs,
-        3,
-        kernel_size,
-        stride,
-        padding,
-        data_format,
-        outputs_collections,
-        scope,
-        False,
-    )
-
-
-@js.add_arg_scope
-def avg_pool3d(
-    inputs: Any,
-    kernel_size: Any,
-    stride: Any = 2,
-    padding: str = "VALID",
-    data_format: str = "NDHWC",
-    outputs_collections: Any = None,
-    scope: str | None = None,
-) -> jax.Array:
-    """The average of each window over three dimensions. TF1: `tf.contrib.layers.avg_pool3d`, `slim.avg_pool3d`.
-
-    Opens the op scope `AvgPool3D`; no variables. What is padded counts for nothing.
-
-    Args:
-      inputs: shape [batch, depth, height, width, channels] or, with the channels first, [batch, channels, depth,
-        height, width].
-      kernel_size: the size of the window: an integer, or three of them.
-      stride: by how much the window is moved: an integer, or three of them.
-      padding: "VALID" or "SAME", in any case.
-      data_format: "NDHWC" or "NCDHW".
-      outputs_collections: a collection or a list of them, to which the output is added.
-      scope: the op scope's name.
-
-    Returns:
-      Shape [batch, new depth, new height, new width, channels], or with the channels first; the inputs' dtype.
-
-    Raises:
-      BadArgumentError: for arguments that mean nothing.
-
-    Example:
-      >>> from jscope.layers.contrib import avg_pool3d
-      >>> js.transform(lambda x: avg_pool3d(x, 2)).apply({}, jnp.ones((2, 8, 8, 8, 5))).shape
-      (2, 4, 4, 4, 5)
-    """
-    return _pool(
-        "avg_pool3d",
-        "AvgPool3D",
-        inputs,
-        3,
-        kernel_size,
-        stride,
-        padding,
-        data_format,
-        outputs_collections,
-        scope,
-        True,
-    )
+max_pool2d = _pooling("max_pool2d", 2, "MaxPool2D", average=False)
+max_pool3d = _pooling("max_pool3d", 3, "MaxPool3D", average=False)
+avg_pool2d = _pooling("avg_pool2d", 2, "AvgPool2D", average=True)
+avg_pool3d = _pooling("avg_pool3d", 3, "AvgPool3D", average=True)

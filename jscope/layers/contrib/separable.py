@@ -5,15 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 import jscope as js
 
-from ..core import Activation
-from ..faults import check_floating, check_rank
-from ..scopes import Regularizer
+from ..by_name import Activation, Regularizer
+from ..faults import as_input
+from ..scopes import options
 from ..separable import depthwise, separable_layer
-from ..windows import add_bias, padding_name, sizes
+from ..windows import add_bias, windows
 from .collections import collect_weights, collections_for, finish, model_getter, model_variable
 from .convolution import layers_format
 from .initializers import xavier_initializer
@@ -38,13 +37,13 @@ def separable_conv2d(
     normalizer_params: dict[str, Any] | None = None,
     weights_initializer: Any = xavier_initializer(),  # noqa: B008 (a frozen value, as in TF1's signature)
     pointwise_initializer: Any = None,
-    weights_regularizer: Regularizer | None = None,
+    weights_regularizer: Regularizer | str | None = None,
     biases_initializer: Any = js.zeros_initializer(),  # noqa: B008
-    biases_regularizer: Regularizer | None = None,
+    biases_regularizer: Regularizer | str | None = None,
     reuse: Any = None,
     variables_collections: Any = None,
     outputs_collections: Any = None,
-    trainable: bool = True,
+    trainable: bool | None = None,
     scope: Any = None,
 ) -> jax.Array:
     """A convolution of each channel by itself, then one over the channels of each point.
@@ -77,59 +76,53 @@ def separable_conv2d(
       Params({s: {biases: f32[10], depthwise_weights: f32[3,3,5,2]}})
     """
     asked = "separable_conv2d"
-    x = jnp.asarray(inputs)
-    check_rank(x, (4,), asked)
-    layout = layers_format(data_format, 2, asked)
+    x = as_input(inputs, asked, (4,))
+    how = windows(
+        asked,
+        2,
+        kernel_size=kernel_size,
+        strides=stride,
+        padding=padding,
+        data_format=layers_format(data_format, 2, asked),
+        dilation_rate=rate,
+    )
     use_bias = not normalizer_fn and biases_initializer is not None
+    depthwise_options = options(weights_initializer, weights_regularizer)
+    pointwise = pointwise_initializer if pointwise_initializer is not None else weights_initializer
+    bias = options(biases_initializer, biases_regularizer)
     with js.variable_scope(scope, "SeparableConv2d", [inputs], reuse=reuse, custom_getter=_GETTER) as entered:
         if num_outputs is not None:
-            options = {"initializer": weights_initializer, "regularizer": weights_regularizer}
-            pointwise = pointwise_initializer if pointwise_initializer is not None else weights_initializer
             outputs, variables = separable_layer(
-                asked,
-                2,
-                x,
-                num_outputs,
-                kernel_size,
-                stride,
-                padding,
-                layout,
-                rate,
-                depth_multiplier,
-                None,
+                how,
+                inputs=x,
+                filters=num_outputs,
+                depth_multiplier=depth_multiplier,
+                activation=None,
                 use_bias=use_bias,
-                depthwise_kernel=options,
-                pointwise_kernel={**options, "initializer": pointwise},
-                bias={"initializer": biases_initializer, "regularizer": biases_regularizer},
+                depthwise_kernel=depthwise_options,
+                pointwise_kernel=options(pointwise, weights_regularizer),
+                bias=bias,
                 trainable=trainable,
                 name=entered,
                 reuse=reuse,
             )
             collect_weights(variables, variables_collections)
-            return finish(outputs, normalizer_fn, normalizer_params, activation_fn, outputs_collections)
-        check_floating(x, asked)
-        channels_first = layout == "channels_first"
-        channels = x.shape[1 if channels_first else -1]
-        weights = model_variable(
-            "depthwise_weights",
-            [*sizes(kernel_size, 2, "kernel_size", asked), channels, depth_multiplier],
-            x.dtype,
-            collections=collections_for(variables_collections, "weights"),
-            initializer=weights_initializer,
-            regularizer=weights_regularizer,
-            trainable=trainable,
-        )
-        strides, dilation = sizes(stride, 2, "stride", asked), sizes(rate, 2, "rate", asked)
-        outputs = depthwise(x, weights, strides, padding_name(padding, asked), dilation, channels_first, asked)
-        if use_bias:
-            biases = model_variable(
-                "biases",
-                [depth_multiplier * channels],
-                x.dtype,
-                collections=collections_for(variables_collections, "biases"),
-                initializer=biases_initializer,
-                regularizer=biases_regularizer,
-                trainable=trainable,
+        else:
+            shape = [*how.size, how.channels(x), depth_multiplier]
+            collections = collections_for(variables_collections, "weights")
+            weights = model_variable(
+                "depthwise_weights", shape, x.dtype, collections=collections, trainable=trainable, **depthwise_options
             )
-            outputs = add_bias(outputs, biases, channels_first)
-        return finish(outputs, normalizer_fn, normalizer_params, activation_fn, outputs_collections)
+            outputs = depthwise(x, weights, how)
+            if use_bias:
+                shape = [depth_multiplier * how.channels(x)]
+                collections = collections_for(variables_collections, "biases")
+                biases = model_variable("biases", shape, x.dtype, collections=collections, trainable=trainable, **bias)
+                outputs = add_bias(outputs, biases, how)
+        return finish(
+            outputs,
+            normalizer_fn=normalizer_fn,
+            normalizer_params=normalizer_params,
+            activation_fn=activation_fn,
+            outputs_collections=outputs_collections,
+        )

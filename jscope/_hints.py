@@ -1,0 +1,373 @@
+"""What to say of a call of a program that goes wrong: arguments in the wrong place, flags that JAX traces. Floor 1.
+
+Nothing here runs unless there is an error already. One that says too little becomes one of ours, `from` the first, and
+stays a `TypeError` where it was one. All other errors of a program are its own, and stay as they are.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import re
+from collections.abc import Callable, Iterator, Mapping
+from inspect import Parameter, Signature
+from types import CodeType
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ._callsite import USER, owner, user_line
+from ._errors import STATIC_ARGNAMES, AssignError, BadTypeError, JscopeError, MissingRngError
+from ._names import near, shows_traced
+from ._params import Params
+from ._values import is_traced
+
+# What JAX raises where Python asks for a value that is only known when the compiled program runs.
+_NOT_KNOWN_YET = jax.errors.ConcretizationTypeError, jax.errors.TracerIntegerConversionError
+
+# Keywords that other libraries take, and what does the same here.
+_ELSEWHERE = {
+    "mutable": "call net.update(params, ...), which returns (out, params with all assignments)",
+    "method": "make a program of that function: js.transform(function)",
+    "is_training": "the program has no such parameter; give it one if it is to know",
+    "warm_start": "values to keep are given to init: net.init(key, ..., warm_start=tree)",
+}
+_KEYWORDS_FOR_KEYS = ("key", "keys", "rngs", "rng_key", "seed", "prng_key")
+
+
+class Call(NamedTuple):
+    """A call of a member of a transformed program, as the user wrote it.
+
+    Attributes:
+      name: of the member: `"apply"`, ...
+      net: the program's name.
+      program: the user's function.
+      takes: its signature; None where Python can't tell it.
+      signature: that of the member.
+      first: the tree or key that the member takes first; empty for `specs`, or where it is missing.
+      args, kwargs: the program's own.
+      has_rng: whether `rng=` was given.
+    """
+
+    name: str
+    net: str
+    program: Callable[..., Any]
+    takes: Signature | None
+    signature: Signature
+    first: tuple[Any, ...]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    has_rng: bool
+
+    def form(self) -> str:
+        """How it is called: `net.apply(params, x, training=False, *, rng=None)`."""
+        plain = [parameter.replace(annotation=Parameter.empty) for parameter in self.signature.parameters.values()]
+        text = str(Signature(plain)).replace("(/, ", "(").replace(", /", "")
+        return f"{self.net if self.net.isidentifier() else 'net'}.{self.name}{text}"
+
+    def asked(self) -> str:
+        """Which call it was."""
+        return f"{self.name} of program '{self.net}'"
+
+    def fits(self, args: tuple[Any, ...]) -> bool:
+        """Whether the program takes these positional arguments, and the keywords given."""
+        if self.takes is None:
+            return False
+        try:
+            self.takes.bind(*args, **self.kwargs)
+        except TypeError:
+            return False
+        return True
+
+    def named(self) -> dict[str, Any]:
+        """The program's arguments by the names of its parameters; `*args` by number."""
+        if self.takes is None:
+            return {**{f"argument {number}": value for number, value in enumerate(self.args)}, **self.kwargs}
+        try:
+            return dict(self.takes.bind_partial(*self.args, **self.kwargs).arguments)
+        except TypeError:
+            return dict(self.kwargs)
+
+    def without(self, index: int) -> tuple[Any, ...]:
+        """The positional arguments, one left out."""
+        return self.args[:index] + self.args[index + 1 :]
+
+
+def explained(error: Exception, call: Call) -> JscopeError | None:
+    """What to raise instead of an error that a call ended in; None for the error itself, which may say more now."""
+    if isinstance(error, JscopeError):
+        _say_more(error, call)
+        return None
+    if isinstance(error, _NOT_KNOWN_YET):
+        return _tested(error, call)
+    does_not_fit = isinstance(error, TypeError) and call.takes is not None and not call.fits(call.args)
+    if does_not_fit and not _ran(call.program, error):
+        return _misfit(error, call)
+    return _failed_on(error, call)
+
+
+def first_is_missing(call: Call) -> BadTypeError:
+    """The error of a call without any positional argument, whose first one is given by position only."""
+    first = next(iter(call.signature.parameters))
+    by_keyword = f", not as {first}=" if first in call.kwargs else ""
+    return BadTypeError(
+        f"{call.name} takes {_a_tree_or_key(call)} as its first argument, by position{by_keyword}.",
+        kind="bad_call",
+        asked=call.asked(),
+        where=user_line(),
+        exists=call.form(),
+        fix=f"call it as {call.form()}",
+    )
+
+
+def _a_tree_or_key(call: Call) -> str:
+    return "a random key" if call.name == "init" else "a tree of parameters"
+
+
+# Arguments that the program does not take -----------------------------------------------------------------------------
+
+
+def _misfit(error: Exception, call: Call) -> BadTypeError:
+    return BadTypeError(
+        f"{call.name} got arguments that the program does not take: {str(error).rstrip('.?')}.",
+        kind="bad_call",
+        asked=call.asked(),
+        where=user_line(),
+        exists=call.form(),
+        fix=next(_hints(call), f"call it as {call.form()}"),
+    )
+
+
+def _hints(call: Call) -> Iterator[str]:
+    """What may have been meant, the likeliest first."""
+    runs = call.name in ("apply", "update")
+    parameters = call.takes.parameters if call.takes is not None else {}
+    for index, value in enumerate(call.args):
+        if not call.fits(call.without(index)):
+            continue
+        if is_key(value):
+            yield _where_keys_go(call)
+        elif value is None and runs and index == 0:
+            yield "leave the None out: there is no key unless it is given, by keyword, rng=key"
+        elif isinstance(value, Params) or (isinstance(value, Mapping) and index == 0):
+            yield (
+                "one tree holds parameters and state: join the two, params | state; update returns what is assigned"
+                if runs
+                else f"{call.name} makes the tree and takes none; values to keep are given to init, warm_start=tree"
+            )
+    for name in call.kwargs:
+        if name in parameters:
+            continue
+        if name in _KEYWORDS_FOR_KEYS or name == "rng":
+            yield _where_keys_go(call)
+        elif close := near(name, parameters):
+            yield f"the parameter is called {close[0]!r}: call it as {call.form()}"
+        elif name in _ELSEWHERE:
+            yield _ELSEWHERE[name]
+    if call.name in ("init", "specs") and not call.args and not call.kwargs:
+        yield f"give inputs too, arrays or jax.ShapeDtypeStruct: {call.form()}"
+
+
+def _where_keys_go(call: Call) -> str:
+    if call.name == "specs":
+        return "leave the key out: specs makes no values and takes none"
+    if call.name == "init":
+        return "give one key, the first argument: next_key and all initializers get keys of their own from it"
+    return "keys go by keyword: " + call.form().partition("(")[0] + "(params, ..., rng=key)"
+
+
+def is_key(value: Any) -> bool:
+    """Whether a value is a random key of JAX, or looks like one of the old kind."""
+    if not isinstance(value, jax.Array):
+        return False
+    return is_typed_key(value) or (value.dtype == jnp.uint32 and value.shape in ((2,), (4,)))
+
+
+def is_typed_key(value: Any) -> bool:
+    """Whether a value is an array of random keys of JAX's new kind."""
+    return isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jax.dtypes.prng_key)
+
+
+def _ran(program: Callable[..., Any], error: BaseException) -> bool:
+    """Whether the program's own code was entered before the error: then its arguments were taken."""
+    code = _code(program)
+    traceback = error.__traceback__
+    while traceback is not None and code is not None:
+        if traceback.tb_frame.f_code is code:
+            return True
+        traceback = traceback.tb_next
+    return False
+
+
+def _code(program: Any) -> CodeType | None:
+    while isinstance(program, functools.partial):
+        program = program.func
+    program = inspect.unwrap(program)
+    program = getattr(program, "__func__", program)
+    return getattr(program, "__code__", None) or getattr(type(program).__call__, "__code__", None)
+
+
+def _failed_on(error: Exception, call: Call) -> BadTypeError | None:
+    """For a program that failed with a key or a tree where it takes something else; None where that can't be told."""
+    mistaken = _mistaken(call)
+    if mistaken is None:
+        return None
+    what, fix = mistaken
+    return BadTypeError(
+        f"{call.name} got {what}, and the program failed: {type(error).__name__}: {error}.",
+        kind="bad_call",
+        asked=call.asked(),
+        where=user_line(),
+        exists=call.form(),
+        fix=fix,
+    )
+
+
+def _mistaken(call: Call) -> tuple[str, str] | None:
+    """(what is where a key or a tree hardly belongs, the way out), if anything is."""
+    for index, value in enumerate(call.args):
+        if is_typed_key(value) and not call.has_rng and call.fits(call.without(index)):
+            what, usual, fix = "a random key", "key|rng|seed|random", _where_keys_go(call)
+        elif isinstance(value, Params) and call.first and not isinstance(call.first[0], Params):
+            what, usual, fix = "a tree of parameters", "param|tree|weight|state|target|teacher", _tree_first(call)
+        else:
+            continue
+        name = next((name for name, argument in call.named().items() if argument is value), "")
+        if name and not re.search(usual, name):
+            return f"{what} as `{name}`", fix
+    return None
+
+
+def _tree_first(call: Call) -> str:
+    return f"the tree comes first: {call.form()}"
+
+
+# The tree or key that comes first -------------------------------------------------------------------------------------
+
+
+def _say_more(error: JscopeError, call: Call) -> None:
+    """Adds to an error of ours what only the whole call tells; of several calls around it, the innermost that can."""
+    if error.told_by_call:
+        return
+    before, runs = error.fix, call.name in ("apply", "update")
+    first = call.first[0] if call.first else None
+    if error.kind == "not_a_mapping" and runs and not isinstance(first, Mapping):
+        if isinstance(first, tuple) and any(isinstance(part, Params) for part in first):
+            error.fix = "update returns (out, params): pass the second of the two"
+        elif is_key(first) or any(isinstance(value, Params) for value in call.args):
+            error.fix = _tree_first(call)
+    elif error.kind == "bad_key" and call.name == "init" and not is_key(first):
+        if isinstance(first, Params):
+            error.fix = "init makes the tree, from a key; values to keep are given so: init(key, ..., warm_start=tree)"
+        elif isinstance(first, Mapping):
+            error.fix = "give one key: next_key and all initializers get keys of their own from it"
+        elif any(map(is_key, call.args)):
+            error.fix = f"the key comes first: {call.form()}"
+    elif mistaken := _mistaken(call):
+        what, fix = mistaken
+        error.exists = error.exists or f"{call.name} got {what}"
+        error.fix = fix
+    else:
+        _say_which_is_traced(error, call)
+    error.told_by_call = error.fix != before
+
+
+# Flags that are traced ------------------------------------------------------------------------------------------------
+
+
+def _tested(error: Exception, call: Call) -> BadTypeError | None:
+    """For a program that asks in Python for a value that JAX traces; None if that can't be one of its flags."""
+    flags = _flags(call, str(error), only_bools=False)
+    if call.name in ("apply", "update"):  # where arrays that are not traced have their values
+        flags = {path: leaf for path, leaf in flags.items() if is_traced(leaf)}
+    if not flags:
+        return None
+    return BadTypeError(
+        f"The program asks in Python, as `if` does, for a value that JAX traces; {_what_they_are(flags, call)}.",
+        kind="traced",
+        asked=call.asked(),
+        where=_user_line_of(error) or user_line(),
+        exists=call.form(),
+        fix=_static(flags, call),
+    )
+
+
+def _flags(call: Call, told: str, *, only_bools: bool) -> dict[str, Any]:
+    """The arguments that are single bools or integers in arrays, by name.
+
+    Args:
+      call: whose arguments.
+      told: what JAX said. If it names arguments of the program, only those count.
+      only_bools: whether to leave out integers.
+    """
+    found: dict[str, Any] = {}
+    named = set()
+    for name, argument in call.named().items():
+        if re.search(rf"arguments? .*(?<![\w.]){re.escape(name)}(?!\w)", told):
+            named.add(name)
+        for path, leaf in jax.tree_util.tree_flatten_with_path(argument)[0]:
+            is_scalar = isinstance(leaf, jax.Array | np.ndarray) and leaf.shape == ()
+            if is_scalar and (leaf.dtype == bool or (not only_bools and jnp.issubdtype(leaf.dtype, jnp.integer))):
+                found[name + jax.tree_util.keystr(path)] = leaf
+    return {path: leaf for path, leaf in found.items() if not named or _argument(path) in named}
+
+
+def _argument(path: str) -> str:
+    """The argument that a path leads into: `config` for `config['training']`."""
+    return re.split(r"[\[.]", path)[0]
+
+
+def _what_they_are(flags: dict[str, Any], call: Call) -> str:
+    names = " and ".join(f"`{path}`" for path in flags)
+    be, its = ("is", "its value is") if len(flags) == 1 else ("are", "their values are")
+    if any(map(is_traced, flags.values())):
+        return f"{names} {be} traced: {its} known only when the compiled program runs"
+    if call.name in ("init", "specs"):
+        return f"{names} {be} given in an array, and {call.name} looks at shapes of arrays, not at what is in them"
+    return f"{names} {be} given in an array"
+
+
+def _static(flags: dict[str, Any], call: Call) -> str:
+    names = list(dict.fromkeys(map(_argument, flags)))
+    if not any(map(is_traced, flags.values())):
+        paths = " and ".join(f"`{path}`" for path in flags)
+        return f"give {paths} as plain Python (True, False, a number), not as an array"
+    called = f"net.{'init' if call.name == 'init' else 'apply'}"
+    alone = " (a static argument can't be a dict: give it alone)" if any(path not in names for path in flags) else ""
+    return (
+        f"make it static in the jax.jit around: jax.jit({called}, {_static_argnames(names)}){alone}; for other "
+        f"transforms bind it before: functools.partial({called}, {names[0]}=...)"
+    )
+
+
+def _static_argnames(names: list[str]) -> str:
+    return f"static_argnames={names[0]!r}" if len(names) == 1 else f"static_argnames=({', '.join(map(repr, names))})"
+
+
+def _say_which_is_traced(error: JscopeError, call: Call) -> None:
+    """Names the arguments that may be behind an error about something that is traced."""
+    is_told, is_shown = STATIC_ARGNAMES in error.fix, shows_traced(error.what)
+    may_be_flag = isinstance(error, AssignError | MissingRngError)
+    flags = _flags(call, "", only_bools=may_be_flag) if is_told or is_shown or may_be_flag else {}
+    if not flags:
+        return
+    if is_told:
+        error.fix = error.fix.replace(STATIC_ARGNAMES, _static_argnames(list(dict.fromkeys(map(_argument, flags)))))
+    elif is_shown:
+        error.fix += f"; {_static(flags, call)}"
+    else:
+        error.fix += f"; or, if `{next(iter(flags))}` decides about it, {_static(flags, call)}"
+    error.exists = error.exists or _what_they_are(flags, call)
+
+
+def _user_line_of(error: BaseException) -> str:
+    """The innermost line of the user's that an error passed through."""
+    found = ""
+    traceback = error.__traceback__
+    while traceback is not None:
+        if owner(traceback.tb_frame) == USER:
+            found = f"{traceback.tb_frame.f_code.co_filename}:{traceback.tb_lineno}"
+        traceback = traceback.tb_next
+    return found
