@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import sys
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
@@ -96,7 +97,9 @@ class arg_scope:  # noqa: N801 (slim's name)
         set_arg_scopes("arg_scope", (*entries, (self, scope)))
         return {function: dict(defaults) for function, defaults in scope.items()}
 
-    def __exit__(self, exception: type[BaseException] | None, *_: Any) -> None:
+    def __exit__(self, exception: type[BaseException] | None, *_: Any, is_ending: Any = sys.is_finalizing) -> None:
+        if exception is GeneratorExit and is_ending():
+            return  # a generator is closed with Python itself, when nothing works any more
         entries = arg_scopes("leaving an arg_scope")
         position = max((i for i, entry in enumerate(entries) if entry[0] is self), default=-1)
         if position < 0 and exception is GeneratorExit:

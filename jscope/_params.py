@@ -15,6 +15,7 @@ from ._errors import BadArgumentError, BadNameError, BadTypeError, ParamsMismatc
 from ._layout import Layout, differences
 from ._leaves import bad_type, itemsize_of, not_a_mapping, pairs, same_leaf, size_of, type_of
 from ._names import matcher, near, split
+from ._see import seeing
 from ._show import nested, short, short_type, shortened, some
 
 _MISSING: Any = object()
@@ -421,6 +422,9 @@ class Params(Mapping[str, Any]):
         names, more = self._layout.names[:_MOST_SHOWN], len(self._leaves) - _MOST_SHOWN
         text = nested({name: short_type(leaf) for name, leaf in zip(names, self._leaves, strict=False)})
         return f"Params({text}{f' and {more} more' if more > 0 else ''})"
+
+    def _repr_html_(self) -> str:
+        return seeing().fragments.params(self)
 
     def __treescope_repr__(self, path: Any, subtree_renderer: Any) -> Any:
         """How treescope shows it: as a foldable mapping by full name."""

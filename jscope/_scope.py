@@ -167,7 +167,7 @@ class variable_scope:  # noqa: N801 (TF1's name)
       initializer: default initializer of variables made inside.
       regularizer: default regularizer, a callable from value to scalar.
       caching_device: no effect.
-      partitioner: default partitioner, a callable `(shape, dtype) -> jax.sharding.PartitionSpec`.
+      partitioner: default partitioner, as `get_variable` takes it.
       custom_getter: a callable `(getter, name, *args, **kwargs)` around every `get_variable` inside.
       reuse: None or False to inherit, True to share existing variables only, `AUTO_REUSE` to make or share.
       dtype: default dtype of variables made inside.
@@ -275,9 +275,11 @@ class variable_scope:  # noqa: N801 (TF1's name)
         frame = None if caller.f_code.co_flags & SUSPENDS else caller
         return run.scopes.enter(self, frame, run.body)  # type: ignore[return-value]  # of `new_scopes`
 
-    def __exit__(self, exception: type[BaseException] | None, *_: Any) -> None:
-        if exception is GeneratorExit and not is_open_here(self):
-            return  # a generator is closed after its program has ended: there is nothing to put back
+    def __exit__(self, exception: type[BaseException] | None, *_: Any, is_ending: Any = sys.is_finalizing) -> None:
+        # A generator is closed after its program has ended, or with Python itself, when nothing works any more: there
+        # is nothing to put back.
+        if exception is GeneratorExit and (is_ending() or not is_open_here(self)):
+            return
         leaving("leaving a variable_scope", sys._getframe(1)).scopes.leave(self)
 
 
@@ -315,8 +317,8 @@ class name_scope:  # noqa: N801
         run = current("name_scope", sys._getframe(1))
         return run.scopes.enter_op_scope(self, self._name, run.body)
 
-    def __exit__(self, exception: type[BaseException] | None, *_: Any) -> None:
-        if exception is GeneratorExit and not is_open_here(self):
+    def __exit__(self, exception: type[BaseException] | None, *_: Any, is_ending: Any = sys.is_finalizing) -> None:
+        if exception is GeneratorExit and (is_ending() or not is_open_here(self)):
             return
         current("leaving a name_scope").scopes.leave_op_scope(self)
 

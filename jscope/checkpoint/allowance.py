@@ -15,7 +15,7 @@ import sys
 
 from .faults import COPY_AGAIN, fault
 
-_FREE = 24_000_000  # bytes
+_FREE = 20_000_000  # bytes
 _FACTOR = 7
 _THING = 300  # bytes that a name, its place in tables, and an array of nothing take
 

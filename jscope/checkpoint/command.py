@@ -8,7 +8,7 @@ import math
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TextIO
 
 import numpy as np
@@ -28,19 +28,24 @@ _NUMBERS = 1 << 16  # at a time
 _FORMAT: dict[str, Any] = {"separator": ", ", "max_line_width": 100}
 _FORMATS = ("safetensors", "tf", "npz")
 _EPILOG = """\
-PATH is a file of safetensors, a .npz file, or a checkpoint of TensorFlow: its prefix (model.ckpt-1000), one of its
-files, or a directory, which stands for its latest. Exit status: 0, or 1 where `diff` finds a difference, or 2 where
-something can't be done.
+PATH is a file of safetensors, a .npz file, a checkpoint of TensorFlow (its prefix, model.ckpt-7, or one of its files)
+or a folder: with one file of safetensors, with several and their index, of orbax, or of TensorFlow, where it stands for
+the latest. Exit status: 0, or 1 where `diff` finds a difference, or 2 where something can't be done.
 """
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs a command line. Returns the exit status."""
+def main(arguments: Sequence[str] | None = None, more: Iterable[Callable[..., None]] = ()) -> int:
+    """Runs a command line. Returns the exit status.
+
+    Args:
+      arguments: default those of the process.
+      more: what adds commands of other rooms; called with what makes a command, and what lists a checkpoint.
+    """
     if sys.stdout is None:  # it was closed by who called
         return _failed("there is no standard output.")
     try:
         try:
-            options = _parser().parse_args(arguments)
+            options = _parser(more).parse_args(arguments)
             status = options.run(options)
         finally:
             sys.stdout.flush()  # what does not fit where it goes is to be noticed here, not at the end of Python
@@ -78,11 +83,20 @@ def _give_up(stream: TextIO) -> None:
         os.close(nowhere)
 
 
-def _parser() -> argparse.ArgumentParser:
+class _Parser(argparse.ArgumentParser):
+    """One that does not keep silent where its help can't be written."""
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        stream = file or sys.stderr
+        if stream is not None:
+            stream.write(message)
+
+
+def _parser(more: Iterable[Callable[..., None]]) -> argparse.ArgumentParser:
     form = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="python -m jscope",
-        description="Looks into checkpoints, converts and compares them.",
+        description="Looks into checkpoints and programs; converts and compares checkpoints.",
         epilog=_EPILOG,
         formatter_class=form,
     )
@@ -108,7 +122,9 @@ def _parser() -> argparse.ArgumentParser:
     convert.add_argument("source", metavar="SRC")
     convert.add_argument("target", metavar="DST", help="a file; of TensorFlow's format the prefix")
     convert.add_argument(
-        "--to", choices=_FORMATS, help="the format; by default that of DST's ending: .safetensors, .npz, else tf"
+        "--to",
+        choices=_FORMATS,
+        help="the format; by default that of DST's ending: .safetensors, .npz, .ckpt or none for tf",
     )
     _add_match(convert)
     convert.add_argument(
@@ -134,11 +150,18 @@ def _parser() -> argparse.ArgumentParser:
     _add_match(diff)
     diff.add_argument("--tolerance", type=float, default=0.0, help="a difference of values that is none (default: 0)")
     diff.add_argument("--names", action="store_true", help="compare names, shapes and dtypes only; read no array")
+    for add in more:
+        add(command, list_any)
     return parser
 
 
 def _add_match(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--match", metavar="REGEX", default="", help="only names in which this is found")
+
+
+def list_any(path: str) -> Mapping[str, Any]:
+    """Shape and dtype by name of what a checkpoint of any format holds."""
+    return open(path).listing()
 
 
 def _bad(what: str, fix: str = "") -> js.BadArgumentError:
@@ -291,7 +314,7 @@ def _statistics(array: np.ndarray) -> str:
 
 def _convert(options: argparse.Namespace) -> int:
     checkpoint, target = open(options.source), options.target
-    to = options.to or next((form for form in _FORMATS if target.endswith(f".{form}")), "tf")
+    to = options.to or _format_of(target)
     there = target + ".index" if to == "tf" else target
     if os.path.exists(there) and not options.force:
         raise _bad(f"{there} is there already.", "Give --force to replace it.")
@@ -311,6 +334,17 @@ def _convert(options: argparse.Namespace) -> int:
             _say(f"jscope: {to} holds no metadata: {', '.join(checkpoint.metadata)} left out", file=sys.stderr)
     _say(f"{len(arrays)} arrays, {format_bytes(sum(array.nbytes for array in arrays.values()))} -> {target} ({to})")
     return 0
+
+
+def _format_of(target: str) -> str:
+    """The format that a path ends in. A prefix of TensorFlow's has no ending, or `.ckpt`, and perhaps a step."""
+    ending = os.path.splitext(re.sub(r"-\d+$", "", os.path.basename(target)))[1]
+    if ending in ("", ".ckpt"):
+        return "tf"
+    if ending[1:] not in _FORMATS:
+        why = f"{target} ends in {ending}, and no format that is written is called so."
+        raise _bad(why, f"Give --to {' or '.join(_FORMATS)}, or another ending.")
+    return ending[1:]
 
 
 def _renamed(names: list[str], options: argparse.Namespace) -> dict[str, str]:

@@ -12,12 +12,13 @@ import jax
 import numpy as np
 
 import jscope as js
-from jscope._support import format_bytes, near, shown, table_lines
+from jscope._support import format_bytes, near, shortened, shown, table_lines
 
 from .faults import user_line
 from .progress import bar
 from .tensors import Contents, Tensor
 
+_LONGEST = 500  # characters of a name in a table
 _MOST_ROWS = 10_000  # of a table: nobody reads more, and `python -m jscope ls` prints all
 
 
@@ -65,7 +66,7 @@ class _Named(Mapping[str, Any]):
             kind="unknown_name",
             where=user_line(),
             exists=f"{len(self)} arrays",
-            near=lambda: near(name, tensors.names),
+            near=lambda: near(name, tensors),
             fix="use one of its names; print(checkpoint) shows them",
         )
 
@@ -78,7 +79,9 @@ class _Named(Mapping[str, Any]):
         rows = []
         for name in itertools.islice(self, _MOST_ROWS):
             tensor = self._contents.tensors[name]
-            rows.append((name, tensor.dtype.name, str(tensor.shape), format_bytes(bytes_of_spec(tensor))))
+            rows.append(
+                (shortened(name, _LONGEST), tensor.dtype.name, str(tensor.shape), format_bytes(bytes_of_spec(tensor)))
+            )
         lines = [repr(self), *table_lines(("name", "dtype", "shape", "bytes"), lambda: rows)]
         lines += [f"and {len(self) - _MOST_ROWS} more"] * (len(self) > _MOST_ROWS)
         skipped = sorted(self._contents.skipped)
@@ -105,6 +108,11 @@ class Checkpoint(_Named):
     def __init__(self, contents: Contents, verify: bool) -> None:
         super().__init__(contents)
         self._verify = verify
+
+    @property
+    def verifies(self) -> bool:
+        """Whether the checksum of each array is compared as it is read."""
+        return self._verify
 
     def __getitem__(self, name: str) -> np.ndarray:
         return self._tensor(name).read(self._verify)
@@ -139,6 +147,11 @@ class CheckpointList(_Named):
     def __getitem__(self, name: str) -> jax.ShapeDtypeStruct:
         tensor = self._tensor(name)
         return jax.ShapeDtypeStruct(tensor.shape, tensor.dtype)
+
+
+def tensor_of(checkpoint: Checkpoint | CheckpointList, name: str) -> Tensor:
+    """An array that is not read yet."""
+    return checkpoint._tensor(name)
 
 
 def read_named(checkpoint: Checkpoint, names: Iterable[str], *, progress: bool | None = None) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Iterator, Mapping
 from typing import Any, BinaryIO, NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 from numpy.lib import format as npy
 
@@ -23,9 +24,12 @@ from .faults import Path, damaged, fault, file_name
 from .files import File
 from .leaves import ADVICE, bytes_of, is_text, kind_of
 from .tensors import Contents, Tensors
+from .wild import told_of_zip
 
 _INTEGERS = [f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)]
 _KNOWN = ["bool", *_INTEGERS, "float16", "float32", "float64", "complex64", "complex128"]  # a .npy file names no others
+# numpy.savez writes the bytes of a dtype that numpy has not itself, and no name. Of two bytes that is bfloat16 alone.
+_STORED_BFLOAT16 = np.dtype("V2")
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # numpy writes no others
 _MOST_GAIN = 1100  # bytes out of one of zip's: its method gives 1032 at most
 _PIECE = 1 << 20
@@ -87,6 +91,9 @@ def read_npz(file: File) -> Contents:
     skipped: dict[str, str] = {}
     allowance = Allowance(file.path, file.size)
     infos = _directory(file)
+    foreign = told_of_zip(file, [info.filename for info in infos])
+    if foreign is not None:
+        raise foreign
     if sum(info.compress_size for info in infos) > file.size:  # else a small one could stand for many large ones
         raise damaged(file.path, 0, "the files in it overlap")
     for info in infos:
@@ -100,9 +107,11 @@ def read_npz(file: File) -> Contents:
                 continue
             member = _member(file, info, name)
             array = _described(file, member)
+            if array.dtype == _STORED_BFLOAT16:
+                array = array._replace(dtype=np.dtype(jnp.bfloat16))
             dtype, data = array.dtype, member.size - array.start
-            if dtype.name not in _KNOWN:
-                skipped[name] = "holds Python objects" if dtype.hasobject else f"holds {dtype!s:.80}"
+            if dtype.name not in (*_KNOWN, "bfloat16"):
+                skipped[name] = _why_not(dtype)
             elif data != math.prod(array.shape) * dtype.itemsize:
                 raise ValueError(f"{shown(name)}, {dtype} of shape {array.shape}, has not {data} bytes")
             else:
@@ -115,6 +124,15 @@ def read_npz(file: File) -> Contents:
     for name in sorted(found):
         tensors.add(name, found[name].shape, found[name].dtype.newbyteorder("="), 0)
     return Contents(file.path, tensors, skipped)
+
+
+def _why_not(dtype: np.dtype) -> str:
+    """Why such an array is left out."""
+    if dtype.hasobject:
+        return "holds Python objects"
+    if dtype == np.dtype("V1"):
+        return "holds numbers of one byte without their kind, as numpy.savez writes float8: save in another format"
+    return f"holds {dtype!s:.80}"
 
 
 class _Counted(io.RawIOBase):

@@ -10,22 +10,26 @@ from jscope._support import shown
 from .bundle import read_bundle
 from .faults import Path, fault, file_name
 from .files import File
+from .folder import is_index, read_folder, read_index
 from .loaded import Checkpoint, CheckpointList
 from .locate import locate
 from .npz import is_npz, read_npz
 from .safetensors_file import is_safetensors, read_safetensors
 from .single_file import read_single_file
+from .table import is_table
 from .tensors import Contents
+from .wild import told
 
 
 def open(path: Path, *, verify: bool = True) -> Checkpoint:
     """Opens a checkpoint of any format: a mapping from name to array. TF1: `tf.train.load_checkpoint`.
 
     Read are safetensors, both versions of TensorFlow's, and numpy's `.npz` without what is pickled in it. Which one it
-    is, the file says, not its name.
+    is, the file says, not its name. What is none of these is told for what it is, with how to convert it. Folders are
+    read that have one file of safetensors in them, or several with an index, and those of orbax.
 
     Args:
-      path: a file, or what `load_tf` takes.
+      path: a file, a folder, an index (`model.safetensors.index.json`), or what `load_tf` takes.
       verify: whether the checksum of each array is compared as it is read, where the file has one: TensorFlow's,
         those of `.npz`, and what `save` wrote.
 
@@ -154,10 +158,22 @@ def _contents(path: Path, *, with_data: bool) -> Contents:
 
 def _any_contents(path: Path) -> Contents:
     given = file_name(path, "not_found")
-    if os.path.isfile(given):
+    if os.path.isdir(given) and not os.path.isfile(given + ".index"):
+        contents = read_folder(given)
+        if contents is not None:
+            return contents
+    elif os.path.isfile(given):
+        if is_index(given):
+            return read_index(given)
         file = File(given)
         if is_npz(file):
             return read_npz(file)
-        if is_safetensors(file) or given.endswith(".safetensors"):
+        if is_safetensors(file):
+            return read_safetensors(file)
+        place, is_single_file = locate(path)
+        foreign = told(file) if is_single_file and place == given and not is_table(file) else None
+        if foreign is not None:
+            raise foreign
+        if given.endswith(".safetensors"):
             return read_safetensors(file)
     return _contents(path, with_data=True)

@@ -7,7 +7,9 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import jscope as js
-from jscope._support import table_lines
+from jscope._support import seeing, table_lines
+
+_HEAD = ("state", "name", "note")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,7 +23,8 @@ class AssignReport:
       unused: names of the source that nothing took.
       skipped: entries of the source that are no arrays of numbers, by name, and why each is left out.
       cast: from name to how its dtype was changed; all of them are loaded.
-      sources: from each loaded name to its name in the source.
+      sources: from each loaded name to its name in the source; of several the first.
+      unverified: loaded names of which no checksum was compared: the file has none, or only parts were read.
     """
 
     loaded: tuple[str, ...]
@@ -31,11 +34,17 @@ class AssignReport:
     skipped: Mapping[str, str]
     cast: Mapping[str, str]
     sources: Mapping[str, str]
+    unverified: tuple[str, ...] = ()
 
     def __str__(self) -> str:
+        return "\n".join([*table_lines(_HEAD, self._rows), self._counts()])
+
+    def _repr_html_(self) -> str:
+        return seeing().fragments.states(self._counts(), _HEAD, self._rows(), "loaded")
+
+    def _counts(self) -> str:
         states = {"loaded": f" ({len(self.cast)} cast)", "kept": "", "initialised": "", "unused": ""}
-        counts = ", ".join(f"{len(getattr(self, state))} {state}{note}" for state, note in states.items())
-        return "\n".join([*table_lines(("state", "name", "note"), self._rows), counts])
+        return ", ".join(f"{len(getattr(self, state))} {state}{note}" for state, note in states.items())
 
     def _rows(self) -> Iterator[tuple[str, str, str]]:
         for name in self.loaded:

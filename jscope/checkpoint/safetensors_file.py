@@ -29,7 +29,8 @@ from .crc32c import crc32c
 from .faults import Path, damaged, fault, file_name
 from .files import File
 from .leaves import ADVICE, bytes_of, is_text, kind_of
-from .tensors import Contents, Tensors
+from .spread import read_part
+from .tensors import Contents, Index, Tensors
 
 DTYPES = {
     "BOOL": np.dtype("bool"),
@@ -109,7 +110,8 @@ def read_safetensors(file: File) -> Contents:
     except _FormatError as error:
         raise damaged(file.path, 8, str(error)) from None
     skipped = {header.names[row]: f"holds {kind}, of which there are no arrays" for row, kind in header.others.items()}
-    tensors = Tensors(functools.partial(_read, file, header, sums, 8 + length))
+    read = functools.partial(_read, file, header, sums, 8 + length)
+    tensors = Tensors(read, functools.partial(_read_part, file, header, 8 + length), sums is not None)
     for row in order:
         kind, shape, _, _ = header.entry(row)
         if kind in DTYPES:
@@ -309,6 +311,11 @@ def _read(
         raise damaged(file.path, start + begin, f"the checksum of {shown(name)} does not fit its {values.nbytes} bytes")
     # A byte that is neither 0 nor 1 would be a third truth value to numpy.
     return np.not_equal(values.view(np.uint8), 0, out=values) if values.dtype.kind == "b" else values
+
+
+def _read_part(file: File, header: _Header, start: int, name: str, row: int, index: Index) -> np.ndarray:
+    kind, shape, begin, _ = header.entry(row)
+    return read_part(file, start + begin, shape, DTYPES[kind], index)
 
 
 # Writing --------------------------------------------------------------------------------------------------------------

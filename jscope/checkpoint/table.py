@@ -35,6 +35,11 @@ class _Cursor:
     entry: tuple[bytes, memoryview, int] | None = None
 
 
+def is_table(file: File) -> bool:
+    """Whether it ends in the number by which such files are known."""
+    return file.size >= FOOTER and file.read(file.size - 8, 8)[0].tobytes() == MAGIC.to_bytes(8, "little")
+
+
 class Table:
     """A table in a file. Its index block is read at once, and checked, the others when they are asked for.
 
@@ -53,7 +58,7 @@ class Table:
             raise _foreign(file, f"it has {file.size} bytes, fewer than the footer of such a file")
         start = file.size - FOOTER
         footer, _ = file.read(start, FOOTER)
-        if int.from_bytes(footer[-8:].tobytes(), "little") != MAGIC:
+        if not is_table(file):
             raise _foreign(file, "it does not end in the number by which such files are known")
         try:
             view = footer.data[:-8]

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
+Index = tuple[slice, ...]  # along each dimension from where to where, step by step
+
 
 @dataclasses.dataclass(frozen=True)
 class Tensor:
@@ -18,11 +20,25 @@ class Tensor:
     Attributes:
       shape, dtype: what it is.
       read: reads it; its argument is whether the checksum is compared.
+      read_part: reads a part of it, without a checksum; None where all has to be read for that.
+      has_checksum: whether there is one to compare.
     """
 
     shape: tuple[int, ...]
     dtype: np.dtype
     read: Callable[[bool], np.ndarray]
+    read_part: Callable[[Index], np.ndarray] | None = None
+    has_checksum: bool = True
+
+    def part(self, index: Index, checked: bool = True) -> np.ndarray:
+        """The part of it: a slice from start to stop along each dimension. A checksum is compared where all is read."""
+        if self.is_whole(index) or self.read_part is None:
+            return np.asarray(self.read(checked)[index])
+        return self.read_part(index)
+
+    def is_whole(self, index: Index) -> bool:
+        """Whether that part is all of it."""
+        return all((along.start, along.stop) == (0, size) for along, size in zip(index, self.shape, strict=True))
 
 
 class Tensors(Mapping[str, Tensor]):
@@ -30,17 +46,26 @@ class Tensors(Mapping[str, Tensor]):
 
     Args:
       read: reads an array, given its name, its row, and whether the checksum is compared.
+      read_part: reads a part of one, given its name, its row and the part; None where all has to be read for that.
+      has_checksums: whether there are checksums to compare.
 
     Attributes:
       names: sorted.
     """
 
-    def __init__(self, read: Callable[[str, int, bool], np.ndarray]) -> None:
+    def __init__(
+        self,
+        read: Callable[[str, int, bool], np.ndarray],
+        read_part: Callable[[str, int, Index], np.ndarray] | None = None,
+        has_checksums: bool = True,
+    ) -> None:
         self.names: list[str] = []
         self._shapes: list[tuple[int, ...]] = []
         self._dtypes: list[np.dtype] = []
         self._rows = array("Q")
         self._read = read
+        self._read_part = read_part
+        self._has_checksums = has_checksums
 
     def add(self, name: str, shape: tuple[int, ...], dtype: np.dtype, row: int) -> None:
         """Adds an array whose name is greater than all so far; `row` is what the reader knows it by."""
@@ -53,7 +78,9 @@ class Tensors(Mapping[str, Tensor]):
         place = self._place(name)
         if place is None:
             raise KeyError(name)
-        return Tensor(self._shapes[place], self._dtypes[place], functools.partial(self._read, name, self._rows[place]))
+        shape, dtype, row = self._shapes[place], self._dtypes[place], self._rows[place]
+        part = None if self._read_part is None else functools.partial(self._read_part, name, row)
+        return Tensor(shape, dtype, functools.partial(self._read, name, row), part, self._has_checksums)
 
     def __contains__(self, name: object) -> bool:
         return self._place(name) is not None
@@ -77,12 +104,12 @@ class Contents:
 
     Attributes:
       path: where, as users name it.
-      tensors: the arrays by name.
+      tensors: the arrays by name, sorted.
       skipped: why other entries are none, by name.
       metadata: what else the file says, texts by name.
     """
 
     path: str
-    tensors: Tensors
+    tensors: Mapping[str, Tensor]
     skipped: dict[str, str]
     metadata: dict[str, str] = dataclasses.field(default_factory=dict)

@@ -16,8 +16,9 @@ import jscope as js
 from .by_name import Activation, activation_of
 from .faults import as_input, bad_argument, refuse
 from .layer import snake_case
+from .products import affine, multiplied, scaled
 from .scopes import add_weight
-from .shardings import affine, arithmetic, by_batch, multiplied, spec_of
+from .shardings import arithmetic, by_batch, spec_of
 from .states import State, check_state, shown, zeros
 
 
@@ -145,11 +146,6 @@ def joined(cell: RNNCell, x: jax.Array, state: jax.Array, kernel: jax.Array, bia
     with arithmetic(type(cell).__name__, x, state=state, kernel=kernel, bias=bias):
         batch = (spec_of(x) or (None,))[0]
         return affine(jnp.concatenate([by_batch(x, batch), by_batch(state, batch)], 1), kernel, bias)
-
-
-def row(vector: jax.Array) -> jax.Array:
-    """A vector as what spreads over the examples of a batch."""
-    return jax.lax.expand_dims(vector, (0,))
 
 
 class _OneState(RNNCell):
@@ -361,13 +357,13 @@ class LSTMCell(RNNCell):
         peepholes = {}
         if self._use_peepholes:
             names = ("w_f_diag", "w_i_diag", "w_o_diag")
-            peepholes = {name: row(self.add_weight(name, [n], x.dtype, self._initializer)) for name in names}
-            f, i = f + peepholes["w_f_diag"] * c, i + peepholes["w_i_diag"] * c
+            peepholes = {name: self.add_weight(name, [n], x.dtype, self._initializer) for name in names}
+            f, i = f + scaled(c, peepholes["w_f_diag"]), i + scaled(c, peepholes["w_i_diag"])
         c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * self._activation(j)
         if self._cell_clip is not None:
             c = jnp.clip(c, -self._cell_clip, self._cell_clip)
         if self._use_peepholes:
-            o = o + peepholes["w_o_diag"] * c
+            o = o + scaled(c, peepholes["w_o_diag"])
         h = jax.nn.sigmoid(o) * self._activation(c)
         if self._num_proj is not None:
             h = multiplied(h, self.add_weight("projection/kernel", [n, self._num_proj], x.dtype, self._initializer))

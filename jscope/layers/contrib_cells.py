@@ -10,12 +10,18 @@ import jax.numpy as jnp
 import jscope as js
 
 from .by_name import Activation, activation_of
-from .cells import LSTMStateTuple, RNNCell, checked, joined, row
+from .cells import LSTMStateTuple, RNNCell, checked, joined
 from .contrib.normalization import layer_norm
 from .core import kept_and_scaled
 from .faults import bad_argument
-from .shardings import arithmetic, by_batch, multiplied, spec_of
+from .products import multiplied
+from .shardings import arithmetic, by_batch, spec_of
 from .wrappers import step_key
+
+
+def row(vector: jax.Array) -> jax.Array:
+    """A vector as what spreads over the examples of a batch."""
+    return jax.lax.expand_dims(vector, (0,))
 
 
 class _CellOfTwo(RNNCell):

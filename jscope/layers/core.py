@@ -12,8 +12,9 @@ import jscope as js
 
 from .by_name import Activation, Regularizer, activation_of
 from .faults import as_input, bad_argument, both_ways, check_min_rank, refuse
+from .products import affine, multiplied
 from .scopes import add_weight, layer_scope, options
-from .shardings import affine, arithmetic, multiplied, spread_spec
+from .shardings import arithmetic, spread_spec
 
 NO_ACTIVITY = "leave it out, and add the penalty of the output to your loss"
 

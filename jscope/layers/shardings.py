@@ -8,9 +8,8 @@ from __future__ import annotations
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
-from .._support import is_sharding_error, jit_inlined, short_type
+from .._support import is_sharding_error, short_type
 from .faults import bad_argument
 
 
@@ -37,21 +36,6 @@ def by_batch(x: jax.Array, batch: Any) -> jax.Array:
     """`x` with its first dimension sharded over the mesh axes `batch`, and no other."""
     spec = (batch, *[None] * (x.ndim - 1))
     return x if (spec_of(x) or (None,) * x.ndim) == spec else jax.sharding.reshard(x, jax.P(*spec))
-
-
-def multiplied(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """`x @ kernel`. What is summed over sharded dimensions is added up, so that the result has every sum in full."""
-    left, right = spec_of(x), spec_of(kernel)
-    if left is None or right is None:
-        return jnp.matmul(x, kernel)
-    return jnp.matmul(x, kernel, out_sharding=jax.P(*left[:-1], right[-1]))
-
-
-# JAX traces it once for all layers of one size; two calls of jax.numpy would take twice the time.
-@jit_inlined
-def affine(x: jax.Array, kernel: jax.Array, bias: jax.Array) -> jax.Array:
-    """`x @ kernel + bias`."""
-    return multiplied(x, kernel) + jax.lax.expand_dims(bias, range(x.ndim - 1))
 
 
 class arithmetic:  # noqa: N801 (read as `with arithmetic("dense", ...):`)

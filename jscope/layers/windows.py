@@ -13,6 +13,7 @@ import numpy as np
 
 from .dtypes import single_or_wider
 from .faults import bad_argument
+from .products import shifted
 from .shardings import arithmetic, spec_of
 
 
@@ -222,6 +223,5 @@ def pooled(x: jax.Array, how: Windows, average: bool) -> jax.Array:
 
 def add_bias(x: jax.Array, bias: jax.Array, how: Windows) -> jax.Array:
     """Adds to each channel."""
-    channels = 1 if how.channels_first else x.ndim - 1
     with arithmetic(how.asked, x, bias=bias):
-        return x + jax.lax.expand_dims(bias, [at for at in range(x.ndim) if at != channels])
+        return shifted(x, jax.lax.expand_dims(bias, range(1, x.ndim - 1)) if how.channels_first else bias)

@@ -25,7 +25,9 @@ from .._errors import (
     TransformError,
 )
 from .._names import OpNames
+from .._partitions import AxesPartitioner
 from .._show import short
+from .._table import partition_text
 from .._values import (
     FromProgram,
     InitialValue,
@@ -195,12 +197,16 @@ def partition_of(partitioner: Any, key: Any, shape: PartialShape | None, dtype: 
     """What the partitioner says; scalars have no partition, as in TF1.
 
     Raises:
-      BadArgumentError: for a partitioner that is not callable, or gives TF1's list of counts.
+      BadArgumentError: for a partitioner that is none, gives TF1's list of counts, or names more axes than there are.
       BadTypeError: for one that does not take `shape` and `dtype`.
     """
     if partitioner is None or not shape:
         return None
-    fix = "give a callable (shape, dtype) -> jax.sharding.PartitionSpec, such as lambda shape, dtype: P('data', None)"
+    if isinstance(partitioner, jax.sharding.PartitionSpec):
+        return _fitting(partitioner, key, shape, asked)
+    if isinstance(partitioner, AxesPartitioner):
+        return _fitting(partitioner.partition(str(key)), key, shape, asked)
+    fix = "give a jax.P of names of axes, such as jax.P('data', None), or a callable (shape, dtype) that returns one"
     if not callable(partitioner):
         raise BadArgumentError(
             f"The partitioner of '{key}' is not callable: {short(partitioner)}.", **asked("bad_partition"), fix=fix
@@ -223,7 +229,31 @@ def partition_of(partitioner: Any, key: Any, shape: PartialShape | None, dtype: 
             **asked("bad_partition"),
             fix=fix,
         )
+    return _fitting(partition, key, shape, asked)
+
+
+def _fitting(partition: Any, key: Any, shape: PartialShape, asked: Asked) -> Any:
+    if partition is not None and len(partition) > len(shape):
+        raise BadArgumentError(
+            f"P{partition_text(partition)} names {len(partition)} axes, "
+            f"and '{key}' of shape {list(shape)} has {len(shape)}.",
+            **asked("bad_partition"),
+            fix="name an axis or None for each dimension; js.axes_partitioner says it by names for a whole scope",
+        )
     return partition
+
+
+def check_shared_partition(variable: Variable, partitioner: Any, asked: Asked) -> None:
+    """Raises BadArgumentError if a variable is asked for again with another partition (row X15); none asks for none."""
+    partition = partition_of(partitioner, variable.key, variable.shape, variable.dtype, asked)
+    if partition is not None and partition != variable.partition:
+        before = f"P{partition_text(variable.partition)}" if variable.partition is not None else "none"
+        raise BadArgumentError(
+            f"Variable '{variable.key}' is asked for with P{partition_text(partition)}, and was made with {before}.",
+            **asked("partition_mismatch"),
+            exists=variable.origin(),
+            fix="ask for it with the same partitioner, or with none where it is shared",
+        )
 
 
 def checked_name(name: Any, scope: str) -> str:

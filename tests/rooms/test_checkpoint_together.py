@@ -61,7 +61,7 @@ def read_while(path: Path, ended: threading.Event, seen: list[int], faults: list
 @pytest.mark.parametrize("kind", ["save", "save_tf"])
 @pytest.mark.parametrize(
     ("processes", "threads", "saves"),
-    [(2, 2, 5), pytest.param(1, 8, 125, marks=pytest.mark.slow), pytest.param(8, 1, 125, marks=pytest.mark.slow)],
+    [(1, 2, 10), pytest.param(1, 8, 125, marks=pytest.mark.slow), pytest.param(8, 1, 125, marks=pytest.mark.slow)],
 )
 def test_saves_side_by_side(tmp_path: Path, kind: str, processes: int, threads: int, saves: int) -> None:
     path = tmp_path / "m"

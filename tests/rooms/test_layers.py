@@ -65,7 +65,10 @@ def test_as_in_tensorflow(name):
 
 @pytest.mark.parametrize("name", RECORDED["_signatures"])
 def test_signature(name):
-    """Arguments have TensorFlow's names, order and defaults; further ones come last."""
+    """Arguments have TensorFlow's names, order and defaults; further ones come last.
+
+    `trainable` alone has another default: None, which leaves it to the scope (`js.variable_scope(trainable=False)`).
+    """
     place, _, function = name.partition(".")
     thing = getattr(js.layers if place == "layers" else js.layers.contrib, function)
     parameters = inspect.signature(thing).parameters.values()

@@ -55,7 +55,7 @@ def rnn(cell: Callable[[], Any], **more: Any) -> Callable[[Any], Any]:
 
 
 def lengths_of(x: Any) -> Any:
-    return jnp.arange(1, 5)[: x.shape[0]] if isinstance(x.shape[0], int) else jnp.ones(x.shape[0], int)
+    return jnp.arange(x.shape[0]) + 1
 
 
 def with_lengths(x: Any) -> Any:

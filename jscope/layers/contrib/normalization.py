@@ -12,6 +12,7 @@ import jscope as js
 from ..by_name import Activation
 from ..dtypes import single_or_wider
 from ..faults import as_input, bad_argument
+from ..products import scaled, shifted
 from ..shardings import arithmetic
 from .collections import collections_for, finish, model_variable
 
@@ -93,14 +94,13 @@ def layer_norm(
         # Moments of half precision are taken in float32, as TensorFlow does.
         wide = x.astype(single_or_wider(x.dtype))
         axes = tuple(range(begin_norm_axis, x.ndim))
-        further = tuple(range(x.ndim - len(shape)))
         with arithmetic("layer_norm", x, **variables):
             mean = jnp.mean(wide, axes, keepdims=True)
             centered = wide - mean
             variance = jnp.mean(centered * centered, axes, keepdims=True)
             outputs = (centered * jax.lax.rsqrt(variance + (1e-3 if x.dtype == jnp.float16 else 1e-12))).astype(x.dtype)
             if scale:
-                outputs *= jax.lax.expand_dims(variables["gamma"], further)
+                outputs = scaled(outputs, variables["gamma"])
             if center:
-                outputs += jax.lax.expand_dims(variables["beta"], further)
+                outputs = shifted(outputs, variables["beta"])
         return finish(outputs, activation_fn=activation_fn, outputs_collections=outputs_collections)
