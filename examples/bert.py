@@ -7,6 +7,10 @@ well it does on those, and writes the checkpoint in TensorFlow's format (`bert.c
 
     pip install "jscope[examples]"
     python bert.py --steps 1000 --batch 16 --seed 0 --out out
+
+A published model, as transformers has it, is loaded by a plan (`PLAN`), and says what stands at each place:
+
+    python bert.py --checkpoint FOLDER --tokens 101,2023,103,102
 """
 
 import argparse
@@ -28,7 +32,7 @@ import numpy as np
 
 import jscope as js
 from jscope import layers
-from jscope.checkpoint import load_tf, save_tf
+from jscope.checkpoint import AssignReport, Plan, load_tf, save_tf
 
 try:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -72,7 +76,16 @@ def gelu(x: jax.Array) -> jax.Array:
     return jax.nn.gelu(x, approximate=True)
 
 
-ACTIVATIONS = {"gelu": gelu, "relu": jax.nn.relu, "tanh": jnp.tanh, "linear": None}
+ACTIVATIONS = {
+    "gelu": gelu,
+    "gelu_erf": functools.partial(jax.nn.gelu, approximate=False),
+    "relu": jax.nn.relu,
+    "tanh": jnp.tanh,
+    "linear": None,
+}
+
+
+Features = dict[str, np.ndarray]
 
 
 def get_activation(name: str) -> Callable[[jax.Array], jax.Array] | None:
@@ -296,6 +309,58 @@ def pretraining(
     return Pretraining(words.loss + sentence.loss, words, sentence, model)
 
 
+# Published checkpoints ------------------------------------------------------------------------------------------------
+
+# From the names of transformers' BertForPreTraining to those of Google's program, and back. Older files have Google's
+# names of the norms' variables.
+_DENSE = ("dense", "query", "key", "value")
+PLAN = (
+    Plan()
+    .also({"{*module}.LayerNorm.gamma": "{*module}.LayerNorm.weight"})
+    .also({"{*module}.LayerNorm.beta": "{*module}.LayerNorm.bias"})
+    .tie("bert.embeddings.word_embeddings.weight", "cls.predictions.decoder.weight")
+    .tie("cls.predictions.bias", "cls.predictions.decoder.bias")
+    .drop("bert.embeddings.position_ids")
+    .transpose([f"{{*module}}.{name}.weight" for name in _DENSE])
+    .rename({f"{{*module}}.{name}.weight": f"{{*module}}.{name}.kernel" for name in _DENSE})
+    .rename({"{*module}.LayerNorm.weight": "{*module}.LayerNorm.gamma"})
+    .rename({"{*module}.LayerNorm.bias": "{*module}.LayerNorm.beta"})
+    .rename({f"bert.embeddings.{n}_embeddings.weight": f"bert.embeddings.{n}_embeddings" for n in ("word", "position")})
+    .rename({"bert.embeddings.token_type_embeddings.weight": "bert.embeddings.token_type_embeddings"})
+    .rename({"cls.predictions.bias": "cls.predictions.output_bias"})
+    .rename({"cls.seq_relationship.weight": "cls.seq_relationship.output_weights"})
+    .rename({"cls.seq_relationship.bias": "cls.seq_relationship.output_bias"})
+    .rename({"bert.encoder.layer.{i}.{*name}": "bert.encoder.layer_{i}.{*name}"})
+    .separator(".", "/")
+)
+
+
+def published_config(folder: Path) -> BertConfig:
+    """That in a folder's `config.json`. What is "gelu" there is computed exactly, and Google's is "gelu_new"."""
+    fields = json.loads((folder / "config.json").read_text())
+    names = {"gelu": "gelu_erf", "gelu_new": "gelu"}
+    return BertConfig.from_dict({**fields, "hidden_act": names.get(fields["hidden_act"], fields["hidden_act"])})
+
+
+def all_places(tokens: np.ndarray) -> Features:
+    """Features of rows of tokens, [batch, length], of which every place is to be predicted."""
+    batch, length = tokens.shape
+    return {
+        "input_ids": tokens.astype(np.int32),
+        "masked_lm_positions": np.tile(np.arange(length, dtype=np.int32), (batch, 1)),
+        "masked_lm_ids": tokens.astype(np.int32),
+        "masked_lm_weights": np.ones(tokens.shape, np.float32),
+        "next_sentence_labels": np.zeros((batch, 1), np.int32),
+    }
+
+
+def load_published(folder: Path) -> tuple[BertConfig, js.Params, AssignReport]:
+    """The configuration and the parameters in a folder as `save_pretrained` writes it, in one file or several."""
+    config = published_config(folder)
+    specs = pretraining_net.specs(config, all_places(np.zeros((1, 1), np.int32)))
+    return config, *PLAN.load(specs, folder, allow_cast=True)
+
+
 # The optimizer --------------------------------------------------------------------------------------------------------
 
 
@@ -389,8 +454,6 @@ SEGMENT = 30  # words at most in one of the two passages of an example
 LENGTH = 2 * SEGMENT + 3
 PREDICTIONS = 10  # masked words at most
 HELD_OUT = 10  # one topic of ten
-
-Features = dict[str, np.ndarray]
 
 
 class Text(NamedTuple):
@@ -597,13 +660,35 @@ def whole_number(least: int, most: int = 2**31 - 1) -> Callable[[str], int]:
     return convert
 
 
+def token_list(text: str) -> list[int]:
+    return [whole_number(0)(part) for part in text.split(",")]
+
+
+def read_published(parser: Parser, folder: Path, tokens: list[int]) -> None:
+    try:
+        config, params, report = load_published(folder)
+    except (OSError, KeyError, ValueError) as error:
+        parser.error(f"argument --checkpoint: {error}")
+    if max(tokens) >= config.vocab_size or len(tokens) > config.max_position_embeddings:
+        what = f"{config.vocab_size} tokens are known, and a row has {config.max_position_embeddings} at most"
+        parser.error(f"argument --tokens: {what}")
+    print(f"{len(report.loaded)} arrays from {folder}.")
+    words, _ = guesses(params, config, all_places(np.array([tokens])))
+    print(*np.asarray(words), sep=",")
+
+
 def main(arguments: list[str] | None = None) -> None:
     parser = Parser(description="Pretrain a small BERT on the Python documentation.")
     parser.add_argument("--steps", type=whole_number(1), default=1000, help="training steps")
     parser.add_argument("--batch", type=whole_number(2), default=16, help="pairs of passages in a step")
     parser.add_argument("--seed", type=whole_number(0), default=0, help="seed of everything random")
     parser.add_argument("--out", type=Path, default=Path("out"), help="folder for what is written")
+    parser.add_argument("--checkpoint", type=Path, metavar="FOLDER", help="a published model, which reads --tokens")
+    parser.add_argument("--tokens", type=token_list, default=[0], help="their numbers, with commas between them")
     options = parser.parse_args(arguments)
+    if options.checkpoint is not None:
+        read_published(parser, options.checkpoint, options.tokens)
+        return
     try:
         options.out.mkdir(parents=True, exist_ok=True)
         # A folder that can't be written to is found out now, not after training.

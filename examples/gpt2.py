@@ -8,10 +8,15 @@ in TensorFlow's format (`gpt2.ckpt`) and a picture (`gpt2.png`).
     pip install "jscope[examples]"
     python gpt2.py --steps 600 --batch 16 --seed 0 --out out
     python gpt2.py --load out/gpt2.ckpt --steps 600
+
+A published model, as transformers has it, is loaded by a plan (`PLAN`), and goes on from tokens that are given:
+
+    python gpt2.py --checkpoint FOLDER --tokens 464,3290,318
 """
 
 import argparse
 import functools
+import json
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,7 +29,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import jscope as js
-from jscope.checkpoint import list_tf, load_tf, save_tf
+from jscope.checkpoint import AssignReport, Plan, list_tf, load_tf, save_tf
 
 try:
     import optax
@@ -228,6 +233,50 @@ def sample_sequence(
     return jnp.concatenate([context, first[:, None], others.T], axis=1)
 
 
+# Published checkpoints ------------------------------------------------------------------------------------------------
+
+_CONVOLUTIONS = ("attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj")
+_NORMS = ("h.{i}.ln_1", "h.{i}.ln_2", "ln_f")
+
+# From the names of transformers' GPT2LMHeadModel to those of OpenAI's program, and back. Older files have no
+# "transformer." before the names, and masks beside the weights.
+PLAN = (
+    Plan()
+    .also({name: f"transformer.{name}" for name in ("wte.weight", "wpe.weight", "ln_f.{*kind}", "h.{i}.{*name}")})
+    .tie("transformer.wte.weight", "lm_head.weight")
+    .drop("transformer.h.{i}.attn.bias", "transformer.h.{i}.attn.masked_bias")
+    .rearrange([f"transformer.h.{{i}}.{name}.weight" for name in _CONVOLUTIONS], "in out -> 1 in out")
+    .rename({f"transformer.{name}.weight": f"transformer.{name}" for name in ("wte", "wpe")})
+    .rename({f"transformer.h.{{i}}.{name}.weight": f"transformer.h.{{i}}.{name}.w" for name in _CONVOLUTIONS})
+    .rename({f"transformer.h.{{i}}.{name}.bias": f"transformer.h.{{i}}.{name}.b" for name in _CONVOLUTIONS})
+    .rename({f"transformer.{name}.weight": f"transformer.{name}.g" for name in _NORMS})
+    .rename({f"transformer.{name}.bias": f"transformer.{name}.b" for name in _NORMS})
+    .rename({"transformer.h.{i}.{*name}": "transformer.h{i}.{*name}"})
+    .rename({"transformer.{*name}": "model.{*name}"})
+    .separator(".", "/")
+)
+
+
+def published_hparams(folder: Path) -> HParams:
+    """The sizes in a folder's `config.json`."""
+    config = json.loads((folder / "config.json").read_text())
+    sizes = {name: config[name] for name in ("vocab_size", "n_positions", "n_embd", "n_head", "n_layer")}
+    return HParams(sizes["vocab_size"], sizes["n_positions"], sizes["n_embd"], sizes["n_head"], sizes["n_layer"])
+
+
+def load_published(folder: Path) -> tuple[HParams, js.Params, AssignReport]:
+    """The sizes and the parameters in a folder as `save_pretrained` writes it, in one file or several."""
+    hparams = published_hparams(folder)
+    specs = js.transform(model).specs(hparams, jax.ShapeDtypeStruct((1, 1), jnp.int32))
+    return hparams, *PLAN.load(specs, folder, allow_cast=True)
+
+
+def greedy(params: js.Params, hparams: HParams, tokens: np.ndarray, length: int) -> np.ndarray:
+    """The tokens, and the likeliest ones behind them."""
+    sample = jax.jit(functools.partial(sampler.apply, hparams=hparams, length=length, top_k=1))
+    return np.asarray(sample(params, context=jnp.asarray(tokens)[None], rng=jax.random.key(0)))[0]
+
+
 # Training -------------------------------------------------------------------------------------------------------------
 
 HPARAMS = HParams(n_vocab=256, n_ctx=64, n_embd=128, n_head=4, n_layer=3)
@@ -360,6 +409,22 @@ def whole_number(least: int, most: int = 2**31 - 1) -> Callable[[str], int]:
     return convert
 
 
+def token_list(text: str) -> list[int]:
+    return [whole_number(0)(part) for part in text.split(",")]
+
+
+def continue_published(parser: Parser, folder: Path, tokens: list[int]) -> None:
+    try:
+        hparams, params, report = load_published(folder)
+    except (OSError, KeyError, ValueError) as error:
+        parser.error(f"argument --checkpoint: {error}")
+    room = hparams.n_ctx - len(tokens)
+    if max(tokens) >= hparams.n_vocab or room < 1:
+        parser.error(f"argument --tokens: {hparams.n_vocab} tokens are known, and a row has {hparams.n_ctx} at most")
+    print(f"{len(report.loaded)} arrays from {folder}.")
+    print(*greedy(params, hparams, np.array(tokens), min(room, 20)), sep=",")
+
+
 def start(parser: Parser, specs: js.Specs, checkpoint: Path | None, seed: int) -> js.Params:
     """New parameters, or those of a checkpoint."""
     if checkpoint is None:
@@ -379,7 +444,12 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--seed", type=whole_number(0), default=0, help="seed of everything random")
     parser.add_argument("--load", type=Path, metavar="CHECKPOINT", help="go on from what an earlier run wrote")
     parser.add_argument("--out", type=Path, default=Path("out"), help="folder for what is written")
+    parser.add_argument("--checkpoint", type=Path, metavar="FOLDER", help="a published model, to go on from --tokens")
+    parser.add_argument("--tokens", type=token_list, default=[0], help="their numbers, with commas between them")
     options = parser.parse_args(arguments)
+    if options.checkpoint is not None:
+        continue_published(parser, options.checkpoint, options.tokens)
+        return
     try:
         options.out.mkdir(parents=True, exist_ok=True)
         # A folder that can't be written to is found out now, not after training.

@@ -44,6 +44,7 @@ from ._errors import VariableExistsError as VariableExistsError
 from ._errors import VariableNotFoundError as VariableNotFoundError
 from ._lift import lift as lift
 from ._params import Params as Params
+from ._partitions import axes_partitioner as axes_partitioner
 from ._scope import VariableScope as VariableScope
 from ._scope import get_variable_scope as get_variable_scope
 from ._scope import name_scope as name_scope

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import functools
 import inspect
+import sys
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 from ._ambient import arg_scopes, arg_scopes_around, is_running, set_arg_scopes
 from ._callsite import user_line
 from ._errors import BadArgumentError, BadTypeError, OutsideProgramError, ScopeExitError
+from ._show import short
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -77,7 +79,7 @@ class arg_scope:  # noqa: N801 (slim's name)
             return
         if not isinstance(list_ops_or_scope, list | tuple):
             raise BadTypeError(
-                f"arg_scope takes a list of functions, or what another arg_scope yielded, not {list_ops_or_scope!r}.",
+                f"arg_scope takes a list of functions, or what another one yielded, not {short(list_ops_or_scope)}.",
                 kind="arg_scope",
                 where=user_line(),
                 fix="give a list: arg_scope([function], **arguments)",
@@ -95,7 +97,9 @@ class arg_scope:  # noqa: N801 (slim's name)
         set_arg_scopes("arg_scope", (*entries, (self, scope)))
         return {function: dict(defaults) for function, defaults in scope.items()}
 
-    def __exit__(self, exception: type[BaseException] | None, *_: Any) -> None:
+    def __exit__(self, exception: type[BaseException] | None, *_: Any, is_ending: Any = sys.is_finalizing) -> None:
+        if exception is GeneratorExit and is_ending():
+            return  # a generator is closed with Python itself, when nothing works any more
         entries = arg_scopes("leaving an arg_scope")
         position = max((i for i, entry in enumerate(entries) if entry[0] is self), default=-1)
         if position < 0 and exception is GeneratorExit:
@@ -187,7 +191,7 @@ def _key(function: Any) -> Any:
     key = getattr(function, _KEY, None)
     if key is None:
         raise BadArgumentError(
-            f"{getattr(function, '__name__', repr(function))} is not decorated with add_arg_scope.",
+            f"{getattr(function, '__name__', None) or short(function)} is not decorated with add_arg_scope.",
             kind="arg_scope",
             where=user_line(),
             fix="decorate it with js.add_arg_scope; the functions of jscope.layers.contrib are",

@@ -8,12 +8,14 @@ from __future__ import annotations
 import functools
 import operator
 import sys
+from types import FrameType
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from ._ambient import current, ended
+from ._callsite import Place, user_place
 from ._params import Params
 from ._specs import VariableSpec, mismatch_error, params_of
 from .run import listings
@@ -85,7 +87,8 @@ def get_variable(
       trainable: False keeps it out of the trainable collection; default that of the scope, which is True unless set.
       collections: default `[GraphKeys.GLOBAL_VARIABLES]`.
       caching_device: no effect.
-      partitioner: a callable `(shape, dtype) -> jax.sharding.PartitionSpec`, kept in the spec.
+      partitioner: a `jax.P` of names of axes, what `axes_partitioner` makes, or a callable `(shape, dtype) -> jax.P`;
+        kept in the spec, and looked at by `Specs.shardings`. Default that of the scope.
       validate_shape: no effect.
       use_resource: no effect.
       custom_getter: replaces those of the scopes.
@@ -112,7 +115,7 @@ def get_variable(
     run = current("get_variable", caller)
     getter = run.scopes.state.custom_getter if custom_getter is None else custom_getter
     if getter is not None:
-        getter = _prepared(getter, run, (caching_device, validate_shape, use_resource))
+        getter = _prepared(getter, run, caller, (caching_device, validate_shape, use_resource))
     return run.get_variable(
         caller,
         name,
@@ -128,14 +131,14 @@ def get_variable(
     )
 
 
-def _prepared(getter: Any, run: Run, without_effect: tuple[Any, Any, Any]) -> Any:
-    """A custom getter with what is the same for all variables: what asks for one itself, and three without effect."""
+def _prepared(getter: Any, run: Run, caller: FrameType, without_effect: tuple[Any, Any, Any]) -> Any:
+    """A custom getter with what asks for a variable in the end, on behalf of `caller`, and three without effect."""
     if not callable(getter):
         return getter  # an error that is raised later
     caching_device, validate_shape, use_resource = without_effect
     return functools.partial(
         getter,
-        getter=functools.partial(_true_getter, run),
+        getter=functools.partial(_true_getter, run, user_place(caller)),
         caching_device=caching_device,
         validate_shape=validate_shape,
         use_resource=use_resource,
@@ -144,6 +147,7 @@ def _prepared(getter: Any, run: Run, without_effect: tuple[Any, Any, Any]) -> An
 
 def _true_getter(
     run: Run,
+    asked_at: Place | None,
     name: Any,
     shape: Any = None,
     dtype: Any = jnp.float32,
@@ -163,7 +167,7 @@ def _true_getter(
     if current("a getter", caller) is not run:
         raise ended("a getter")
     more = initializer, regularizer, trainable, collections, partitioner, constraint
-    return run.get_variable(caller, name, shape, dtype, *more, resolved=(reuse, run.scopes.op_scope))
+    return run.get_variable(caller, name, shape, dtype, *more, resolved=(reuse, run.scopes.op_scope, asked_at))
 
 
 def get_local_variable(
@@ -205,7 +209,7 @@ def get_local_variable(
     run = current("get_local_variable", caller)
     getter = run.scopes.state.custom_getter if custom_getter is None else custom_getter
     if getter is not None:
-        getter = _prepared(getter, run, (caching_device, validate_shape, use_resource))
+        getter = _prepared(getter, run, caller, (caching_device, validate_shape, use_resource))
     more = initializer, regularizer, False, collections, partitioner, constraint, getter
     return run.get_variable(caller, name, shape, dtype, *more)
 
@@ -342,7 +346,8 @@ def get_regularization_losses(scope: str | None = None) -> list[jax.Array]:
       scope: a regular expression, matched by `re.match` as TF1 does: on the variable's key followed by `/Regularizer/`.
 
     Returns:
-      Scalars, computed now, in the current trace; regularizers that return None give none.
+      Scalars, computed now, in the current trace; regularizers that return None give none. Behind them what the program
+      added to the collection `REGULARIZATION_LOSSES`, unless a `scope` is given: arrays have no names.
 
     Example:
       >>> def program():

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import warnings
 from types import CodeType, FrameType
+from typing import Any
 
 from ._errors import RetraceWarning
 
@@ -50,12 +52,27 @@ def user_place(frame: FrameType | None) -> Place | None:
 
 
 def located(place: Place | None) -> str:
-    """`file:line` of a place, as editors and terminals link it; `""` for none."""
+    """`file:line` of a place, as editors and terminals link it, or its notebook cell; `""` for none."""
     if place is None:
         return ""
     code, offset = place
     lines = (line for start, end, line in code.co_lines() if start <= offset < end)
-    return f"{code.co_filename}:{next(lines, None) or code.co_firstlineno}"
+    return _file_and_line(code.co_filename, next(lines, None) or code.co_firstlineno)
+
+
+_CELL_FILE = re.compile(r"<ipython-input-(\d+)-\w+>")  # as IPython names cells itself; ipykernel makes up a path
+_CELL_LABEL = re.compile(r"In\[(\d+)\]")
+
+
+def _file_and_line(file: str, line: int) -> str:
+    """`file:line`, or `cell 3, line 2` in a cell of a notebook, whose file is made up and tells its reader nothing."""
+    number = _CELL_FILE.fullmatch(file)
+    if number is None:
+        ipython: Any = sys.modules.get("IPython")  # where nobody has imported it, there are no cells
+        shell = getattr(ipython, "get_ipython", lambda: None)()
+        label = getattr(getattr(shell, "compile", None), "format_code_name", lambda file: None)(file)
+        number = _CELL_LABEL.fullmatch(label[1]) if label else None
+    return f"cell {number[1]}, line {line}" if number else f"{file}:{line}"
 
 
 def user_location() -> tuple[str, int] | None:
@@ -65,9 +82,9 @@ def user_location() -> tuple[str, int] | None:
 
 
 def user_line() -> str:
-    """The user's `file:line` of the call in progress, `""` if there is none."""
+    """The user's `file:line` of the call in progress, or the notebook cell; `""` if there is none."""
     location = user_location()
-    return f"{location[0]}:{location[1]}" if location else ""
+    return _file_and_line(*location) if location else ""
 
 
 def warn_retrace() -> None:

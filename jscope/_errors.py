@@ -17,6 +17,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from ._show import printable, shortened, shown
+
+_LONGEST_LINE = 10_000  # characters
+
+
+def _line(text: str) -> str:
+    """One line that can be printed."""
+    return printable(shortened(text, _LONGEST_LINE))
+
+
 # In the way out of an error about a traced value; whoever knows the program's arguments puts names for the dots.
 STATIC_ARGNAMES = "static_argnames=..."
 
@@ -36,6 +46,7 @@ class JscopeError(Exception):
       fix: one way out.
       faults: where one error gathers several, one line each.
       inside: what it was raised in, such as the initial value of a variable or a template, the innermost first.
+      told_by_call: whether `fix` has been made more precise by the call of a program that it ended.
     """
 
     def __init__(
@@ -51,8 +62,9 @@ class JscopeError(Exception):
         fix: str = "",
         faults: Iterable[str] = (),
     ) -> None:
-        super().__init__(what)
-        self.what = what
+        # Names and paths may come from strangers: nothing in them may steer a terminal, or pass for a line of ours.
+        super().__init__(_line(what))
+        self.what = _line(what)
         self.kind = kind
         self.asked = asked
         self.scope = scope
@@ -60,8 +72,9 @@ class JscopeError(Exception):
         self.exists = exists
         self._near = near
         self.fix = fix
-        self.faults = tuple(faults)
+        self.faults = tuple(map(_line, faults))
         self.inside: tuple[str, ...] = ()
+        self.told_by_call = False
 
     @property
     def near(self) -> tuple[str, ...]:
@@ -91,10 +104,10 @@ class JscopeError(Exception):
         if self.exists:
             lines.append(f"  Exists: {self.exists}")
         if self.near:
-            lines.append("  Near:   " + ", ".join(f"'{name}'" for name in self.near))
+            lines.append("  Near:   " + ", ".join(map(shown, self.near)))
         if self.fix:
             lines.append(f"  Fix: {self.fix}")
-        return "\n".join(lines)
+        return "\n".join(map(_line, lines))
 
 
 def add_place(error: Exception, place: str) -> None:

@@ -19,8 +19,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from ._callsite import USER, owner, user_line
-from ._errors import STATIC_ARGNAMES, AssignError, BadTypeError, JscopeError, MissingRngError, ParamsMismatchError
-from ._names import near
+from ._errors import STATIC_ARGNAMES, AssignError, BadTypeError, JscopeError, MissingRngError
+from ._names import near, shows_traced
 from ._params import Params
 from ._values import is_traced
 
@@ -131,7 +131,7 @@ def _a_tree_or_key(call: Call) -> str:
 
 def _misfit(error: Exception, call: Call) -> BadTypeError:
     return BadTypeError(
-        f"{call.name} got arguments that the program does not take: {str(error).rstrip('.')}.",
+        f"{call.name} got arguments that the program does not take: {str(error).rstrip('.?')}.",
         kind="bad_call",
         asked=call.asked(),
         where=user_line(),
@@ -211,6 +211,22 @@ def _code(program: Any) -> CodeType | None:
 
 def _failed_on(error: Exception, call: Call) -> BadTypeError | None:
     """For a program that failed with a key or a tree where it takes something else; None where that can't be told."""
+    mistaken = _mistaken(call)
+    if mistaken is None:
+        return None
+    what, fix = mistaken
+    return BadTypeError(
+        f"{call.name} got {what}, and the program failed: {type(error).__name__}: {error}.",
+        kind="bad_call",
+        asked=call.asked(),
+        where=user_line(),
+        exists=call.form(),
+        fix=fix,
+    )
+
+
+def _mistaken(call: Call) -> tuple[str, str] | None:
+    """(what is where a key or a tree hardly belongs, the way out), if anything is."""
     for index, value in enumerate(call.args):
         if is_typed_key(value) and not call.has_rng and call.fits(call.without(index)):
             what, usual, fix = "a random key", "key|rng|seed|random", _where_keys_go(call)
@@ -220,14 +236,7 @@ def _failed_on(error: Exception, call: Call) -> BadTypeError | None:
             continue
         name = next((name for name, argument in call.named().items() if argument is value), "")
         if name and not re.search(usual, name):
-            return BadTypeError(
-                f"{call.name} got {what} as `{name}`, and the program failed: {type(error).__name__}: {error}.",
-                kind="bad_call",
-                asked=call.asked(),
-                where=user_line(),
-                exists=call.form(),
-                fix=fix,
-            )
+            return f"{what} as `{name}`", fix
     return None
 
 
@@ -239,25 +248,30 @@ def _tree_first(call: Call) -> str:
 
 
 def _say_more(error: JscopeError, call: Call) -> None:
-    """Adds to an error of ours what only the whole call tells."""
-    where_first = call.form().partition("(")[0]
-    if error.kind == "not_a_mapping" and call.name in ("apply", "update") and call.first:
-        if any(isinstance(value, Params) for value in call.args) or is_key(call.first[0]):
-            error.fix = _tree_first(call)
-        elif isinstance(call.first[0], tuple) and any(isinstance(part, Params) for part in call.first[0]):
+    """Adds to an error of ours what only the whole call tells; of several calls around it, the innermost that can."""
+    if error.told_by_call:
+        return
+    before, runs = error.fix, call.name in ("apply", "update")
+    first = call.first[0] if call.first else None
+    if error.kind == "not_a_mapping" and runs and not isinstance(first, Mapping):
+        if isinstance(first, tuple) and any(isinstance(part, Params) for part in first):
             error.fix = "update returns (out, params): pass the second of the two"
-    elif error.kind == "bad_key" and call.name == "init" and call.first:
-        if isinstance(call.first[0], Params):
-            error.fix = f"init makes the tree, from a key: {where_first}(key, ..., warm_start=tree) keeps what is given"
-        elif isinstance(call.first[0], Mapping):
+        elif is_key(first) or any(isinstance(value, Params) for value in call.args):
+            error.fix = _tree_first(call)
+    elif error.kind == "bad_key" and call.name == "init" and not is_key(first):
+        if isinstance(first, Params):
+            error.fix = "init makes the tree, from a key; values to keep are given so: init(key, ..., warm_start=tree)"
+        elif isinstance(first, Mapping):
             error.fix = "give one key: next_key and all initializers get keys of their own from it"
         elif any(map(is_key, call.args)):
             error.fix = f"the key comes first: {call.form()}"
-    elif isinstance(error, ParamsMismatchError) and call.name in ("apply", "update"):
-        is_tree = [isinstance(value, Params) for value in (*call.first, *call.args)]
-        if any(is_tree) and not is_tree[0]:
-            error.fix = _tree_first(call)
-    _say_which_is_traced(error, call)
+    elif mistaken := _mistaken(call):
+        what, fix = mistaken
+        error.exists = error.exists or f"{call.name} got {what}"
+        error.fix = fix
+    else:
+        _say_which_is_traced(error, call)
+    error.told_by_call = error.fix != before
 
 
 # Flags that are traced ------------------------------------------------------------------------------------------------
@@ -266,6 +280,8 @@ def _say_more(error: JscopeError, call: Call) -> None:
 def _tested(error: Exception, call: Call) -> BadTypeError | None:
     """For a program that asks in Python for a value that JAX traces; None if that can't be one of its flags."""
     flags = _flags(call, str(error), only_bools=False)
+    if call.name in ("apply", "update"):  # where arrays that are not traced have their values
+        flags = {path: leaf for path, leaf in flags.items() if is_traced(leaf)}
     if not flags:
         return None
     return BadTypeError(
@@ -332,13 +348,15 @@ def _static_argnames(names: list[str]) -> str:
 
 def _say_which_is_traced(error: JscopeError, call: Call) -> None:
     """Names the arguments that may be behind an error about something that is traced."""
-    is_told = STATIC_ARGNAMES in error.fix
+    is_told, is_shown = STATIC_ARGNAMES in error.fix, shows_traced(error.what)
     may_be_flag = isinstance(error, AssignError | MissingRngError)
-    flags = _flags(call, "", only_bools=may_be_flag) if is_told or may_be_flag else {}
+    flags = _flags(call, "", only_bools=may_be_flag) if is_told or is_shown or may_be_flag else {}
     if not flags:
         return
     if is_told:
         error.fix = error.fix.replace(STATIC_ARGNAMES, _static_argnames(list(dict.fromkeys(map(_argument, flags)))))
+    elif is_shown:
+        error.fix += f"; {_static(flags, call)}"
     else:
         error.fix += f"; or, if `{next(iter(flags))}` decides about it, {_static(flags, call)}"
     error.exists = error.exists or _what_they_are(flags, call)

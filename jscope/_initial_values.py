@@ -28,6 +28,7 @@ from ._arguments import is_importable, parameters_for
 from ._callsite import user_line, user_location
 from ._compat import depends_on, program_key, with_constants
 from ._errors import BadInitialValueTypeError, BadTypeError, InitializerError
+from ._show import short
 from ._values import InitialValue, is_traced
 
 
@@ -88,12 +89,19 @@ def draw(initializer: Callable[..., Any], shape: tuple[int, ...], dtype: Any, ke
     return drawer(initializer, shape, dtype)(key, name_words(name))
 
 
-def drawer(initializer: Callable[..., Any], shape: tuple[int, ...], dtype: Any) -> Callable[..., jax.Array]:
-    """`draw` for many names: a function of the root key and `name_words(name)`."""
+def drawer(
+    initializer: Callable[..., Any], shape: tuple[int, ...], dtype: Any, sharding: Any = None
+) -> Callable[..., jax.Array]:
+    """`draw` for many names: a function of the root key and `name_words(name)`.
+
+    With a sharding, each device makes its own part of the value, which is the same to the bit.
+    """
+    if isinstance(initializer, Stacked):
+        return initializer.drawer(shape, dtype, sharding)
     by_value = _ByValue.of(initializer)
     if by_value is not None:
-        return _drawer_by_value(by_value, shape, dtype)
-    return functools.partial(_drawn_anew, initializer, shape, dtype)
+        return _drawer_by_value(by_value, shape, dtype, sharding)
+    return functools.partial(_drawn_anew, initializer, shape, dtype, sharding)
 
 
 def check_draw(initializer: Callable[..., Any], shape: tuple[int, ...], dtype: Any, key: jax.Array) -> None:
@@ -102,6 +110,9 @@ def check_draw(initializer: Callable[..., Any], shape: tuple[int, ...], dtype: A
     Raises:
       InitializerError: for a wrong result, and for an initializer that closes over values of a trace.
     """
+    if isinstance(initializer, Stacked):
+        check_draw(initializer.initializer, shape[1:], dtype, key)
+        return
     if type(initializer).__module__ == "jscope.initializers":
         initializer.check(shape, dtype)  # type: ignore[attr-defined]
         return
@@ -138,20 +149,31 @@ def _fold(key: jax.Array, words: jax.Array) -> jax.Array:
     return jax.random.fold_in(jax.random.fold_in(key, words[0]), words[1])
 
 
+def jitted(function: Callable[..., Any], sharding: Any) -> Callable[..., Any]:
+    """`jax.jit`, told where the results shall lie; with None it is told nothing."""
+    return jax.jit(function) if sharding is None else jax.jit(function, out_shardings=sharding)
+
+
 @functools.lru_cache(maxsize=1 << 12)
-def _drawer_by_value(initializer: _ByValue, shape: tuple[int, ...], dtype: Any) -> Callable[..., jax.Array]:
+def _drawer_by_value(
+    initializer: _ByValue, shape: tuple[int, ...], dtype: Any, sharding: Any
+) -> Callable[..., jax.Array]:
     function = initializer.function
 
     # One function for each shape and dtype: static arguments would be compared at each call, which takes longer.
-    @jax.jit
     def draw(key: jax.Array, words: jax.Array) -> jax.Array:
         return _called(function, _fold(key, words), shape, dtype)
 
-    return draw
+    return jitted(draw, sharding)
 
 
 def _drawn_anew(
-    initializer: Callable[..., Any], shape: tuple[int, ...], dtype: Any, key: jax.Array, words: np.ndarray
+    initializer: Callable[..., Any],
+    shape: tuple[int, ...],
+    dtype: Any,
+    sharding: Any,
+    key: jax.Array,
+    words: np.ndarray,
 ) -> jax.Array:
     """What the initializer gives now, by a program that is shared with whatever computes the same."""
 
@@ -169,16 +191,17 @@ def _drawn_anew(
         warnings.warn_explicit(message, UserWarning, *(user_location() or ("<unknown>", 0)))
     # As arguments the constants are neither compiled in nor kept: a table may take megabytes.
     constants = [_placed_anywhere(constant) for constant in closed.consts]
-    return _compiled(closed, constants, key, words)(constants, key, words)
+    return _compiled(closed, sharding, constants, key, words)(constants, key, words)
 
 
 _programs: dict[Hashable, Callable[..., jax.Array]] = {}
 _MOST_PROGRAMS = 1 << 12
 
 
-def _compiled(closed: Any, constants: list[Any], *args: Any) -> Callable[..., jax.Array]:
+def _compiled(closed: Any, sharding: Any, constants: list[Any], *args: Any) -> Callable[..., jax.Array]:
     """A traced program, jitted as a function of its constants and its arguments; one for all that compute the same."""
-    name = program_key(closed)
+    key = program_key(closed)
+    name = None if key is None else (key, sharding)
     found = None if name is None else _programs.get(name)
     if found is not None:
         return found
@@ -189,7 +212,7 @@ def _compiled(closed: Any, constants: list[Any], *args: Any) -> Callable[..., ja
         return with_constants(closed, jax.lax.optimization_barrier(constants))(*args)[0]
 
     computes = jax.make_jaxpr(with_barrier)(constants, *args)  # holds no constant
-    made = jax.jit(lambda constants, *args: with_constants(computes, [])(*constants, *args)[0])
+    made = jitted(lambda constants, *args: with_constants(computes, [])(*constants, *args)[0], sharding)
     if name is not None:
         if len(_programs) >= _MOST_PROGRAMS:
             _programs.clear()
@@ -271,9 +294,49 @@ def _called(initializer: Callable[..., Any], key: jax.Array, shape: tuple[int, .
     return value
 
 
+class Stacked:
+    """The initial values of some equal layers in one array, each as under its own name.
+
+    Args:
+      initializer: of each layer.
+      names: the full name of the variable in each layer.
+    """
+
+    def __init__(self, initializer: Callable[..., Any], names: tuple[str, ...]) -> None:
+        self.initializer = initializer
+        self.names = names
+        self.__name__ = f"{len(names)} x {describe(initializer)}"
+
+    def __call__(self, key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
+        """The values under the root key `key`, which other initializers do not see."""
+        return self.drawer(tuple(shape), dtype)(key, name_words(""))
+
+    def drawer(self, shape: tuple[int, ...], dtype: Any, sharding: Any = None) -> Callable[..., jax.Array]:
+        """As `drawer`; the name of the whole does not matter."""
+        one, names = drawer(self.initializer, shape[1:], dtype), self.names
+
+        def draw(key: jax.Array, _: Any) -> jax.Array:
+            words = np.stack([name_words(name) for name in names])
+            if hasattr(one, "lower"):  # one function for all names, of which the values are the only results in memory
+                return _in_turn(one, sharding)(key, words)
+            return jitted(jnp.stack, sharding)([one(key, word) for word in words])
+
+        return draw
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Stacked) and (self.initializer, self.names) == (other.initializer, other.names)
+
+    __hash__ = None  # type: ignore[assignment]  # its initializer may have none
+
+
+@functools.lru_cache(maxsize=1 << 10)
+def _in_turn(draw: Callable[..., jax.Array], sharding: Any) -> Callable[..., jax.Array]:
+    return jitted(lambda key, words: jax.lax.map(lambda word: draw(key, word), words), sharding)
+
+
 def describe(function: Any) -> str:
     """A short name for a callable in messages and tables."""
-    return getattr(function, "__name__", None) or repr(function)
+    return getattr(function, "__name__", None) or short(function)
 
 
 class _ByValue:
@@ -400,11 +463,11 @@ class Drawers:
             self._threads.shutdown(cancel_futures=True)
             _begun.difference_update(draw for draw, compiled in self._compiled.items() if compiled.cancelled())
 
-    def expect(self, initializer: Callable[..., Any], shape: tuple[int, ...], dtype: Any) -> None:
+    def expect(self, initializer: Callable[..., Any], shape: tuple[int, ...], dtype: Any, sharding: Any = None) -> None:
         """Begins to compile what draws such variables, if nobody has."""
-        kind = id(initializer), shape, dtype
+        kind = id(initializer), shape, dtype, sharding
         if kind not in self._drawers:
-            draw = drawer(initializer, shape, dtype)
+            draw = drawer(initializer, shape, dtype, sharding)
             self._drawers[kind] = initializer, draw
             lower = getattr(draw, "lower", None)  # what initializers do that are no known functions is left to draws
             if lower is not None and self._may_compile and draw not in _begun:
@@ -423,15 +486,17 @@ class Drawers:
         except RuntimeError:  # no thread can start: there are too many, or the interpreter is about to end
             self._may_compile = False
 
-    def draw(self, initializer: Callable[..., Any], shape: tuple[int, ...], dtype: Any, name: str) -> jax.Array:
+    def draw(
+        self, initializer: Callable[..., Any], shape: tuple[int, ...], dtype: Any, name: str, sharding: Any = None
+    ) -> jax.Array:
         """The initial value of variable `name`.
 
         Raises:
           InitializerError, BadInitialValueTypeError: as `draw`.
         """
-        kind = id(initializer), shape, dtype
+        kind = id(initializer), shape, dtype, sharding
         if kind not in self._drawers:
-            self.expect(initializer, shape, dtype)
+            self.expect(initializer, shape, dtype, sharding)
         draw = self._drawers[kind][1]
         if self._compiled:
             compiled = self._compiled.pop(draw, None)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
+import os
 import threading
 import weakref
 import zlib
 from bisect import bisect_left
+from collections.abc import Iterator
 from typing import Any, ClassVar
 
 from jax.tree_util import DictKey
@@ -14,6 +17,7 @@ from ._show import some
 
 # JAX's errors compare the texts of two layouts character by character: they must stay short.
 _SHOWN = 20
+_COMPARED = 300  # characters of a name in which scopes are looked for
 
 
 class Layout:
@@ -67,6 +71,16 @@ class Layout:
             self._children = tuple(dict.fromkeys(name.partition("/")[0] for name in self.names))
         return self._children
 
+    def places(self) -> Iterator[str]:
+        """The names of variables and of all scopes around them, as far as they are short enough to be compared."""
+        before: list[str] = []
+        for name in self.names:
+            scopes = list(itertools.accumulate(name[:_COMPARED].split("/")[:-1], "{}/{}".format))
+            # In sorted order what lies in one scope stands together.
+            yield from (scope for scope in scopes if scope not in before)
+            yield name
+            before = scopes
+
     @property
     def jax_keys(self) -> tuple[Any, ...]:
         """The names as JAX has them in the paths of leaves."""
@@ -87,3 +101,18 @@ class Layout:
         # What JAX's errors show where two structures differ. The checksum tells long lists with one beginning apart.
         checksum = f", checksum {zlib.crc32(repr(self.names).encode()):08x}" if len(self.names) > _SHOWN else ""
         return f"<{len(self.names)} names: {some(self.names, _SHOWN)}{checksum}>"
+
+
+def differences(one: Layout, other: Layout, of_one: str, of_other: str) -> list[str]:
+    """One line for each name that one of two trees lacks."""
+    lines = [f"'{name}' is missing in {of_other}" for name in one.names if name not in other.index]
+    return lines + [f"'{name}' of {of_other} is not in {of_one}" for name in other.names if name not in one.index]
+
+
+def _forget_lock() -> None:
+    """In the child of a fork: its copy of the lock may be held by a thread that is not there."""
+    Layout._lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_lock)

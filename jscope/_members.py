@@ -13,18 +13,20 @@ from ._callsite import user_line
 from ._errors import BadNameError, BadTypeError
 from ._hints import Call, explained, first_is_missing
 from ._params import Params
+from ._show import short
 
 _KEY = Parameter("key", Parameter.POSITIONAL_ONLY, annotation=jax.Array)
 _PARAMS = Parameter("params", Parameter.POSITIONAL_ONLY, annotation=Mapping[str, Any])
 _RNG = Parameter("rng", Parameter.KEYWORD_ONLY, default=None, annotation=jax.Array | None)
 _WARM_START = Parameter("warm_start", Parameter.KEYWORD_ONLY, default=None, annotation=Mapping[str, Any] | None)
+_OUT_SHARDINGS = Parameter("out_shardings", Parameter.KEYWORD_ONLY, default=None, annotation=Any)
 
 # What each call takes beside the program's arguments: before them, and by keyword.
-_BESIDE: dict[str, tuple[Parameter | None, Parameter | None]] = {
-    "specs": (None, None),
-    "init": (_KEY, _WARM_START),
-    "apply": (_PARAMS, _RNG),
-    "update": (_PARAMS, _RNG),
+_BESIDE: dict[str, tuple[Parameter | None, tuple[Parameter, ...]]] = {
+    "specs": (None, ()),
+    "init": (_KEY, (_WARM_START, _OUT_SHARDINGS)),
+    "apply": (_PARAMS, (_RNG,)),
+    "update": (_PARAMS, (_RNG,)),
 }
 _ANYTHING = (Parameter("args", Parameter.VAR_POSITIONAL), Parameter("kwargs", Parameter.VAR_KEYWORD))
 
@@ -32,6 +34,7 @@ _ANYTHING = (Parameter("args", Parameter.VAR_POSITIONAL), Parameter("kwargs", Pa
 _RESERVED = {
     "rng": "random keys come from js.next_key() and apply(..., rng=key)",
     "warm_start": "values to keep are given as init(key, ..., warm_start=tree)",
+    "out_shardings": "where values shall lie is given as init(key, ..., out_shardings=net.specs(...).shardings(mesh))",
 }
 
 
@@ -39,7 +42,7 @@ def check_program(fn: Any, *, is_made: bool) -> None:
     """Raises BadTypeError for what is no program, or is made one already; BadNameError for reserved parameters."""
     if not callable(fn) or is_made:
         raise BadTypeError(
-            f"transform takes a function, not {fn!r}.",
+            f"transform takes a function, not {short(fn)}.",
             kind="not_a_program",
             where=user_line(),
             fix="pass the function that calls get_variable",
@@ -78,9 +81,8 @@ def member_signature(call: str, program: Signature | None, returns: Any) -> Sign
     """
     parameters = list(_ANYTHING if program is None else program.parameters.values())
     before, by_keyword = _BESIDE[call]
-    if by_keyword is not None:
-        end = -1 if parameters and parameters[-1].kind is Parameter.VAR_KEYWORD else len(parameters)
-        parameters[end:end] = [by_keyword]
+    end = -1 if parameters and parameters[-1].kind is Parameter.VAR_KEYWORD else len(parameters)
+    parameters[end:end] = by_keyword
     if before is not None:
         name, taken = before.name, {parameter.name for parameter in parameters}
         while name in taken:
@@ -128,7 +130,7 @@ class Member:
 
     def _as_called(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
         before, by_keyword = _BESIDE[self._call]
-        own = {} if by_keyword is None else {by_keyword.name}
+        own = {parameter.name for parameter in by_keyword}
         first, rest = (args[:1], args[1:]) if before is not None else ((), args)
         return Call(
             self._call,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from bisect import bisect_left
 from collections.abc import Iterable
 
 from ._callsite import user_line
@@ -13,7 +14,14 @@ from ._errors import STATIC_ARGNAMES, BadArgumentError, BadNameError
 _ROOT_NAME = re.compile(r"[A-Za-z0-9.][A-Za-z0-9_.\\/>-]*")
 _INNER_NAME = re.compile(r"[A-Za-z0-9_.\\/>-]*")
 
-_TRACED = re.compile(r"Tracer\W|Traced<")  # how JAX shows a value that it traces
+_LONGEST_COMPARED = 300  # characters of a name that is compared with others
+_MOST_CANDIDATES = 50_000
+_MOST_COMPARED = 1_000_000  # pairs of characters: at worst half a second
+
+
+def shows_traced(text: str) -> bool:
+    """Whether a text holds what JAX shows for a value that it traces."""
+    return re.search(r"Tracer\W|Traced<", text) is not None
 
 
 def join(scope: str, name: str) -> str:
@@ -29,16 +37,41 @@ def split(name: str) -> list[str]:
 def near(name: str, names: Iterable[str], count: int = 3) -> list[str]:
     """Up to `count` of `names` that look like `name`, best first; letter case does not count.
 
-    First those that have a scope more or less at their beginning.
+    First those that have a scope more or less at their beginning. Where there are very many names, those are compared
+    that have the longest beginning or end in common with `name`: to compare all would take seconds.
     """
-    by_folded: dict[str, str] = {}
-    for candidate in names:
-        by_folded.setdefault(candidate.casefold(), candidate)
     folded = name.casefold()
-    moved = [other for other in by_folded if other.endswith("/" + folded) or folded.endswith("/" + other)]
+    if len(folded) > _LONGEST_COMPARED:
+        return []
+    by_folded: dict[str, str] = {}
+    moved, alike = [], []
+    for candidate in names:
+        other = candidate.casefold() if len(candidate) <= _LONGEST_COMPARED else ""
+        # difflib's ratio, which is to be 0.6, is at most twice the shorter length by the sum of both.
+        is_alike = 0.6 * (len(other) + len(folded)) <= 2 * min(len(other), len(folded))
+        is_moved = other.endswith("/" + folded) or folded.endswith("/" + other)
+        if (is_alike or is_moved) and other not in by_folded:
+            by_folded[other] = candidate
+            moved += [other] * is_moved
+            alike += [other] * is_alike
+            if len(by_folded) == _MOST_CANDIDATES:
+                break
     moved.sort(key=lambda other: abs(len(other) - len(folded)))
-    alike = difflib.get_close_matches(folded, by_folded, n=count, cutoff=0.6)
+    most = _MOST_COMPARED // (len(folded) + 1) ** 2
+    if len(alike) > most:
+        alike = _neighbours(folded, alike, most // 4)
+    alike = difflib.get_close_matches(folded, alike, n=count, cutoff=0.6)
     return [by_folded[other] for other in dict.fromkeys((*moved[:count], *alike))][:count]
+
+
+def _neighbours(name: str, names: list[str], count: int) -> list[str]:
+    """Those next to `name` in the order of names, and in the order of names read backwards: `count` to each side."""
+    found: dict[str, None] = {}
+    for step in (1, -1):
+        ordered = sorted(other[::step] for other in names)
+        place = bisect_left(ordered, name[::step])
+        found.update(dict.fromkeys(other[::step] for other in ordered[max(place - count, 0) : place + count]))
+    return list(found)
 
 
 def matcher(pattern: str) -> re.Pattern[str]:
@@ -127,7 +160,7 @@ class OpNames:
                 where=user_line(),
                 fix="the name holds the text of a value that JAX traces: count in Python, or make that value static in "
                 f"the jax.jit around, {STATIC_ARGNAMES}"
-                if _TRACED.search(name)
+                if shows_traced(name)
                 else f"use letters, digits and any of . _ - / \\ > (TF1's pattern {where} is ^{pattern.pattern}$)",
             )
 

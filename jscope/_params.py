@@ -9,16 +9,17 @@ from typing import Any
 
 import jax
 import jax.export
-import jax.numpy as jnp
-import numpy as np
 
 from ._callsite import user_line
-from ._errors import BadArgumentError, BadNameError, BadTypeError, UnknownNameError
-from ._layout import Layout
+from ._errors import BadArgumentError, BadNameError, BadTypeError, ParamsMismatchError, UnknownNameError
+from ._layout import Layout, differences
+from ._leaves import bad_type, itemsize_of, not_a_mapping, pairs, same_leaf, size_of, type_of
 from ._names import matcher, near, split
-from ._show import nested, short_type, some
+from ._see import seeing
+from ._show import nested, short, short_type, shortened, some
 
 _MISSING: Any = object()
+_MOST_SHOWN = 2_000  # leaves in a repr: nobody reads more
 
 
 class Params(Mapping[str, Any]):
@@ -27,12 +28,16 @@ class Params(Mapping[str, Any]):
     `params["tower"]["kernel"]`, `params["tower/kernel"]` and `params["tower"]` (a sub-tree) all work, and iteration
     gives the top-level keys. To JAX it is one node: its leaves in sorted order of their full names.
 
+    `len(params)` counts the top-level keys, as iteration gives them: the number of leaves is `len(params.names)`, that
+    of their elements `params.size`.
+
     Args:
-      tree: a nested or flat mapping; its leaves are kept as they are (arrays, `None`, labels, shardings, ...).
+      tree: a nested or flat mapping, or its (name, value) pairs, as of a dict; the leaves are kept as they are (arrays,
+        `None`, labels, shardings, ...).
 
     Raises:
       BadNameError: if two entries of `tree` have one full name.
-      BadTypeError: if `tree` is no mapping or a key is no string.
+      BadTypeError: if `tree` is neither mapping nor pairs, or a key is no string.
 
     Example:
       >>> import jax.numpy as jnp, jscope as js
@@ -41,6 +46,8 @@ class Params(Mapping[str, Any]):
       Params({tower: {bias: f32[3], kernel: f32[2,3]}})
       >>> params["tower/bias"].shape, params["tower"].names, list(params)
       ((3,), ('bias', 'kernel'), ['tower'])
+      >>> len(params), len(params.names), params.size, params.bytes
+      (1, 2, 9, 36)
 
     Where a variable and a scope have one name, `params[name]` (hence `items()`) is the variable: `scope(name)` gives
     the scope, and `flat()` everything.
@@ -55,11 +62,12 @@ class Params(Mapping[str, Any]):
     _layout: Layout
     _leaves: tuple[Any, ...]
 
-    def __new__(cls, tree: Mapping[str, Any] = {}, /) -> Params:
+    def __new__(cls, tree: Mapping[str, Any] | Iterable[tuple[str, Any]] = {}, /) -> Params:
         if isinstance(tree, Params):
             return tree
         flat: dict[str, Any] = {}
-        _flatten_mapping(tree, "", flat)
+        # The items of a Params lack a scope that has the name of a variable.
+        _flatten_pairs(tree.items() if isinstance(tree, Mapping) else pairs(tree), "", flat)
         return _of_flat(flat)
 
     @classmethod
@@ -78,6 +86,16 @@ class Params(Mapping[str, Any]):
     def names(self) -> tuple[str, ...]:
         """The full names of all leaves, sorted."""
         return self._layout.names
+
+    @property
+    def size(self) -> int:
+        """The number of elements of all leaves: of arrays and of what describes them, and one for each number."""
+        return sum(map(size_of, self._leaves))
+
+    @property
+    def bytes(self) -> int:
+        """The bytes that the elements take; those of a Python number as JAX makes an array of it."""
+        return sum(size_of(leaf) * itemsize_of(leaf) for leaf in self._leaves)
 
     def __getitem__(self, name: str) -> Any:
         index = self._layout.index.get(name)
@@ -100,17 +118,13 @@ class Params(Mapping[str, Any]):
         if isinstance(name, str):
             start, stop, inner = self._layout.scope(name)
         if inner is None:
-            what = f"{name!r} is neither a variable nor a scope of this tree."
+            what = f"{shortened(repr(name))} is neither a variable nor a scope of this tree."
             raise self._unknown(what, str(name), "use one of `params.names`", exists=some(self._layout.children))
         return make(inner, self._leaves[start:stop])
 
     def _unknown(self, what: str, name: str, fix: str, exists: str = "") -> UnknownNameError:
-        names: dict[str, None] = {}  # of variables and of all scopes around them
-        for full in self._layout.names:
-            parts = split(full)
-            names.update((("/".join(parts[:k])), None) for k in range(1, len(parts) + 1))
         # Where a variable is meant, the scope of that very name is no help.
-        close = [place for place in near(name, names) if place != name]
+        close = lambda: [place for place in near(name, self._layout.places()) if place != name]  # noqa: E731
         return UnknownNameError(what, kind="unknown_name", where=user_line(), exists=exists, near=close, fix=fix)
 
     def __iter__(self) -> Iterator[str]:
@@ -150,8 +164,8 @@ class Params(Mapping[str, Any]):
             node = tree
             for depth, part in enumerate(scopes):
                 node = node.setdefault(part, {})
-                scope = "/".join(scopes[: depth + 1])
-                if scope in self._layout.index:
+                if not isinstance(node, dict):  # in sorted order the variable comes first
+                    scope = "/".join(scopes[: depth + 1])
                     raise BadNameError(
                         f"'{scope}' is a variable and '{name}' lies in a scope of that name: "
                         "a nested dict can't hold both.",
@@ -175,7 +189,7 @@ class Params(Mapping[str, Any]):
           {'a/b': 7, 'a/c': 2}
         """
         if not isinstance(changes, Mapping):
-            raise _not_a_mapping("replace takes", changes)
+            raise not_a_mapping("replace takes", changes)
         leaves = list(self._leaves)
         index = self._layout.index
         unknown = [name for name in changes if name not in index]
@@ -189,6 +203,65 @@ class Params(Mapping[str, Any]):
             leaves[index[name]] = leaf
         return make(self._layout, tuple(leaves))
 
+    def replace_scope(self, name: str, tree: Mapping[str, Any]) -> Params:
+        """This tree with all that is in scope `name` replaced: a target network by what it follows, say.
+
+        TF1: `tf.assign` for each pair of variables of two scopes.
+
+        Args:
+          name: a scope of this tree.
+          tree: by names relative to the scope. It holds the same names, shapes and dtypes as the scope does: a tree of
+            another model, or of half of it, is refused. (`params.drop(name) | {name: tree}` takes any.)
+
+        Raises:
+          UnknownNameError: if the tree has no such scope.
+          ParamsMismatchError: for names that one of both lacks, other shapes and dtypes; all faults at once.
+
+        Example:
+          >>> params = js.Params({"online": {"w": jnp.ones(2)}, "target": {"w": jnp.zeros(2)}})
+          >>> params.replace_scope("target", params["online"])["target/w"]
+          Array([1., 1.], dtype=float32)
+        """
+        old, new = self.scope(name), Params(tree)
+        faults = differences(old._layout, new._layout, f"scope '{name}'", "the new tree")
+        faults += [
+            f"'{each}' is {short_type(new[each])}, in scope '{name}' {short_type(leaf)}"
+            for each, leaf in old.flat().items()
+            if each in new._layout.index and type_of(leaf) != type_of(new[each])
+        ]
+        if faults:
+            raise ParamsMismatchError(
+                f"replace_scope: the tree is not one of scope '{name}'.",
+                kind="other_tree",
+                faults=faults,
+                where=user_line(),
+                fix=f"give a tree of its names, shapes and dtypes, such as params[{name!r}].map_with_name(...)",
+            )
+        start, _, _ = self._layout.scope(name)
+        leaves = (*self._leaves[:start], *new._leaves, *self._leaves[start + len(new._leaves) :])
+        return make(self._layout, leaves)
+
+    def drop(self, *names: str) -> Params:
+        """This tree without these variables and scopes: of each name the variable, and all that is in the scope.
+
+        Raises:
+          UnknownNameError: for names that the tree lacks; nothing is dropped then.
+
+        Example:
+          >>> js.Params({"tower": {"w": 1, "b": 2}, "head": {"w": 3, "b": 4}}).drop("tower", "head/b").flat()
+          {'head/w': 3}
+        """
+        flat = self.flat()
+        for name in names:
+            if name not in self:
+                what = f"drop: {name!r} is neither a variable nor a scope of this tree."
+                fix = "use names of the tree; select(pattern) takes it apart by a regular expression"
+                raise self._unknown(what, str(name), fix, exists=some(self._layout.children))
+            start, stop, _ = self._layout.scope(name)
+            for each in (name, *self._layout.names[start:stop]):
+                flat.pop(each, None)
+        return _of_flat(flat)
+
     def __or__(self, other: Mapping[str, Any]) -> Params:
         """Both trees in one; where both have a name, the right one's leaf."""
         if not isinstance(other, Mapping):
@@ -200,14 +273,34 @@ class Params(Mapping[str, Any]):
             return NotImplemented
         return Params(other) | self
 
-    def map_with_name(self, f: Callable[[str, Any], Any]) -> Params:
-        """The tree of `f(full name, leaf)`.
+    def map_with_name(self, f: Callable[..., Any], *others: Mapping[str, Any]) -> Params:
+        """The tree of `f(full name, leaf)`, or of `f(full name, leaf, leaf of another tree, ...)`.
+
+        Args:
+          f: called for each leaf, in sorted order of the names.
+          others: trees of the very same names.
+
+        Raises:
+          ParamsMismatchError: for names that one of the trees lacks.
 
         Example:
-          >>> js.Params({"a": {"b": 1}}).map_with_name(lambda name, leaf: f"{name}={leaf}").flat()
-          {'a/b': 'a/b=1'}
+          >>> tree = js.Params({"a": {"b": 1.0}})
+          >>> tree.map_with_name(lambda name, leaf: f"{name}={leaf}").flat()
+          {'a/b': 'a/b=1.0'}
+          >>> tree.map_with_name(lambda name, mean, new: 0.9 * mean + 0.1 * new, {"a/b": 2.0}).flat()
+          {'a/b': 1.1}
         """
-        return make(self._layout, tuple(map(f, self._layout.names, self._leaves)))
+        trees = [Params(other) for other in others]
+        for number, tree in enumerate(trees, 2):
+            if tree._layout is not self._layout:
+                raise ParamsMismatchError(
+                    "map_with_name: the trees have different names.",
+                    kind="other_tree",
+                    faults=differences(self._layout, tree._layout, "the first tree", f"tree {number}"),
+                    where=user_line(),
+                    fix="give trees of the same names: scopes, params['scope'], have names of their own",
+                )
+        return make(self._layout, tuple(map(f, self._layout.names, self._leaves, *(tree._leaves for tree in trees))))
 
     def select(self, which: str | Callable[[str, Any], bool]) -> tuple[Params, Params]:
         """`(chosen, rest)`: the leaves that `which` picks, and the others; `chosen | rest` gives the tree back.
@@ -261,9 +354,9 @@ class Params(Mapping[str, Any]):
             try:
                 rules = [(pattern, label) for pattern, label in labels]
             except (TypeError, ValueError):
-                what = f"like takes a mapping or (pattern, label) pairs, not {labels!r:.80}."
+                what = f"like takes a mapping or (pattern, label) pairs, not {short(labels)}."
                 fix = 'write like({"scope": label}) or like([("pattern", label)])'
-                raise _bad_type(what, "bad_labels", fix) from None
+                raise bad_type(what, "bad_labels", fix) from None
             rules = [(matcher(pattern), label) for pattern, label in rules]
             for i, name in enumerate(self._layout.names):
                 for pattern, label in rules:
@@ -304,7 +397,7 @@ class Params(Mapping[str, Any]):
                 other = Params(other)
             except (BadNameError, BadTypeError):
                 return False
-        return self._layout is other._layout and all(map(_same_leaf, self._leaves, other._leaves))
+        return self._layout is other._layout and all(map(same_leaf, self._leaves, other._leaves))
 
     __hash__ = None  # type: ignore[assignment]  # arrays have no hash, as in a dict
 
@@ -319,14 +412,19 @@ class Params(Mapping[str, Any]):
 
     def __setitem__(self, name: str, value: Any) -> None:
         fix = f"make a new tree: params = params.replace({{{name!r}: ...}})"
-        raise _bad_type(f"Params is immutable: {name!r} can't be set.", "immutable", fix)
+        raise bad_type(f"Params is immutable: {name!r} can't be set.", "immutable", fix)
 
     def __delitem__(self, name: str) -> None:
-        fix = "take the tree apart: gone, params = params.select(...)"
-        raise _bad_type(f"Params is immutable: {name!r} can't be deleted.", "immutable", fix)
+        fix = f"make a new tree: params = params.drop({name!r})"
+        raise bad_type(f"Params is immutable: {name!r} can't be deleted.", "immutable", fix)
 
     def __repr__(self) -> str:
-        return f"Params({nested({name: short_type(leaf) for name, leaf in self.flat().items()})})"
+        names, more = self._layout.names[:_MOST_SHOWN], len(self._leaves) - _MOST_SHOWN
+        text = nested({name: short_type(leaf) for name, leaf in zip(names, self._leaves, strict=False)})
+        return f"Params({text}{f' and {more} more' if more > 0 else ''})"
+
+    def _repr_html_(self) -> str:
+        return seeing().fragments.params(self)
 
     def __treescope_repr__(self, path: Any, subtree_renderer: Any) -> Any:
         """How treescope shows it: as a foldable mapping by full name."""
@@ -354,53 +452,23 @@ def _of_flat(flat: Mapping[str, Any]) -> Params:
     return make(Layout.of(names), tuple(flat[name] for name in names))
 
 
-def _bad_type(what: str, kind: str, fix: str) -> BadTypeError:
-    return BadTypeError(what, kind=kind, where=user_line(), fix=fix)
-
-
-def _not_a_mapping(wanted: str, given: Any) -> BadTypeError:
-    what = f"{wanted} a mapping of names, not a {type(given).__name__}."
-    return _bad_type(what, "not_a_mapping", "pass a dict by name, or a Params")
-
-
-def _flatten_mapping(tree: Mapping[str, Any], scope: str, flat: dict[str, Any]) -> None:
-    if not isinstance(tree, Mapping):
-        raise _not_a_mapping("Params are made from", tree)
-    # The items of a Params lack a scope that has the name of a variable.
-    for key, value in (tree.flat() if isinstance(tree, Params) else tree).items():
+def _flatten_pairs(pairs: Iterable[tuple[Any, Any]], scope: str, flat: dict[str, Any]) -> None:
+    for key, value in pairs:
         if not isinstance(key, str):
-            what = f"Names in a tree of parameters are strings, not {key!r}."
-            raise _bad_type(what, "bad_name_type", f"use {str(key)!r}")
+            what = f"Names in a tree of parameters are strings, not {short(key)}."
+            raise bad_type(what, "bad_name_type", f"use {str(key)!r}")
         name = scope + key
         if isinstance(value, Mapping):
-            _flatten_mapping(value, name + "/", flat)
+            _flatten_pairs((value.flat() if isinstance(value, Params) else value).items(), name + "/", flat)
         elif name in flat:
             raise BadNameError(
-                f"The mapping gives '{name}' twice, once nested and once by its full name.",
+                f"'{name}' is given twice.",
                 kind="twice",
                 where=user_line(),
                 fix="give each variable once",
             )
         else:
             flat[name] = value
-
-
-def _same_leaf(a: Any, b: Any) -> bool:
-    if a is b:
-        return True
-    if not hasattr(a, "shape") and not hasattr(b, "shape"):
-        return bool(a == b)
-    if not hasattr(a, "shape") or not hasattr(b, "shape"):
-        # A scalar equals the number that it holds; an array and anything else are never equal.
-        array, other = (a, b) if hasattr(a, "shape") else (b, a)
-        return isinstance(other, int | float | complex) and array.shape == () and bool(array == other)
-    if a.shape != b.shape or getattr(a, "dtype", None) != getattr(b, "dtype", None):
-        return False
-    if isinstance(a, jax.ShapeDtypeStruct) or isinstance(b, jax.ShapeDtypeStruct):
-        return a == b
-    if jnp.issubdtype(a.dtype, jax.dtypes.extended):
-        a, b = jax.random.key_data(a), jax.random.key_data(b)
-    return bool((np.asarray(a) == np.asarray(b)).all())
 
 
 # What JAX needs to know -----------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ import jax
 from ._ambient import current, is_open_here, is_running, leaving
 from ._callsite import user_line
 from ._errors import STATIC_ARGNAMES, BadArgumentError, BadTypeError
+from ._show import short
 from ._specs import VariableSpec
 from ._values import is_traced
 from .run.listings import collection
@@ -166,7 +167,7 @@ class variable_scope:  # noqa: N801 (TF1's name)
       initializer: default initializer of variables made inside.
       regularizer: default regularizer, a callable from value to scalar.
       caching_device: no effect.
-      partitioner: default partitioner, a callable `(shape, dtype) -> jax.sharding.PartitionSpec`.
+      partitioner: default partitioner, as `get_variable` takes it.
       custom_getter: a callable `(getter, name, *args, **kwargs)` around every `get_variable` inside.
       reuse: None or False to inherit, True to share existing variables only, `AUTO_REUSE` to make or share.
       dtype: default dtype of variables made inside.
@@ -222,9 +223,9 @@ class variable_scope:  # noqa: N801 (TF1's name)
             )
         if reuse is not None and reuse is not True and reuse is not False and reuse is not AUTO_REUSE:
             raise BadArgumentError(
-                f"reuse must be True, False, None or js.AUTO_REUSE, not {reuse!r}.",
+                f"reuse must be True, False, None or js.AUTO_REUSE, not {short(reuse)}.",
                 kind="bad_reuse",
-                asked=f"variable_scope({name_or_scope!r})",
+                asked=f"variable_scope({short(name_or_scope)})",
                 where=user_line(),
                 fix=f"it is traced; as an argument of jax.jit, {STATIC_ARGNAMES}"
                 if is_traced(reuse)
@@ -232,9 +233,9 @@ class variable_scope:  # noqa: N801 (TF1's name)
             )
         if auxiliary_name_scope is not True and auxiliary_name_scope is not False:
             raise BadTypeError(
-                f"auxiliary_name_scope must be True or False, not {auxiliary_name_scope!r}.",
+                f"auxiliary_name_scope must be True or False, not {short(auxiliary_name_scope)}.",
                 kind="bad_aux",
-                asked=f"variable_scope({name_or_scope!r})",
+                asked=f"variable_scope({short(name_or_scope)})",
                 where=user_line(),
                 fix=f"it is traced; as an argument of jax.jit, {STATIC_ARGNAMES}"
                 if is_traced(auxiliary_name_scope)
@@ -242,9 +243,9 @@ class variable_scope:  # noqa: N801 (TF1's name)
             )
         if trainable is not None and trainable is not True and trainable is not False:
             raise BadTypeError(
-                f"trainable must be True, False or None, not {trainable!r}.",
+                f"trainable must be True, False or None, not {short(trainable)}.",
                 kind="bad_trainable",
-                asked=f"variable_scope({name_or_scope!r})",
+                asked=f"variable_scope({short(name_or_scope)})",
                 where=user_line(),
                 fix="give False to freeze the scope, True to train it, None to inherit",
             )
@@ -274,9 +275,11 @@ class variable_scope:  # noqa: N801 (TF1's name)
         frame = None if caller.f_code.co_flags & SUSPENDS else caller
         return run.scopes.enter(self, frame, run.body)  # type: ignore[return-value]  # of `new_scopes`
 
-    def __exit__(self, exception: type[BaseException] | None, *_: Any) -> None:
-        if exception is GeneratorExit and not is_open_here(self):
-            return  # a generator is closed after its program has ended: there is nothing to put back
+    def __exit__(self, exception: type[BaseException] | None, *_: Any, is_ending: Any = sys.is_finalizing) -> None:
+        # A generator is closed after its program has ended, or with Python itself, when nothing works any more: there
+        # is nothing to put back.
+        if exception is GeneratorExit and (is_ending() or not is_open_here(self)):
+            return
         leaving("leaving a variable_scope", sys._getframe(1)).scopes.leave(self)
 
 
@@ -314,8 +317,8 @@ class name_scope:  # noqa: N801
         run = current("name_scope", sys._getframe(1))
         return run.scopes.enter_op_scope(self, self._name, run.body)
 
-    def __exit__(self, exception: type[BaseException] | None, *_: Any) -> None:
-        if exception is GeneratorExit and not is_open_here(self):
+    def __exit__(self, exception: type[BaseException] | None, *_: Any, is_ending: Any = sys.is_finalizing) -> None:
+        if exception is GeneratorExit and (is_ending() or not is_open_here(self)):
             return
         current("leaving a name_scope").scopes.leave_op_scope(self)
 

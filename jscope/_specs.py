@@ -14,20 +14,24 @@ import jax.numpy as jnp
 import numpy as np
 
 from ._callsite import user_line
+from ._declared import united
 from ._errors import (
     BadArgumentError,
-    BadInitialValueTypeError,
     BadTypeError,
     InitializerError,
     ParamsMismatchError,
     UnknownNameError,
     add_place,
 )
-from ._initial_values import Drawers, check_key, describe, draw
+from ._initial_values import Drawers, check_key, draw
+from ._mismatch import count_of, mismatch, mismatch_error, without_values
 from ._names import near
 from ._params import Params
+from ._partitions import Rules, copied, placements, shardings_for, shardings_of
+from ._see import seeing
 from ._show import format_bytes, short_type, table
-from ._values import FromProgram, InitialValue, as_initial_value
+from ._table import specs_table
+from ._values import FromProgram, InitialValue
 
 _log = logging.getLogger("jscope")
 
@@ -50,8 +54,9 @@ class VariableSpec:
       regularizer: a callable from value to scalar loss (or None), or None.
       constraint: a callable from value to value, or None.
       partition: a `jax.sharding.PartitionSpec` from the partitioner, or None.
-      created_at: the user's `file:line` that made it. Not compared.
+      created_at: the user's `file:line` that made it, or the cell of a notebook: `cell 3, line 2`. Not compared.
       used_at: the `file:line` of each later read of it: where it is shared. Not compared.
+      auto_reuse: whether it was made under AUTO_REUSE, where a misspelt name makes a new variable. Not compared.
 
     Example:
       >>> spec = js.transform(lambda: js.get_variable("v", [2])).specs()["v"]
@@ -71,6 +76,7 @@ class VariableSpec:
     partition: Any = None
     created_at: str = dataclasses.field(default="", compare=False)
     used_at: tuple[str, ...] = dataclasses.field(default=(), compare=False)
+    auto_reuse: bool = dataclasses.field(default=False, compare=False)
 
     @property
     def size(self) -> int:
@@ -138,12 +144,18 @@ class Comparison:
         close = self.suggestions.get(name)
         return f" (near: {', '.join(map(repr, close))})" if close else ""
 
-    def __str__(self) -> str:
+    def _rows(self) -> list[tuple[str, str, str]]:
         rows = [("kept", name, "") for name in self.kept]
         rows += [("missing", name, self._hint(name).strip(" ()")) for name in self.missing]
         rows += [("unexpected", name, self._hint(name).strip(" ()")) for name in self.unexpected]
         rows += [("mismatched", name, text) for name, text in self.mismatched.items()]
-        return table(("state", "name", "note"), rows)
+        return rows
+
+    def __str__(self) -> str:
+        return table(("state", "name", "note"), self._rows())
+
+    def _repr_html_(self) -> str:
+        return seeing().fragments.states("How the tree fits", ("state", "name", "note"), self._rows(), "kept")
 
 
 class Specs(Mapping[str, VariableSpec]):
@@ -188,6 +200,26 @@ class Specs(Mapping[str, VariableSpec]):
     def __len__(self) -> int:
         return len(self._by_name)
 
+    def __or__(self, other: Specs) -> Specs:
+        """What two programs declare together, for one tree that serves both; a variable that both declare counts once.
+
+        Raises:
+          BadArgumentError: for names that the two declare differently: another shape, dtype, initializer, ...; the
+            message shows both and where they were made.
+
+        Example:
+          >>> def linear(name):
+          ...     def program(x):
+          ...         with js.variable_scope(name): return x @ js.get_variable("w", [2, 2])
+          ...     return js.transform(program)
+          >>> generator, critic, x = linear("generator"), linear("critic"), jnp.ones((1, 2))
+          >>> (generator.specs(x) | critic.specs(x)).init(jax.random.key(0))
+          Params({critic: {w: f32[2,2]}, generator: {w: f32[2,2]}})
+        """
+        if not isinstance(other, Specs):
+            return NotImplemented
+        return Specs(united(self._by_name, other._by_name))
+
     @property
     def size(self) -> int:
         """Number of elements of all variables."""
@@ -198,24 +230,63 @@ class Specs(Mapping[str, VariableSpec]):
         """Bytes that all variables take."""
         return sum(spec.bytes for spec in self.values())
 
-    def abstract(self) -> Params:
+    def abstract(self, shardings: Any = None) -> Params:
         """A tree of `jax.ShapeDtypeStruct`s: what orbax and `jax.eval_shape` users restore into.
+
+        Args:
+          shardings: where the values shall lie, by name, as `shardings` gives it; or one sharding for all.
+
+        Raises:
+          BadArgumentError: if `shardings` has other names.
 
         Example:
           >>> js.transform(lambda: js.get_variable("v", [2])).specs().abstract()
           Params({v: f32[2]})
         """
-        return Params({name: spec.abstract() for name, spec in self.items()})
+        if shardings is None:
+            return Params({name: spec.abstract() for name, spec in self.items()})
+        given = shardings_for(self, shardings, "specs.abstract")
+        structs = {
+            name: jax.ShapeDtypeStruct(spec.shape, spec.dtype, sharding=given[name]) for name, spec in self.items()
+        }
+        return Params(structs)
 
-    def init(self, key: jax.Array, *, warm_start: Mapping[str, Any] | None = None) -> Params:
+    def shardings(self, mesh: Any, rules: Rules | None = None) -> Params:
+        """Where each variable lies on a mesh of devices: a tree of `jax.sharding.NamedSharding`s.
+
+        A variable without a partition is on every device. Flax: `nn.logical_to_mesh_sharding`; Haliax: `named_jit` with
+        an axis mapping. Those replicate what is misspelt; here it is an error.
+
+        Args:
+          mesh: a `jax.sharding.Mesh` (`jax.make_mesh`) or an abstract one.
+          rules: name of an axis in the program -> axis of the mesh, several of them, or None not to cut along it. A
+            name without a rule has to be an axis of the mesh itself.
+
+        Raises:
+          BadArgumentError: for axes without a rule, axes that the mesh does not have, one that cuts two dimensions of a
+            variable, and sizes that can't be cut into equal parts: all faults of all variables in one error.
+          BadTypeError: for what is no mesh.
+
+        Example:
+          >>> net = js.transform(lambda: js.get_variable("w", [4, 8], partitioner=jax.P("embed", "mlp")))
+          >>> mesh = jax.make_mesh((1,), ("model",))
+          >>> tuple(net.specs().shardings(mesh, {"embed": None, "mlp": "model"})["w"].spec)
+          (None, 'model')
+        """
+        return shardings_of(self, mesh, rules)
+
+    def init(self, key: jax.Array, *, warm_start: Mapping[str, Any] | None = None, out_shardings: Any = None) -> Params:
         """All initial values, each from `key` and its own name, shape, dtype and initializer alone.
 
         Args:
           key: a JAX random key.
           warm_start: a tree of values to keep; only what it lacks is made. It must fit (see `compare`); what was kept
             and made is logged to the logger "jscope".
+          out_shardings: where the values shall lie: what `shardings` gives, or one `jax.sharding.Sharding` for all.
+            Each device makes its own part; the values are the same to the bit. Default: on JAX's default device.
 
         Raises:
+          BadArgumentError: if `out_shardings` has other names, or other devices than a key that is bound to some.
           ParamsMismatchError: if something in `warm_start` is not declared, or has another shape or dtype.
           InitializerError: if the program computes an initial value; `net.init` can.
           BadTypeError: for what is no JAX random key, and for a `warm_start` that is no tree.
@@ -226,41 +297,48 @@ class Specs(Mapping[str, VariableSpec]):
           Array([1., 1.], dtype=float32)
         """
         check_key(key, "specs.init")
+        placed = None if out_shardings is None else placements(self, out_shardings, key, "specs.init(out_shardings=)")
         with Drawers(key) as drawers:
-            return self.init_with(drawers, {}, warm_start)
+            return self.init_with(drawers, {}, warm_start, placed)
 
     def init_with(
-        self, drawers: Drawers, computed: Mapping[str, jax.Array], warm_start: Mapping[str, Any] | None = None
+        self,
+        drawers: Drawers,
+        computed: Mapping[str, jax.Array],
+        warm_start: Mapping[str, Any] | None = None,
+        placed: Mapping[str, Any] | None = None,
     ) -> Params:
-        """As `init`, with what draws the values and those that the program computed."""
+        """As `init`, with what draws the values, those that the program computed, and a sharding for each name."""
         given = Params() if warm_start is None else params_of(warm_start, "warm_start")
         if warm_start is not None:
             report = self.compare(given)
             faults = report.faults(allow_missing=True) + without_values(report, given)
             if faults:
                 raise ParamsMismatchError(
-                    f"warm_start does not fit the program: {_count(faults)}.",
+                    f"warm_start does not fit the program: {count_of(faults)}.",
                     kind="params_mismatch",
                     faults=faults,
                     where=user_line(),
                     fix="rename or drop what is not declared (params.select), convert what has a wrong shape or dtype",
                 )
             _log.info("warm start: %d kept, %d made\n%s", len(report.kept), len(report.missing), report)
-        kept = given.flat()
+        kept, placed = given.flat(), placed or {}
         values: dict[str, Any] = {}
         for name, spec in self.items():
             source = kept.get(name, computed.get(name))
             if source is not None:
                 # A copy: every leaf is a buffer of its own, so that donating the tree donates nobody else's array.
-                values[name] = jnp.array(source, spec.dtype, copy=True)
-            elif isinstance(spec.initializer, InitialValue | FromProgram):
+                values[name] = copied(source, spec.dtype, placed.get(name))
+            elif isinstance(spec.initializer, InitialValue):
+                values[name] = copied(spec.initializer.array, spec.dtype, placed.get(name))
+            elif isinstance(spec.initializer, FromProgram):
                 values[name] = spec.initial_value(drawers.key)
             else:
-                drawers.expect(spec.initializer, spec.shape, spec.dtype)
+                drawers.expect(spec.initializer, spec.shape, spec.dtype, placed.get(name))
         for name, spec in self.items():  # in order of creation, as what an initializer raises comes
             if name not in values:
                 try:
-                    values[name] = drawers.draw(spec.initializer, spec.shape, spec.dtype, name)
+                    values[name] = drawers.draw(spec.initializer, spec.shape, spec.dtype, name, placed.get(name))
                 except Exception as error:
                     add_place(error, f"the initial value of '{name}', asked for at {spec.created_at}")
                     raise
@@ -291,8 +369,12 @@ class Specs(Mapping[str, VariableSpec]):
         suggestions |= {name: tuple(near(name, missing)) for name in unexpected[:_SUGGESTIONS]}
         return Comparison(tuple(kept), tuple(missing), tuple(unexpected), mismatched, suggestions)
 
-    def check(self, params: Mapping[str, Any]) -> None:
+    def check(self, params: Mapping[str, Any], *, allow_unexpected: bool = False) -> None:
         """Raises unless `params` holds exactly what is declared, every fault in one error.
+
+        Args:
+          params: the tree.
+          allow_unexpected: with True it may hold more than that: another program's variables.
 
         Raises:
           ParamsMismatchError: for names missing or not declared, wrong shapes and dtypes.
@@ -300,12 +382,31 @@ class Specs(Mapping[str, VariableSpec]):
         Example:
           >>> js.transform(lambda: js.get_variable("v", [2])).specs().check({"v": jnp.ones(2)})
         """
-        faults = self.compare(params).faults()
+        faults = self.compare(params).faults(allow_unexpected=allow_unexpected)
         if faults:
             raise mismatch_error(faults)
 
-    def split(self, params: Mapping[str, Any]) -> tuple[Params, Params]:
+    def select(self, params: Mapping[str, Any]) -> tuple[Params, Params]:
+        """`(declared, rest)`: this program's variables, and what else is in the tree; `declared | rest` gives it back.
+
+        Raises:
+          ParamsMismatchError: for variables that the tree lacks, and wrong shapes and dtypes.
+
+        Example:
+          >>> net = js.transform(lambda: js.get_variable("w", []))
+          >>> [part.names for part in net.specs().select({"w": 1.0, "other": 2.0})]
+          [('w',), ('other',)]
+        """
+        tree = params_of(params, "select")
+        self.check(tree, allow_unexpected=True)
+        return tree.select(lambda name, _: name in self._by_name)
+
+    def split(self, params: Mapping[str, Any], *, allow_unexpected: bool = False) -> tuple[Params, Params]:
         """`(trainable, rest)`; `trainable | rest` gives the tree back.
+
+        Args:
+          params: the tree, or a part of it.
+          allow_unexpected: with True, names that are not declared go to the rest: another program trains them.
 
         Raises:
           ParamsMismatchError: for names that are not declared.
@@ -316,13 +417,17 @@ class Specs(Mapping[str, VariableSpec]):
           >>> trainable.names, rest.names
           (('w',), ('count',))
         """
-        tree = self._declared(params)
-        return tree.select(lambda name, _: self._by_name[name].trainable)
+        tree = self._declared(params, "split", allow_unexpected)
+        return tree.select(lambda name, _: name in self._by_name and self._by_name[name].trainable)
 
-    def regularization_loss(self, params: Mapping[str, Any]) -> jax.Array:
+    def regularization_loss(self, params: Mapping[str, Any], *, allow_unexpected: bool = False) -> jax.Array:
         """The sum of all regularizers on the values in `params`: a float32 scalar, 0 where there are none.
 
         TF1: `tf.losses.get_regularization_loss()`.
+
+        Args:
+          params: the tree, or a part of it.
+          allow_unexpected: with True, names that are not declared are left out.
 
         Raises:
           ParamsMismatchError: for names that are not declared.
@@ -333,7 +438,7 @@ class Specs(Mapping[str, VariableSpec]):
           >>> float(js.transform(program).specs().regularization_loss({"w": jnp.ones(2)}))
           2.0
         """
-        given = self._declared(params).flat()
+        given = self._declared(params, "regularization_loss", allow_unexpected).flat()
         total = jnp.float32(0.0)
         for name, spec in self.items():
             loss = spec.regularizer(given[name]) if spec.regularizer is not None and name in given else None
@@ -350,8 +455,12 @@ class Specs(Mapping[str, VariableSpec]):
             total += loss
         return total
 
-    def constrain(self, params: Mapping[str, Any]) -> Params:
+    def constrain(self, params: Mapping[str, Any], *, allow_unexpected: bool = False) -> Params:
         """The tree with every constraint applied, as TF1's optimizers do after a step.
+
+        Args:
+          params: the tree, or a part of it.
+          allow_unexpected: with True, names that are not declared are left as they are.
 
         Raises:
           ParamsMismatchError: for names that are not declared.
@@ -364,8 +473,8 @@ class Specs(Mapping[str, VariableSpec]):
         """
 
         def constrained(name: str, value: Any) -> Any:
-            spec = self._by_name[name]
-            if spec.constraint is None:
+            spec = self._by_name.get(name)
+            if spec is None or spec.constraint is None:
                 return value
             result = spec.constraint(value)
             # What is no JAX array yet is of the declared dtype as soon as JAX computes with it.
@@ -380,81 +489,96 @@ class Specs(Mapping[str, VariableSpec]):
                 )
             return result
 
-        return self._declared(params).map_with_name(constrained)
+        return self._declared(params, "constrain", allow_unexpected).map_with_name(constrained)
 
-    def _declared(self, params: Mapping[str, Any]) -> Params:
-        tree = Params(params)
+    def _declared(self, params: Mapping[str, Any], call: str, allow_unexpected: bool) -> Params:
+        tree = params_of(params, call)
         unknown = [f"'{name}' is not declared" for name in tree.names if name not in self._by_name]
-        if unknown:
-            raise mismatch_error(unknown)
+        if unknown and not allow_unexpected:
+            fix = f"where other programs share the tree: {call}(params, allow_unexpected=True); else mend the names"
+            raise mismatch_error(unknown, fix=fix)
         return tree
 
     def __repr__(self) -> str:
         return f"<Specs: {len(self)} variables, {self.size:,} elements, {format_bytes(self.bytes)}>"
 
+    def table(self, *, depth: int | None = None, width: int = 120) -> str:
+        """A table for a terminal: the variables under their scopes, with the totals of each scope. `str()` gives it.
+
+        Initializers are shown with the arguments that are not their defaults, partitions where there are any. A `?`
+        after the reads marks what was made under AUTO_REUSE, is read once, and is near another name: a misspelling
+        makes a new variable. Keras has `model.summary()` for this, Flax `nn.tabulate`.
+
+        Args:
+          depth: with a number, only the totals of scopes, down to that depth, and the variables outside of those.
+          width: columns that the table may take, at least 80; longer texts are cut.
+
+        Example:
+          >>> def program():
+          ...     with js.variable_scope("tower"):
+          ...         js.get_variable("w", [2, 3], initializer=js.random_normal_initializer(stddev=0.05))
+          >>> print(js.transform(program).specs().table(depth=1))
+          variable  type  trainable  initializer  reads  created at
+          tower/    1 variable, 6 elements, 24 B
+          1 variable, 6 elements, 24 B
+        """
+        return specs_table(self.values(), depth, width)
+
     def __str__(self) -> str:
-        rows = [
-            (
-                name,
-                short_type(spec),
-                "yes" if spec.trainable else "no",
-                _initializer_text(spec.initializer),
-                str(1 + len(spec.used_at)),
-                _file_and_line(spec.created_at),
-            )
-            for name, spec in self.items()
-        ]
-        body = table(("variable", "type", "trainable", "initializer", "reads", "created at"), rows)
-        return f"{body}\n{len(self)} variables, {self.size:,} elements, {format_bytes(self.bytes)}"
+        return self.table()
 
+    def to_html(self, *, path: str | os.PathLike[str] | None = None, title: str = "") -> str:
+        """The sharing picture as one HTML page that needs nothing else: it works from disk, without a network.
 
-def mismatch(leaf: Any, shape: tuple[int, ...], dtype: Any) -> str:
-    """What is wrong with a leaf that should have this shape and dtype, `""` if nothing."""
-    found_shape, found_dtype = getattr(leaf, "shape", None), getattr(leaf, "dtype", None)
-    if isinstance(leaf, np.ndarray | np.generic):
-        found_dtype = jax.dtypes.canonicalize_dtype(leaf.dtype)
-        if leaf.dtype.kind in "iu" and found_dtype != leaf.dtype:
-            try:
-                as_initial_value(leaf)
-            except BadInitialValueTypeError as error:
-                return error.what.rstrip(".")
-    if found_shape is None or found_dtype is None:
-        try:
-            leaf = as_initial_value(leaf)
-            found_shape, found_dtype = leaf.shape, leaf.dtype
-        except TypeError:
-            return f"is no array but {leaf!r:.40}"
-    if tuple(found_shape) != shape:
-        return f"has shape {tuple(found_shape)}, declared {shape}"
-    if found_dtype != dtype:
-        return f"has dtype {found_dtype}, declared {dtype}"
-    return ""
+        Scopes are nested boxes that can be folded, variables squares as large as their bytes, and an edge goes from
+        each line that reads a variable to that variable; shared ones stand out. `python -m jscope report` writes it
+        from the shell.
 
+        Args:
+          path: a file to write it to, too.
+          title: its title.
 
-def without_values(report: Comparison, params: Params) -> list[str]:
-    """One line for each leaf that fits what is declared, and has no value."""
-    leaves = params.flat()
-    abstract = [name for name in report.kept if isinstance(leaves[name], jax.ShapeDtypeStruct)]
-    return [f"'{name}' is abstract, a ShapeDtypeStruct" for name in abstract]
+        Returns:
+          The page's text.
 
+        Example:
+          >>> page = js.transform(lambda: js.get_variable("v", [2])).specs().to_html(title="one variable")
+          >>> page.startswith("<!doctype html>"), "<title>one variable</title>" in page
+          (True, True)
+        """
+        return seeing().to_html(self, path=path, title=title)
 
-def mismatch_error(faults: list[str], where: str = "") -> ParamsMismatchError:
-    """One error for everything about a tree that does not fit."""
-    return ParamsMismatchError(
-        f"The parameters do not fit the program: {_count(faults)}.",
-        kind="params_mismatch",
-        faults=faults,
-        where=where or user_line(),
-        fix="print(net.specs(...)) shows what is declared, print(net.specs(...).compare(params)) how the tree differs",
-    )
+    def to_text(self, *, depth: int | None = None, width: int = 120) -> str:
+        """The sharing picture for a terminal: a bar for the bytes, an arrow from each line that reads a variable.
+
+        Args:
+          depth: with a number, only the totals of scopes, down to that depth, and the variables outside of those.
+          width: columns that it may take.
+
+        Example:
+          >>> def program():
+          ...     js.get_variable("w", [4])
+          ...     with js.variable_scope(js.get_variable_scope(), reuse=True):
+          ...         return js.get_variable("w", [4])
+          >>> print(js.transform(program).specs().to_text().splitlines()[-1])
+          1 variable, 4 elements, 16 B, 1 shared
+        """
+        return seeing().to_text(self, depth=depth, width=width)
+
+    def _repr_html_(self) -> str:
+        return seeing().fragments.specs(self)
+
+    def __treescope_repr__(self, path: Any, subtree_renderer: Any) -> Any:
+        """How treescope shows it: as a foldable mapping by full name."""
+        from treescope import repr_lib
+
+        return repr_lib.render_dictionary_wrapper(
+            object_type=Specs, wrapped_dict=self._by_name, path=path, subtree_renderer=subtree_renderer
+        )
 
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) or getattr(value, "shape", None) == ()
-
-
-def _count(faults: list[str]) -> str:
-    return f"{len(faults)} fault{'s' if len(faults) > 1 else ''}"
 
 
 def params_of(tree: Any, what: str) -> Params:
@@ -476,13 +600,3 @@ def params_of(tree: Any, what: str) -> Params:
         where=user_line(),
         fix="read it first: jscope.checkpoint.load(path)" if is_path else "pass what net.init or specs.init gave",
     )
-
-
-def _initializer_text(initializer: Any) -> str:
-    if hasattr(initializer, "check"):
-        return type(initializer).__name__.removesuffix("_initializer")
-    return describe(initializer)
-
-
-def _file_and_line(location: str) -> str:
-    return location.replace("\\", "/").rpartition("/")[2]

@@ -7,7 +7,30 @@ from __future__ import annotations
 
 from ._callsite import user_line
 from ._compat import is_sharding_error, jit_inlined
+from ._describe import initializer_text
+from ._misspelt import misspelt
 from ._names import near
-from ._show import format_bytes, short_type, table
+from ._see import seeing
+from ._show import format_bytes, printable, short_type, shortened, shown, table, table_lines
+from ._table import Scope, cut, partition_text, short_place
 
-__all__ = ["format_bytes", "is_sharding_error", "jit_inlined", "near", "short_type", "table", "user_line"]
+__all__ = [
+    "Scope",
+    "cut",
+    "format_bytes",
+    "initializer_text",
+    "is_sharding_error",
+    "jit_inlined",
+    "misspelt",
+    "near",
+    "partition_text",
+    "printable",
+    "seeing",
+    "short_place",
+    "short_type",
+    "shortened",
+    "shown",
+    "table",
+    "table_lines",
+    "user_line",
+]

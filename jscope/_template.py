@@ -10,6 +10,7 @@ from ._ambient import current
 from ._callsite import user_line
 from ._errors import BadArgumentError, BadTypeError, TemplateError, add_place
 from ._scope import VariableScope, variable_scope
+from ._show import short
 from ._specs import VariableSpec
 from .run import listings
 from .run.bodies import Mark, mark_in
@@ -179,7 +180,7 @@ def make_template(
         raise BadArgumentError("A template needs a name.", kind="template_name", where=user_line(), fix="give name_=")
     if not callable(func_):
         raise BadTypeError(
-            f"Template {name_!r} takes a function, not {func_!r}.",
+            f"Template {name_!r} takes a function, not {short(func_)}.",
             kind="not_a_function",
             where=user_line(),
             fix="give the function that calls get_variable",

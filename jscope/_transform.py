@@ -15,9 +15,10 @@ from ._arguments import Arguments
 from ._callsite import user_line
 from ._compat import needed_only
 from ._errors import BadTypeError, InitializerError
-from ._initial_values import Drawers, check_key
+from ._initial_values import Drawers, check_key, jitted
 from ._members import Member, check_program
 from ._params import Params
+from ._partitions import ExplicitTypes, Rules, checked_rules, placements
 from ._scope import SUSPENDS, new_scopes
 from ._show import some
 from ._specs import Specs, VariableSpec, params_of, without_values
@@ -67,16 +68,17 @@ class Transformed(Generic[P, R]):
     `jax.ShapeDtypeStruct`s in the place of arrays.
     """
 
-    __slots__ = ("__dict__", "__weakref__", "_fn", "_memory")
+    __slots__ = ("__dict__", "__weakref__", "_fn", "_memory", "_rules")
 
     __name__: str
     __wrapped__: Callable[P, R]
 
-    def __init__(self, fn: Callable[P, R]) -> None:
+    def __init__(self, fn: Callable[P, R], rules: Rules | None = None) -> None:
         name = _name_of(fn)
         members = {"__name__": name, "__qualname__": getattr(fn, "__qualname__", name), "__doc__": fn.__doc__}
         members |= {"__wrapped__": fn, "__module__": getattr(fn, "__module__", __name__)}
         object.__setattr__(self, "_fn", fn)
+        object.__setattr__(self, "_rules", rules)
         object.__setattr__(self, "_memory", _Memory())
         # JAX names a compiled program after its function: jit(net.apply) reads as jit(program).
         self.__dict__.update(members)
@@ -106,7 +108,7 @@ class Transformed(Generic[P, R]):
         raise AttributeError(f"a transformed program is frozen: {name!r} can't be deleted")
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Transformed) and self._fn == other._fn
+        return isinstance(other, Transformed) and (self._fn, self._rules) == (other._fn, other._rules)
 
     def __hash__(self) -> int:
         try:
@@ -118,10 +120,14 @@ class Transformed(Generic[P, R]):
         module = sys.modules.get(self.__module__)
         if module is not None and getattr(module, self.__name__, None) is self:
             return self.__name__  # it stands where its function would: js.transform as a decorator
-        return transform, (self._fn,)
+        return transform, (self._fn,) if self._rules is None else (self._fn, self._rules)
 
     def __repr__(self) -> str:
         return f"<jscope program {self.__name__}>"
+
+    def _under_rules(self, rules: Rules | None) -> Transformed[P, R]:
+        """This program as a part of one that has rules of axes: under these, unless it has its own."""
+        return self if rules is None or self._rules is not None else Transformed(self._fn, rules)
 
     @overload
     def specs(self, /, *args: P.args, **kwargs: P.kwargs) -> Specs: ...
@@ -153,8 +159,24 @@ class Transformed(Generic[P, R]):
     @overload
     def init(self, key: jax.Array, /, *args: P.args, **kwargs: P.kwargs) -> Params: ...
     @overload
-    def init(self, key: jax.Array, /, *args: Any, warm_start: Mapping[str, Any] | None, **kwargs: Any) -> Params: ...
-    def init(self, key: jax.Array, /, *args: Any, warm_start: Mapping[str, Any] | None = None, **kwargs: Any) -> Params:
+    def init(
+        self,
+        key: jax.Array,
+        /,
+        *args: Any,
+        warm_start: Mapping[str, Any] | None = ...,
+        out_shardings: Any = ...,
+        **kwargs: Any,
+    ) -> Params: ...
+    def init(
+        self,
+        key: jax.Array,
+        /,
+        *args: Any,
+        warm_start: Mapping[str, Any] | None = None,
+        out_shardings: Any = None,
+        **kwargs: Any,
+    ) -> Params:
         """All initial values; nothing else of the program is computed. Can be jitted, vmapped over keys, `eval_shape`d.
 
         Haiku: `net.init(key, x)`; Flax: `model.init(key, x)`; TF1: `tf.global_variables_initializer()`.
@@ -163,12 +185,14 @@ class Transformed(Generic[P, R]):
           key: a JAX random key.
           *args, **kwargs: the program's own.
           warm_start: a tree of values to keep; only what it lacks is made, as in `Specs.init`.
+          out_shardings: where the values shall lie, as in `Specs.init`.
 
         Returns:
           The tree; every leaf is a fresh array of its own, so it may be donated.
 
         Raises:
           ParamsMismatchError: if `warm_start` does not fit.
+          BadArgumentError: if `out_shardings` does not fit.
           JscopeError: what the program's own calls raise.
 
         Example:
@@ -180,12 +204,19 @@ class Transformed(Generic[P, R]):
         arguments = Arguments(args, kwargs)
         kept = frozenset(params_of(warm_start, "warm_start").names if warm_start is not None else ())
         with Drawers(key, caches_here()) as drawers:
-            specs, inside = self._declared(key, arguments, None if kept else drawers)
+            # What draws is compiled meanwhile, unless it is still to be found out what shall be drawn, and where.
+            types = ExplicitTypes.in_force(self._rules)
+            is_known = not kept and out_shardings is None and types is None
+            specs, inside = self._declared(key, arguments, drawers if is_known else None)
+            if out_shardings is not None:
+                placed = placements(specs, out_shardings, key, "init(out_shardings=)")
+            else:
+                placed = None if types is None else types.shardings(specs)
             by_program = [
                 name for name, spec in specs.items() if isinstance(spec.initializer, FromProgram) and name not in kept
             ]
-            computed = self._computed(key, specs, inside, by_program, arguments) if by_program else {}
-            return specs.init_with(drawers, computed, warm_start)
+            computed = self._computed(key, specs, inside, by_program, arguments, placed) if by_program else {}
+            return specs.init_with(drawers, computed, warm_start, placed)
 
     @overload
     def apply(self, params: Mapping[str, Any], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
@@ -267,7 +298,7 @@ class Transformed(Generic[P, R]):
         source = Given(tree, all_faults)
         refs = self._refs(tree, rng, arguments) if can_assign else Refs(ENTRY, frozenset())
         refs.start_all(source.start)
-        run = Run(source, new_scopes(shown=True), rng=rng, can_assign=can_assign, refs=refs)
+        run = Run(source, new_scopes(shown=True), rng=rng, can_assign=can_assign, refs=refs, rules=self._rules)
         return self._call(run, arguments, lambda out: (out, run.assigned()))
 
     def _call(
@@ -301,7 +332,7 @@ class Transformed(Generic[P, R]):
         def traced(tree: Params, rng: Any, arrays: list[Any] | None) -> None:
             nonlocal kind
             source = Given(tree)
-            run = Run(source, new_scopes(shown=False), rng=rng, refs=rehearsal)
+            run = Run(source, new_scopes(shown=False), rng=rng, refs=rehearsal, rules=self._rules)
             self._call(run, arguments, lambda out: None, arrays)
             if source.has_its_say:
                 kind = None, False  # another tree may say something else
@@ -330,7 +361,8 @@ class Transformed(Generic[P, R]):
 
         # A new function each time, as in `_refs`.
         def traced(key: jax.Array, arrays: list[Any]) -> None:
-            run = Run(Abstract(key, drawers), new_scopes(shown=False), rng=key, refs=rehearsal)
+            source = Abstract(key, drawers, ExplicitTypes.in_force(self._rules))
+            run = Run(source, new_scopes(shown=False), rng=key, refs=rehearsal, rules=self._rules)
             self._call(run, arguments, lambda out: declared.extend(run.specs()), arrays)
             asks_keys.append(run.keys.asked)
 
@@ -341,7 +373,13 @@ class Transformed(Generic[P, R]):
         return Specs(declared), names
 
     def _computed(
-        self, key: jax.Array, specs: Specs, inside: frozenset[str], names: list[str], arguments: Arguments
+        self,
+        key: jax.Array,
+        specs: Specs,
+        inside: frozenset[str],
+        names: list[str],
+        arguments: Arguments,
+        placed: Mapping[str, Any] | None,
     ) -> dict[str, jax.Array]:
         """The initial values that the program computes, and nothing else of it."""
         if (giving := arguments.used_up) is not None:
@@ -366,11 +404,13 @@ class Transformed(Generic[P, R]):
 
             refs = Refs(ENTRY, inside)
             refs.start_all(start)
-            run = Run(Drawn(key), new_scopes(shown=False), rng=key, refs=refs)
+            source = Drawn(key, ExplicitTypes.in_force(self._rules))
+            run = Run(source, new_scopes(shown=False), rng=key, refs=refs, rules=self._rules)
             return self._call(run, arguments, lambda out: [run.computed[name] for name in names], arrays)
 
         closed = jax.make_jaxpr(traced)(key, arguments.arrays)
-        values = jax.jit(needed_only(closed))(*jax.tree.leaves((key, arguments.arrays)))
+        where = None if placed is None else [placed[name] for name in names]
+        values = jitted(needed_only(closed), where)(*jax.tree.leaves((key, arguments.arrays)))
         return dict(zip(names, values, strict=True))
 
 
@@ -380,13 +420,16 @@ def _name_of(fn: Any) -> str:
     return getattr(fn, "__name__", type(fn).__name__)
 
 
-def transform(fn: Callable[P, R]) -> Transformed[P, R]:
+def transform(fn: Callable[P, R], *, rules: Rules | None = None) -> Transformed[P, R]:
     """Turns a program, a function that asks for variables by name, into pure functions over one tree.
 
     Haiku: `hk.transform`; TF1: `tf.Graph` and `tf.Session` together.
 
     Args:
-      fn: any callable. `rng` and `warm_start` are reserved and can't be names of its parameters.
+      fn: any callable. `rng`, `warm_start` and `out_shardings` are reserved and can't be names of its parameters.
+      rules: for programs on a mesh whose axes are explicit, a part of types: which axis of the mesh an axis named in a
+        partition is cut along, as in `Specs.shardings`. `specs` and `init` then see the types that `apply` sees, and
+        `init` makes the values where they lie.
 
     Returns:
       A `Transformed` with `specs`, `init`, `apply` and `update`, which keeps the function's name and docstring.
@@ -405,7 +448,7 @@ def transform(fn: Callable[P, R]) -> Transformed[P, R]:
       (Params({linear: {w: f32[2,3]}}), (1, 3))
     """
     check_program(fn, is_made=isinstance(fn, Transformed))
-    return Transformed(fn)
+    return Transformed(fn, None if rules is None else checked_rules(rules))
 
 
 class _OpenedByHand:
@@ -420,7 +463,9 @@ class _OpenedByHand:
         if not caller.f_code.co_flags & SUSPENDS:
             self._run.scopes.innermost.frame = caller
 
-    def __exit__(self, *exception: Any) -> None:
+    def __exit__(self, *exception: Any, is_ending: Any = sys.is_finalizing) -> None:
+        if exception[0] is GeneratorExit and is_ending():
+            return  # a generator is closed with Python itself, when nothing works any more
         self._frame.__exit__(*exception)
 
     @property
@@ -455,7 +500,8 @@ class build(_OpenedByHand):  # noqa: N801 (reads as a statement: `with js.build(
 
     def __init__(self, key: jax.Array) -> None:
         check_key(key, "build")
-        super().__init__(Run(Drawn(key), new_scopes(shown=True), rng=key), "js.build")
+        source = Drawn(key, ExplicitTypes.in_force(None))
+        super().__init__(Run(source, new_scopes(shown=True), rng=key), "js.build")
 
     def __enter__(self) -> build:
         self._enter(sys._getframe(1))

@@ -13,6 +13,7 @@ import numpy as np
 
 from ._callsite import user_line, user_location
 from ._errors import STATIC_ARGNAMES, BadArgumentError, BadInitialValueTypeError, BadTypeError
+from ._show import short
 
 FLOAT32 = np.dtype("float32")
 
@@ -52,13 +53,13 @@ def as_dtype(dtype: Any) -> Any:
 
 def _parse_dtype(dtype: Any) -> Any:
     try:
-        parsed = jnp.dtype(dtype)
+        # jnp.dtype gives the dtype of an array, too, and of None float64.
+        parsed = None if dtype is None or isinstance(dtype, jax.Array) else jnp.dtype(dtype)
     except (TypeError, ValueError):
         parsed = None
-    # jnp.dtype(None) is float64; strings and objects have no arrays in JAX.
-    if dtype is None or parsed is None or (isinstance(parsed, np.dtype) and parsed.kind in "OSUMmT"):
+    if parsed is None or (isinstance(parsed, np.dtype) and parsed.kind in "OSUMmT"):  # JAX has no such arrays
         raise BadTypeError(
-            f"{dtype!r} is not a dtype of JAX.",
+            f"{short(dtype)} is not a dtype of JAX.",
             kind="bad_dtype",
             where=user_line(),
             fix='give a dtype such as jnp.float32, np.int32 or "bfloat16"'
@@ -87,20 +88,23 @@ def as_shape(shape: Any) -> PartialShape | None:
     except (TypeError, ValueError):  # arrays as dimensions can't even be compared
         if any(map(is_traced, dims)):
             raise BadTypeError(
-                f"Shape {shape!r} has a size that JAX traces; shapes must be known before the compiled program runs.",
+                f"Shape {short(shape)} has a size that JAX traces; shapes must be known before the program runs.",
                 kind="bad_shape",
                 where=user_line(),
                 fix=f"take sizes from x.shape, or give a Python int: as an argument of jax.jit, {STATIC_ARGNAMES}",
             ) from None
         raise BadTypeError(
-            f"{shape!r} is not a shape.",
+            f"{short(shape)} is not a shape.",
             kind="bad_shape",
             where=user_line(),
             fix="give an int, or a list or tuple of ints",
         ) from None
     if sizes and min(sizes) < 0:
         raise BadArgumentError(
-            f"Shape {shape!r} has a negative dimension.", kind="bad_shape", where=user_line(), fix="dimensions are >= 0"
+            f"Shape {short(shape)} has a negative dimension.",
+            kind="bad_shape",
+            where=user_line(),
+            fix="dimensions are >= 0",
         )
     if known is dims:
         return sizes
@@ -133,7 +137,7 @@ def as_initial_value(value: Any, dtype: Any = None) -> jax.Array | np.ndarray:
     kind = array.dtype.kind
     if kind in "OSUMmT":
         raise BadInitialValueTypeError(
-            f"An initial value of type {type(value).__name__} does not convert to an array: {value!r:.80}.",
+            f"An initial value of type {type(value).__name__} does not convert to an array: {short(value)}.",
             kind="init_value",
             where=user_line(),
             fix="give a number, a (nested) list of numbers, an array, or a callable init(key, shape, dtype)",
@@ -171,7 +175,7 @@ def converted(array: Any, dtype: Any, value: Any) -> Any:
 
 def _does_not_fit(value: Any, dtype: Any) -> BadInitialValueTypeError:
     return BadInitialValueTypeError(
-        f"{value!r:.80} can't be held by dtype {np.dtype(dtype).name}.",
+        f"{short(value)} can't be held by dtype {np.dtype(dtype).name}.",
         kind="init_value",
         where=user_line(),
         fix="give a value that fits, or another dtype",

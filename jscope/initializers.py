@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import inspect
 import math
 from typing import Any
 
@@ -17,6 +18,7 @@ import numpy as np
 
 from ._callsite import user_line
 from ._errors import BadArgumentError, BadInitialValueTypeError, BadTypeError, InitializerError
+from ._show import short
 
 __all__ = [
     "constant_initializer",
@@ -55,6 +57,17 @@ class Initializer:
     def __hash__(self) -> int:
         return hash((type(self), self._identity()))
 
+    def __repr__(self) -> str:
+        """The call that makes it, without what is as by default; in short where it holds a table."""
+        arguments = inspect.signature(type(self)).parameters.values()
+        given = [
+            (argument.name, getattr(self, argument.name), argument.default)
+            for argument in arguments
+            if hasattr(self, argument.name)
+        ]
+        said = [f"{name}={short(value)}" for name, value, default in given if short(value) != short(default)]
+        return f"{type(self).__name__}({', '.join(said)})"
+
     def __call__(self, key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
         raise NotImplementedError
 
@@ -67,7 +80,7 @@ class _Random(Initializer):
     def __post_init__(self) -> None:
         if self.seed is not None and not isinstance(self.seed, int | np.integer):
             raise BadTypeError(
-                f"{type(self).__name__}: a seed is an integer, not {self.seed!r}.",
+                f"{type(self).__name__}: a seed is an integer, not {short(self.seed)}.",
                 kind="bad_seed",
                 where=user_line(),
                 fix="give such as seed=0, or leave it out",
@@ -96,7 +109,7 @@ class _Random(Initializer):
         raise NotImplementedError
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class zeros_initializer(Initializer):  # noqa: N801 (TF1's name)
     """All zeros (`False` for bool). TF1: `tf.zeros_initializer`; JAX: `jax.nn.initializers.zeros`.
 
@@ -114,7 +127,7 @@ class zeros_initializer(Initializer):  # noqa: N801 (TF1's name)
         return jnp.zeros(shape, self.dtype if dtype is None else dtype)
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class ones_initializer(Initializer):  # noqa: N801
     """All ones. TF1: `tf.ones_initializer`; JAX: `jax.nn.initializers.ones`.
 
@@ -132,7 +145,7 @@ class ones_initializer(Initializer):  # noqa: N801
         return jnp.ones(shape, self.dtype if dtype is None else dtype)
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class constant_initializer(Initializer):  # noqa: N801
     """A constant: a number fills the shape, a list is reshaped into it. TF1: `tf.constant_initializer`.
 
@@ -175,7 +188,7 @@ class constant_initializer(Initializer):  # noqa: N801
             fits &= kind != "c" or jnp.issubdtype(dtype, jnp.complexfloating)
         if not fits and 0 not in shape:
             raise BadInitialValueTypeError(
-                f"constant_initializer({self.value!r}) can't fill a variable of dtype {np.dtype(dtype).name}.",
+                f"constant_initializer({short(self.value)}) can't fill a variable of dtype {np.dtype(dtype).name}.",
                 kind="init_value",
                 where=user_line(),
                 fix=f"give a value of that dtype, or ask for dtype {array.dtype.name}",
@@ -206,7 +219,7 @@ class constant_initializer(Initializer):  # noqa: N801
         return jnp.asarray(flat.reshape(shape), dtype)
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class random_normal_initializer(_Random):  # noqa: N801
     """Normal numbers. TF1: `tf.random_normal_initializer`; JAX: `jax.nn.initializers.normal`.
 
@@ -230,7 +243,7 @@ class random_normal_initializer(_Random):  # noqa: N801
         return _shifted(jax.nn.initializers.normal(self.stddev)(key, shape, dtype), self.mean)
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class truncated_normal_initializer(_Random):  # noqa: N801
     """Normal numbers, those beyond two standard deviations drawn again.
 
@@ -256,7 +269,7 @@ class truncated_normal_initializer(_Random):  # noqa: N801
         return _shifted(jax.nn.initializers.truncated_normal(self.stddev)(key, shape, dtype), self.mean)
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class random_uniform_initializer(_Random):  # noqa: N801
     """Uniform numbers of [minval, maxval). TF1: `tf.random_uniform_initializer`; JAX: `jax.random.uniform`.
 
@@ -304,7 +317,7 @@ _DISTRIBUTIONS: dict[str, Any] = {
 }
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class variance_scaling_initializer(_Random):  # noqa: N801
     """Numbers of variance `scale / n`, where n is the fan in, the fan out or their mean.
 
@@ -336,8 +349,16 @@ class variance_scaling_initializer(_Random):  # noqa: N801
         super().__post_init__()
         for fine, what, allowed in (
             (self.scale > 0, f"scale={self.scale}", "a positive number"),
-            (self.mode in ("fan_in", "fan_out", "fan_avg"), f"mode={self.mode!r}", "'fan_in', 'fan_out' or 'fan_avg'"),
-            (self.distribution in _DISTRIBUTIONS, f"distribution={self.distribution!r}", f"one of {[*_DISTRIBUTIONS]}"),
+            (
+                self.mode in ("fan_in", "fan_out", "fan_avg"),
+                f"mode={self.mode!r}",
+                "'fan_in', 'fan_out' or 'fan_avg'",
+            ),
+            (
+                self.distribution in _DISTRIBUTIONS,
+                f"distribution={self.distribution!r}",
+                f"one of {[*_DISTRIBUTIONS]}",
+            ),
         ):
             if not fine:
                 raise BadArgumentError(
@@ -387,7 +408,7 @@ lecun_uniform_initializer = _scaled("lecun_uniform_initializer", 1.0, "fan_in", 
 lecun_normal_initializer = _scaled("lecun_normal_initializer", 1.0, "fan_in", "truncated_normal", "lecun_normal")
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class orthogonal_initializer(_Random):  # noqa: N801
     """An orthogonal matrix, or for more dimensions a matrix of orthogonal rows or columns, reshaped.
 
@@ -421,7 +442,7 @@ class orthogonal_initializer(_Random):  # noqa: N801
         return jax.nn.initializers.orthogonal(self.gain)(key, shape, wide).astype(dtype)
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class identity_initializer(Initializer):  # noqa: N801
     """The identity matrix times `gain`, for shapes of two dimensions. TF1: `tf.initializers.identity`; JAX: `jnp.eye`.
 

@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import os
 import re
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, BinaryIO
 
 import numpy as np
 
 import jscope as js
 
-from .atomic import flush, flush_directory, unwritable
-from .bundle import data_path, read_index
+from .atomic import flush, flush_directory, left_over, new_file, permissions, replacement
+from .bundle import data_path, number_of_shards
 from .crc32c import crc32c, masked
 from .dtypes import NUMBERS, put_shape
-from .faults import Path, fault
+from .faults import Path, fault, file_name, unwritable
 from .leaves import bytes_of, kind_of
 from .table_writer import write_table
 from .wire import put_block, put_fixed32, put_integer
 
-_TEMPORARY = ".index.tmp"  # always the same: what a killed save leaves is written over
 _KNOWN = [dtype.name for dtype in NUMBERS]
 
 
@@ -38,8 +36,13 @@ def save_tf(path: Path, params: Mapping[str, Any]) -> None:
     second save to a prefix is one of two shards, `-of-00002`, of which the other is empty, the third one of one shard
     again. A killed save may leave a data file that no index names; the next save to the prefix removes it.
 
-    One process at a time may save to a prefix. The file `checkpoint`, which names the latest one of a directory, is
-    left alone.
+    Threads and processes may save to one prefix at the same time, and load from it: each save takes a number of shards
+    that no other has, and the one that ends last stays. That needs a system and a file system with file locks
+    (`flock`); where there are none, one save at a time may be under way. The file `checkpoint`, which names the latest
+    one of a directory, is left alone.
+
+    The index keeps the permissions of the one that it replaces, also where its name is a link to it, and the data gets
+    the same.
 
     Args:
       path: the prefix, such as `"out/model.ckpt-1000"`. Its directory must exist.
@@ -61,21 +64,21 @@ def save_tf(path: Path, params: Mapping[str, Any]) -> None:
       >>> load_tf(prefix)["tower/kernel"].dtype
       dtype(bfloat16)
     """
-    prefix = os.fsdecode(path)
+    prefix = file_name(path, "unwritable")
     arrays = _checked(prefix, params)
     try:
-        shards = _free_number_of_shards(prefix)
-        try:
-            index = _write_data(prefix, shards, arrays)
-            temporary = _write_index(prefix, index)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                _remove_data(prefix, lambda count: count == shards)
-                os.remove(prefix + _TEMPORARY)
-            raise
-        os.replace(temporary, prefix + ".index")
-        flush_directory(prefix)
-        _remove_data(prefix, lambda count: count != shards)
+        mode = permissions(prefix + ".index")
+        _remove_unused(prefix)
+        with _numbered(prefix, mode) as (shards, data):
+            try:
+                entries = _write_data(prefix, shards, mode, data, arrays)
+                with replacement(prefix + ".index") as index:
+                    index.writelines(write_table(entries))
+            except BaseException:
+                if _named(prefix) != shards:
+                    _remove(_data_files(prefix).get(shards, []))
+                raise
+            _remove_unused(prefix)
     except OSError as error:
         raise unwritable(prefix, error) from error
 
@@ -103,32 +106,46 @@ def _checked(prefix: str, params: Mapping[str, Any]) -> dict[bytes, Any]:
     return dict(sorted(arrays.items()))
 
 
-def _free_number_of_shards(prefix: str) -> int:
-    """One that gives the new data other names than the data that is in use."""
+def _named(prefix: str) -> int | None:
+    """The number of shards of which the index speaks, None if there is no index that can be read."""
     try:
-        used = {read_index(prefix + ".index").shards}
+        return number_of_shards(prefix + ".index")
     except js.CheckpointError:
-        # There is none; or there is one that can't be read here, whose data must be spared all the same.
-        used = set(_data_files(prefix)) if os.path.exists(prefix + ".index") else set()
-    return next(count for count in itertools.count(1) if count not in used)
+        return None
 
 
-def _write_data(prefix: str, shards: int, arrays: dict[bytes, Any]) -> dict[bytes, bytes]:
+@contextlib.contextmanager
+def _numbered(prefix: str, mode: int | None) -> Iterator[tuple[int, BinaryIO]]:
+    """(a number of shards that no other data of this prefix has, its first data file, locked for all of it)."""
+    named = _named(prefix)
+    # Data of an index that can't be read here must be spared.
+    taken = set(_data_files(prefix)) if named is None and os.path.exists(prefix + ".index") else {named}
+    count, file = 0, None
+    while file is None:
+        count += 1
+        if count not in taken:
+            with contextlib.suppress(FileExistsError):
+                file = new_file(data_path(prefix, 0, count), mode)
+    with file:
+        yield count, file
+
+
+def _write_data(
+    prefix: str, shards: int, mode: int | None, file: BinaryIO, arrays: dict[bytes, Any]
+) -> dict[bytes, bytes]:
     """Writes the data files. Gives the entries of their index, sorted."""
     entries = {b"": put_integer(1, shards) + put_block(3, put_integer(1, 1))}
-    # Only what a killed save left can have one of these names.
-    _remove_data(prefix, lambda count: count == shards)
     offset = 0
-    with open(data_path(prefix, 0, shards), "xb") as file:
-        for key, leaf in arrays.items():
-            array, data = bytes_of(leaf)
-            file.write(data.data)
-            entries[key] = _entry(array, offset, masked(crc32c(data)))
-            offset += data.size
-        flush(file)
+    for key, leaf in arrays.items():
+        array, data = bytes_of(leaf)
+        file.write(data.data)
+        entries[key] = _entry(array, offset, masked(crc32c(data)))
+        offset += data.size
+    flush(file)
+    _remove([data_path(prefix, empty, shards) for empty in range(1, shards)])  # what a killed save left
     for empty in range(1, shards):
-        with open(data_path(prefix, empty, shards), "xb") as file:
-            flush(file)
+        with new_file(data_path(prefix, empty, shards), mode) as other:
+            flush(other)
     flush_directory(prefix)
     return entries
 
@@ -144,15 +161,6 @@ def _entry(array: np.ndarray, offset: int, checksum: int) -> bytes:
     )
 
 
-def _write_index(prefix: str, entries: Mapping[bytes, bytes]) -> str:
-    """Writes the index under a name of its own, which it returns."""
-    temporary = prefix + _TEMPORARY
-    with open(temporary, "wb") as file:
-        file.writelines(write_table(entries))
-        flush(file)
-    return temporary
-
-
 def _data_files(prefix: str) -> dict[int, list[str]]:
     """The data files of a prefix by their number of shards."""
     directory, name = os.path.split(prefix)
@@ -165,10 +173,18 @@ def _data_files(prefix: str) -> dict[int, list[str]]:
     return files
 
 
-def _remove_data(prefix: str, is_left_over: Callable[[int], bool]) -> None:
-    """Removes data files that no index names, by their number of shards."""
+def _remove_unused(prefix: str) -> None:
+    """Removes data that no index names and no save is writing."""
     for count, files in _data_files(prefix).items():
-        for file in files if is_left_over(count) else ():
-            # On Windows a file that somebody reads can't be removed; the next save does it.
-            with contextlib.suppress(OSError):
-                os.remove(file)
+        with left_over(data_path(prefix, 0, count)) as is_left_over:
+            # Only who has the lock can write an index that names this data: so the index is read while nobody else has.
+            if is_left_over is not False and _named(prefix) not in (None, count):
+                _remove(files)
+
+
+def _remove(files: list[str]) -> None:
+    """Removes data files, that of shard 0, which stands for all of them, last."""
+    for file in sorted(files, reverse=True):
+        # On Windows a file that somebody reads can't be removed; the next save does it.
+        with contextlib.suppress(OSError):
+            os.remove(file)

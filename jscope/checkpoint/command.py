@@ -3,55 +3,102 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import math
 import os
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TextIO
 
 import numpy as np
 
 import jscope as js
+from jscope._support import format_bytes, printable, shown, table_lines
 
 from .bundle_writer import save_tf
-from .loaded import Checkpoint, bytes_of_spec, format_bytes, read_named, text_table
+from .loaded import Checkpoint, bytes_of_spec, read_named
 from .npz import save_npz
 from .opening import open
+from .plan_command import add_plan
+from .progress import bar
 from .rename import Rename, renamer
 from .safetensors_file import save
 
+_PIECE = 1 << 14  # characters
+_NUMBERS = 1 << 16  # at a time
+_FORMAT: dict[str, Any] = {"separator": ", ", "max_line_width": 100}
 _FORMATS = ("safetensors", "tf", "npz")
 _EPILOG = """\
-PATH is a file of safetensors, a .npz file, or a checkpoint of TensorFlow: its prefix (model.ckpt-1000), one of its
-files, or a directory, which stands for its latest. Exit status: 0, or 1 where `diff` finds a difference, or 2 where
-something can't be done.
+PATH is a file of safetensors, a .npz file, a checkpoint of TensorFlow (its prefix, model.ckpt-7, or one of its files)
+or a folder: with one file of safetensors, with several and their index, of orbax, or of TensorFlow, where it stands for
+the latest. Exit status: 0, or 1 where `diff` finds a difference, or 2 where something can't be done.
 """
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs a command line. Returns the exit status."""
+def main(arguments: Sequence[str] | None = None, more: Iterable[Callable[..., None]] = ()) -> int:
+    """Runs a command line. Returns the exit status.
+
+    Args:
+      arguments: default those of the process.
+      more: what adds commands of other rooms; called with what makes a command, and what lists a checkpoint.
+    """
+    if sys.stdout is None:  # it was closed by who called
+        return _failed("there is no standard output.")
     try:
-        options = _parser().parse_args(arguments)
-        return options.run(options)
+        try:
+            options = _parser(more).parse_args(arguments)
+            status = options.run(options)
+        finally:
+            sys.stdout.flush()  # what does not fit where it goes is to be noticed here, not at the end of Python
     except js.JscopeError as error:
         lines = [error.what, *(f"  - {fault}" for fault in error.faults)]
-        lines += [f"  Near: {', '.join(map(repr, error.near))}"] * bool(error.near)
-        _say("\n".join([f"jscope: {lines[0]}", *lines[1:]]), file=sys.stderr)
-        return 2
+        lines += [f"  Near: {', '.join(map(shown, error.near))}"] * bool(error.near)
+        return _failed("\n".join(map(printable, lines)))
     except BrokenPipeError:
-        # Who reads has seen enough, as `head` does; Python would speak up when it flushes at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # Who reads has seen enough, as `head` does.
+        _give_up(sys.stdout)
         return 0
+    except OSError as error:
+        _give_up(sys.stdout)
+        return _failed(f"the output can't be written: {error.strerror or error}.")
     except KeyboardInterrupt:
         return 130
+    return status
 
 
-def _parser() -> argparse.ArgumentParser:
+def _failed(why: str) -> int:
+    """Says it on standard error, if that can be done. Returns the exit status."""
+    if sys.stderr is not None:
+        try:
+            print(f"jscope: {why}", file=sys.stderr, flush=True)
+        except OSError:
+            _give_up(sys.stderr)
+    return 2
+
+
+def _give_up(stream: TextIO) -> None:
+    """Lets what could not be written go nowhere: Python would try again at its end, and speak up."""
+    with contextlib.suppress(OSError, ValueError):  # in a test a stream may be no file
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
+
+
+class _Parser(argparse.ArgumentParser):
+    """One that does not keep silent where its help can't be written."""
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        stream = file or sys.stderr
+        if stream is not None:
+            stream.write(message)
+
+
+def _parser(more: Iterable[Callable[..., None]]) -> argparse.ArgumentParser:
     form = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="python -m jscope",
-        description="Looks into checkpoints, converts and compares them.",
+        description="Looks into checkpoints and programs; converts and compares checkpoints.",
         epilog=_EPILOG,
         formatter_class=form,
     )
@@ -77,7 +124,9 @@ def _parser() -> argparse.ArgumentParser:
     convert.add_argument("source", metavar="SRC")
     convert.add_argument("target", metavar="DST", help="a file; of TensorFlow's format the prefix")
     convert.add_argument(
-        "--to", choices=_FORMATS, help="the format; by default that of DST's ending: .safetensors, .npz, else tf"
+        "--to",
+        choices=_FORMATS,
+        help="the format; by default that of DST's ending: .safetensors, .npz, .ckpt or none for tf",
     )
     _add_match(convert)
     convert.add_argument(
@@ -97,12 +146,16 @@ def _parser() -> argparse.ArgumentParser:
     convert.add_argument("--skip", action="store_true", help="leave out what is no array of numbers, such as strings")
     convert.add_argument("--force", action="store_true", help="replace DST if it is there")
 
+    add_plan(command, _say)
+
     diff = command("diff", _diff, "Compare two checkpoints: names, shapes, dtypes, values.")
     diff.add_argument("left", metavar="A")
     diff.add_argument("right", metavar="B")
     _add_match(diff)
     diff.add_argument("--tolerance", type=float, default=0.0, help="a difference of values that is none (default: 0)")
     diff.add_argument("--names", action="store_true", help="compare names, shapes and dtypes only; read no array")
+    for add in more:
+        add(command, list_any)
     return parser
 
 
@@ -110,18 +163,21 @@ def _add_match(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--match", metavar="REGEX", default="", help="only names in which this is found")
 
 
+def list_any(path: str) -> Mapping[str, Any]:
+    """Shape and dtype by name of what a checkpoint of any format holds."""
+    return open(path).listing()
+
+
 def _bad(what: str, fix: str = "") -> js.BadArgumentError:
     return js.BadArgumentError(f"{what} {fix}".strip(), kind="bad_command", fix=fix)
 
 
 def _say(text: str, file: TextIO | None = None) -> None:
-    """Prints what may come out of a file: nothing in it can steer the terminal."""
-    print("".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text), file=file)
-
-
-def _table(rows: list[tuple[str, ...]]) -> str:
-    """As `text_table`, each row in one line whatever the names are."""
-    return text_table([tuple(cell.replace("\n", "\\n") for cell in row) for row in rows])
+    """Prints a line of what may come out of a file: nothing in it can steer the terminal."""
+    stream = file or sys.stdout
+    for start in range(0, len(text), _PIECE):  # its escapes may be many times as long
+        stream.write(printable(text[start : start + _PIECE]))
+    stream.write("\n")
 
 
 def _matching(checkpoint: Checkpoint, match: str) -> list[str]:
@@ -138,10 +194,21 @@ def _matching(checkpoint: Checkpoint, match: str) -> list[str]:
 def _ls(options: argparse.Namespace) -> int:
     checkpoint = open(options.path)
     names, listing = _matching(checkpoint, options.match), checkpoint.listing()
-    rows = [(n, listing[n].dtype.name, _shape(listing[n]), format_bytes(bytes_of_spec(listing[n]))) for n in names]
-    _say(_table([("name", "dtype", "shape", "bytes"), *rows]))
-    size, count = sum(bytes_of_spec(listing[name]) for name in names), sum(listing[name].size for name in names)
-    _say(f"{len(names)} arrays, {count:,} numbers, {format_bytes(size)}")
+
+    sizes, counts = [0], [0]
+
+    def rows() -> Iterator[tuple[str, ...]]:
+        sizes[:] = counts[:] = [0]
+        for name in names:
+            spec = listing[name]
+            size = bytes_of_spec(spec)
+            sizes[0] += size
+            counts[0] += math.prod(spec.shape)
+            yield name, spec.dtype.name, _shape(spec), format_bytes(size)
+
+    for line in table_lines(("name", "dtype", "shape", "bytes"), rows):
+        _say(line)
+    _say(f"{len(names)} arrays, {counts[0]:,} numbers, {format_bytes(sizes[0])}")
     for name, why in sorted(checkpoint.skipped.items()):
         _say(f"skipped: '{name}' {why}")
     for name, text in sorted(checkpoint.metadata.items()):
@@ -154,7 +221,7 @@ def _shape(spec: Any) -> str:
 
 
 def _show(options: argparse.Namespace) -> int:
-    array = open(options.path)[options.name]
+    array = read_named(open(options.path), [options.name])[options.name]
     lines = [f"{options.name}  {array.dtype.name}  {_shape(array)}  {format_bytes(array.nbytes)}"]
     if options.slice:
         try:
@@ -162,11 +229,23 @@ def _show(options: argparse.Namespace) -> int:
         except IndexError as error:
             raise _bad(f"--slice {options.slice!r}: {error}.") from None
         lines.append(f"[{options.slice}]  {_shape(array)}")
-    _say("\n".join([*lines, _statistics(array)]))
-    wide = _widened(array)
-    threshold = max(wide.size, 1) if options.all else 1000
-    _say(np.array2string(wide, threshold=threshold, separator=", ", max_line_width=100))
+    for line in [*lines, _statistics(array)]:
+        _say(line)
+    if options.all and array.size > _NUMBERS:
+        _show_rows(array)
+    else:
+        print(np.array2string(_widened(array), threshold=_NUMBERS if options.all else 1000, **_FORMAT))
     return 0
+
+
+def _show_rows(array: np.ndarray) -> None:
+    """Prints very many numbers piece by piece, each with its place: their text would take many times their size."""
+    for index in np.ndindex(array.shape[:-1]):
+        row = array[index]
+        for start in range(0, len(row), 1000):
+            piece = _widened(row[start : start + 1000])
+            place = ", ".join([*map(str, index), f"{start}:{start + len(piece)}"])
+            print(f"[{place}] {np.array2string(piece, **_FORMAT)}")
 
 
 def _slices(text: str, dimensions: int) -> tuple[int | slice, ...]:
@@ -197,23 +276,40 @@ def _is_float(array: np.ndarray) -> bool:
     return array.dtype.name.startswith(("float", "bfloat"))
 
 
+def _pieces(array: np.ndarray) -> Iterator[np.ndarray]:
+    """All numbers, a few at a time: what is computed of them takes many times their size."""
+    flat = array.reshape(-1)
+    for start in range(0, flat.size, _NUMBERS):
+        yield _widened(flat[start : start + _NUMBERS])
+
+
 def _statistics(array: np.ndarray) -> str:
-    wide = _widened(array)
-    if not wide.size:
+    if not array.size:
         return "no numbers"
-    zeros = f"zeros {wide.size - np.count_nonzero(wide):,}"
-    if wide.dtype.kind == "b":
-        return f"true {np.count_nonzero(wide):,} of {wide.size:,}"
-    if wide.dtype.kind == "c":
-        return f"max |x| {np.abs(wide).max():.6g}  {zeros}"
-    if wide.dtype.kind in "iu":
-        return f"min {wide.min()}  max {wide.max()}  mean {wide.mean(dtype=np.float64):.6g}  {zeros}"
-    finite = wide[np.isfinite(wide)].astype(np.float64)
-    parts = [f"not finite {wide.size - finite.size:,}"] * (finite.size < wide.size)
-    if finite.size:
-        parts.append(
-            f"min {finite.min():.6g}  max {finite.max():.6g}  mean {finite.mean():.6g}  std {finite.std():.6g}"
-        )
+    nonzero = sum(map(np.count_nonzero, _pieces(array)))
+    zeros = f"zeros {array.size - nonzero:,}"
+    kind = next(_pieces(array)).dtype.kind
+    if kind == "b":
+        return f"true {nonzero:,} of {array.size:,}"
+    if kind == "c":
+        return f"max |x| {np.max([np.abs(piece).max() for piece in _pieces(array)]):.6g}  {zeros}"
+    if kind in "iu":
+        least, most = min(piece.min() for piece in _pieces(array)), max(piece.max() for piece in _pieces(array))
+        mean = sum(piece.sum(dtype=np.float64) for piece in _pieces(array)) / array.size
+        return f"min {least}  max {most}  mean {mean:.6g}  {zeros}"
+
+    def finite() -> Iterator[np.ndarray]:
+        for piece in _pieces(array):
+            numbers = piece[np.isfinite(piece)].astype(np.float64)
+            yield from [numbers] * (numbers.size > 0)
+
+    count = sum(piece.size for piece in finite())
+    parts = [f"not finite {array.size - count:,}"] * (count < array.size)
+    if count:
+        least, most = min(piece.min() for piece in finite()), max(piece.max() for piece in finite())
+        mean = sum(piece.sum() for piece in finite()) / count
+        deviation = math.sqrt(sum(((piece - mean) ** 2).sum() for piece in finite()) / count)
+        parts.append(f"min {least:.6g}  max {most:.6g}  mean {mean:.6g}  std {deviation:.6g}")
     return "  ".join([*parts, zeros])
 
 
@@ -222,7 +318,7 @@ def _statistics(array: np.ndarray) -> str:
 
 def _convert(options: argparse.Namespace) -> int:
     checkpoint, target = open(options.source), options.target
-    to = options.to or next((form for form in _FORMATS if target.endswith(f".{form}")), "tf")
+    to = options.to or _format_of(target)
     there = target + ".index" if to == "tf" else target
     if os.path.exists(there) and not options.force:
         raise _bad(f"{there} is there already.", "Give --force to replace it.")
@@ -242,6 +338,17 @@ def _convert(options: argparse.Namespace) -> int:
             _say(f"jscope: {to} holds no metadata: {', '.join(checkpoint.metadata)} left out", file=sys.stderr)
     _say(f"{len(arrays)} arrays, {format_bytes(sum(array.nbytes for array in arrays.values()))} -> {target} ({to})")
     return 0
+
+
+def _format_of(target: str) -> str:
+    """The format that a path ends in. A prefix of TensorFlow's has no ending, or `.ckpt`, and perhaps a step."""
+    ending = os.path.splitext(re.sub(r"-\d+$", "", os.path.basename(target)))[1]
+    if ending in ("", ".ckpt"):
+        return "tf"
+    if ending[1:] not in _FORMATS:
+        why = f"{target} ends in {ending}, and no format that is written is called so."
+        raise _bad(why, f"Give --to {' or '.join(_FORMATS)}, or another ending.")
+    return ending[1:]
 
 
 def _renamed(names: list[str], options: argparse.Namespace) -> dict[str, str]:
@@ -280,11 +387,15 @@ def _diff(options: argparse.Namespace) -> int:
     rows = [(name, "only in A", "") for name in here if name not in right]
     rows += [(name, "only in B", "") for name in there if name not in left]
     lefts, rights = left.listing(), right.listing()
-    for name in here:
-        if name in right:
+    shared = {name: bytes_of_spec(lefts[name]) for name in here if name in right}
+    with bar("comparing", 0 if options.names else sum(shared.values()), None) as advance:
+        for name, size in shared.items():
             rows += _differences(name, lefts[name], rights[name], None if options.names else (left, right), options)
+            advance(size)
     if rows:
-        _say(_table([("name", "difference", "A, B"), *sorted(rows)]))
+        rows.sort()
+        for line in table_lines(("name", "difference", "A, B"), lambda: rows):
+            _say(line)
     both = sum(name in right for name in here)
     _say(f"{both} in both, {len(rows)} differences" if rows else f"{both} in both, no difference")
     return 1 if rows else 0
@@ -308,11 +419,13 @@ def _differences(
 
 def _distance(a: np.ndarray, b: np.ndarray) -> tuple[float, int]:
     """(the largest difference of two numbers, how many differ). What is not a number equals another such."""
-    a, b = _widened(a), _widened(b)
-    differ = ~((a == b) | ((a != a) & (b != b)))
-    if not differ.any():
-        return 0.0, 0
-    wide = np.complex128 if "c" in (a.dtype.kind, b.dtype.kind) else np.longdouble  # that holds 64-bit integers, too
-    with np.errstate(invalid="ignore", over="ignore"):
-        apart = np.abs(a[differ].astype(wide) - b[differ].astype(wide))
-    return (math.inf if np.isnan(apart).any() else float(apart.max())), int(differ.sum())
+    largest, count = 0.0, 0
+    for left, right in zip(_pieces(a), _pieces(b), strict=True):
+        differ = ~((left == right) | ((left != left) & (right != right)))
+        if differ.any():
+            wide = np.complex128 if "c" in (left.dtype.kind, right.dtype.kind) else np.longdouble  # as 64-bit integers
+            with np.errstate(invalid="ignore", over="ignore"):
+                apart = np.abs(left[differ].astype(wide) - right[differ].astype(wide))
+            largest = max(largest, math.inf if np.isnan(apart).any() else float(apart.max()))
+            count += int(differ.sum())
+    return largest, count

@@ -65,10 +65,10 @@ def read_shape(message: memoryview) -> tuple[int, ...]:
             if size < 0:
                 raise WireError(0, f"a dimension of a shape is {size}")
             shape.append(size)
+            if len(shape) > _MOST_DIMENSIONS:
+                raise WireError(0, f"a shape has more than {_MOST_DIMENSIONS} dimensions")
         elif number == 3 and value:
             raise WireError(0, "a shape is unknown")
-    if len(shape) > _MOST_DIMENSIONS:
-        raise WireError(0, f"a shape has {len(shape)} dimensions")
     # Also where one dimension is 0, numpy multiplies the others.
     if math.prod(size or 1 for size in shape) > _MOST_BYTES // 16:
         raise WireError(0, f"a shape is too large: {tuple(shape)}")

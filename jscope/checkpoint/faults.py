@@ -41,3 +41,35 @@ def unreadable(path: Path, error: OSError) -> js.CheckpointError:
     what = f"{os.fspath(path)} can't be read: {error.strerror or error}."
     kind = "not_found" if isinstance(error, FileNotFoundError) else "unreadable"
     return fault(what, kind=kind, fix="give a path that exists and that you may read")
+
+
+def unwritable(path: str, error: OSError) -> js.CheckpointError:
+    """The operating system takes no bytes."""
+    what = f"The checkpoint {path} can't be written: {error.strerror or error}."
+    return fault(what, kind="unwritable", fix="save to a directory that exists, has room, and may be written")
+
+
+def needs_extra(what: str) -> js.CheckpointError:
+    """A package that only the extra installs is missing."""
+    return fault(what, kind="needs_extra", fix='pip install "jscope[checkpoint]"')
+
+
+def file_name(path: Path, kind: str) -> str:
+    """The path as text, of which the system can make the name of a file.
+
+    Raises:
+      CheckpointError: of this kind, if it can't.
+      BadTypeError: if it is no path.
+    """
+    try:
+        name = os.fsdecode(path)
+        can_be = "\0" not in name and bool(os.fsencode(name))
+    except UnicodeError:
+        name, can_be = os.fspath(path), False
+    except TypeError:
+        what = f"A path of a checkpoint is a text or a pathlib.Path, not a {type(path).__name__}."
+        raise js.BadTypeError(what, kind="bad_path", where=user_line(), fix="give the path of a file") from None
+    if not can_be:
+        what = f"No file can have the path {name!r:.200}."
+        raise fault(what, kind=kind, fix="give a path without zeros and without halves of surrogate pairs")
+    return name

@@ -32,3 +32,8 @@ def bytes_of(leaf: Any) -> tuple[np.ndarray, np.ndarray]:
     array = np.asarray(leaf)
     array = array.astype(array.dtype.newbyteorder("<"), order="C", copy=False)
     return array, array.reshape(-1).view(np.uint8)
+
+
+def is_text(name: str) -> bool:
+    """Whether it can be encoded: no half of a surrogate pair."""
+    return not any("\ud800" <= character <= "\udfff" for character in name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
+import itertools
 import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
@@ -12,20 +12,23 @@ import jax
 import numpy as np
 
 import jscope as js
+from jscope._support import format_bytes, near, shortened, shown, table_lines
 
 from .faults import user_line
 from .progress import bar
-from .tensors import Contents
+from .tensors import Contents, Tensor
+
+_LONGEST = 500  # characters of a name in a table
+_MOST_ROWS = 10_000  # of a table: nobody reads more, and `python -m jscope ls` prints all
 
 
 class _Named(Mapping[str, Any]):
     """Full names, sorted, and what was left out."""
 
-    __slots__ = ("_contents", "_names")
+    __slots__ = ("_contents",)
 
     def __init__(self, contents: Contents) -> None:
         self._contents = contents
-        self._names = tuple(sorted(contents.tensors))
 
     @property
     def path(self) -> str:
@@ -43,26 +46,27 @@ class _Named(Mapping[str, Any]):
         return dict(self._contents.metadata)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._names)
+        return iter(self._contents.tensors)
 
     def __len__(self) -> int:
-        return len(self._names)
+        return len(self._contents.tensors)
 
     def __contains__(self, name: object) -> bool:
         return name in self._contents.tensors
 
-    def _tensor(self, name: str) -> Any:
-        tensor = self._contents.tensors.get(name)
-        if tensor is not None:
-            return tensor
+    def _tensor(self, name: str) -> Tensor:
+        tensors = self._contents.tensors
+        if name in tensors:
+            return tensors[name]
         why = self._contents.skipped.get(name)
-        what = f"'{name}' {why}, which is left out." if why else f"There is no array {name!r} in {self.path}."
+        name = str(name)
+        what = f"{shown(name)} {why}, which is left out." if why else f"There is no array {shown(name)} in {self.path}."
         raise js.UnknownNameError(
             what,
             kind="unknown_name",
             where=user_line(),
             exists=f"{len(self)} arrays",
-            near=lambda: difflib.get_close_matches(str(name), self._names),
+            near=lambda: near(name, tensors),
             fix="use one of its names; print(checkpoint) shows them",
         )
 
@@ -72,20 +76,26 @@ class _Named(Mapping[str, Any]):
         return f"{type(self).__name__}({self.path!r}, {len(self)} arrays, {format_bytes(size)}{skipped})"
 
     def __str__(self) -> str:
-        rows = [("name", "dtype", "shape", "bytes")]
-        for name in self._names:
+        rows = []
+        for name in itertools.islice(self, _MOST_ROWS):
             tensor = self._contents.tensors[name]
-            rows.append((name, tensor.dtype.name, str(tensor.shape), format_bytes(bytes_of_spec(tensor))))
-        skipped = [f"skipped: '{name}' {why}" for name, why in sorted(self._contents.skipped.items())]
-        return "\n".join([repr(self), text_table(rows), *skipped])
+            rows.append(
+                (shortened(name, _LONGEST), tensor.dtype.name, str(tensor.shape), format_bytes(bytes_of_spec(tensor)))
+            )
+        lines = [repr(self), *table_lines(("name", "dtype", "shape", "bytes"), lambda: rows)]
+        lines += [f"and {len(self) - _MOST_ROWS} more"] * (len(self) > _MOST_ROWS)
+        skipped = sorted(self._contents.skipped)
+        lines += [f"skipped: {shown(name)} {self._contents.skipped[name]}" for name in skipped[:_MOST_ROWS]]
+        return "\n".join(lines)
 
 
 class Checkpoint(_Named):
     """The arrays of a checkpoint by name: flat, immutable, and each read when it is asked for.
 
     `open` and `load_tf` make it. `checkpoint["tower/kernel"]` reads that array into memory of its own, and again each
-    time; `js.Params(checkpoint)` and `checkpoint.read()` read all of them. Nothing stays open: where the files change
-    in between, reading ends in a `CheckpointError`.
+    time; `js.Params(checkpoint)` and `checkpoint.read()` read all of them. The file stays open as long as this object
+    lives, so that all arrays are of one save, also where another save has put a new file in its place. Where somebody
+    writes to the file, or a checkpoint of more than 64 data files is replaced, reading ends in a `CheckpointError`.
 
     Attributes:
       path: the prefix of the checkpoint, or its file.
@@ -98,6 +108,11 @@ class Checkpoint(_Named):
     def __init__(self, contents: Contents, verify: bool) -> None:
         super().__init__(contents)
         self._verify = verify
+
+    @property
+    def verifies(self) -> bool:
+        """Whether the checksum of each array is compared as it is read."""
+        return self._verify
 
     def __getitem__(self, name: str) -> np.ndarray:
         return self._tensor(name).read(self._verify)
@@ -134,33 +149,23 @@ class CheckpointList(_Named):
         return jax.ShapeDtypeStruct(tensor.shape, tensor.dtype)
 
 
+def tensor_of(checkpoint: Checkpoint | CheckpointList, name: str) -> Tensor:
+    """An array that is not read yet."""
+    return checkpoint._tensor(name)
+
+
 def read_named(checkpoint: Checkpoint, names: Iterable[str], *, progress: bool | None = None) -> dict[str, Any]:
     """The arrays of these names, read with a bar."""
-    listing = checkpoint.listing()
-    sizes = {name: bytes_of_spec(listing[name]) for name in names}
-    with bar(f"reading {os.path.basename(checkpoint.path)}", sum(sizes.values()), progress) as advance:
+    listing, names = checkpoint.listing(), list(names)
+    total = sum(bytes_of_spec(listing[name]) for name in names)
+    with bar(f"reading {os.path.basename(checkpoint.path)}", total, progress) as advance:
         read = {}
-        for name, size in sizes.items():
+        for name in names:
             read[name] = checkpoint[name]
-            advance(size)
+            advance(read[name].nbytes)
     return read
-
-
-def text_table(rows: list[tuple[str, ...]]) -> str:
-    """Left-aligned columns."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows)
 
 
 def bytes_of_spec(tensor: Any) -> int:
     """How many an array of that shape and dtype takes."""
     return math.prod(tensor.shape) * tensor.dtype.itemsize
-
-
-def format_bytes(count: float) -> str:
-    """`1.5 MB`: decimal units."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.4g} {unit}"
-        count /= 1000
-    return f"{count:.4g} TB"

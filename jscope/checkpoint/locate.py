@@ -5,11 +5,15 @@ from __future__ import annotations
 import os
 import re
 
-from .faults import Path, fault, unreadable
+from jscope._support import shown
+
+from .faults import Path, fault, file_name
+from .files import File
 
 STATE = "checkpoint"
 _MOST_STATE = 1 << 20
-_LATEST = re.compile(rb'^\s*model_checkpoint_path\s*:\s*"((?:[^"\\\n]|\\.)*)"', re.MULTILINE)
+# No part of it can be matched in two ways: so it takes a time that grows with the file, and not with its square.
+_LATEST = re.compile(rb'^[ \t]*+model_checkpoint_path[ \t]*+:[ \t]*+"((?:[^"\\\n]++|\\.)*+)"', re.MULTILINE)
 _ESCAPE = re.compile(rb"\\([0-7]{1,3}|.)", re.DOTALL)
 _FILES = (".safetensors", ".npz")
 _SIMPLE = {b"n": b"\n", b"t": b"\t", b"r": b"\r"}
@@ -21,7 +25,7 @@ def locate(path: Path) -> tuple[str, bool]:
     Raises:
       CheckpointError: if there is none.
     """
-    given = os.fsdecode(path)
+    given = file_name(path, "not_found")
     if os.path.isdir(given) and not os.path.isfile(given + ".index"):
         return _in_directory(given)
     if os.path.basename(given) == STATE and os.path.isfile(given):
@@ -60,11 +64,8 @@ def _in_directory(directory: str) -> tuple[str, bool]:
 
 def _latest(state: str) -> tuple[str, bool]:
     """The checkpoint that a state file names; one of that name beside it, where the directory was moved."""
-    try:
-        with open(state, "rb") as file:
-            text = file.read(_MOST_STATE)
-    except OSError as error:
-        raise unreadable(state, error) from None
+    file = File(state)
+    text = file.read(0, min(file.size, _MOST_STATE))[0].tobytes()
     match = _LATEST.search(text)
     if match is None:
         what = f"{state} names no checkpoint: it has no line 'model_checkpoint_path: \"...\"'."
@@ -75,7 +76,7 @@ def _latest(state: str) -> tuple[str, bool]:
         found = _checkpoint(place)
         if found is not None:
             return found
-    what = f"{state} names the checkpoint '{name}', which does not exist."
+    what = f"{state} names the checkpoint {shown(name)}, which does not exist."
     raise fault(what, kind="not_found", exists=_listed(directory), fix="give the path of a checkpoint")
 
 
@@ -100,4 +101,4 @@ def _listed(directory: str, most: int = 8, *, files: bool = False) -> str:
     found = _names(directory or ".", _FILES) if files else []
     found = sorted(found + _prefixes(directory or "."))
     more = f" and {len(found) - most} more" if len(found) > most else ""
-    return ", ".join(f"'{name}'" for name in found[:most]) + more
+    return ", ".join(map(shown, found[:most])) + more

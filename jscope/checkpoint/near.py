@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
+
+from jscope._support import near, shown
 
 _MOST_COMPARISONS = 5_000  # at some 0.1 ms each, of long names
 
@@ -24,5 +25,5 @@ class Near:
         if self._left <= 0:
             return ""
         self._left -= len(self._names)
-        close = difflib.get_close_matches(name, self._names, 3)
-        return f" (near: {', '.join(map(repr, close))})" if close else ""
+        close = near(name, self._names)
+        return f" (near: {', '.join(map(shown, close))})" if close else ""

@@ -5,26 +5,31 @@ from __future__ import annotations
 import os
 
 import jscope as js
+from jscope._support import shown
 
 from .bundle import read_bundle
-from .faults import Path, fault
+from .faults import Path, fault, file_name
 from .files import File
+from .folder import is_index, read_folder, read_index
 from .loaded import Checkpoint, CheckpointList
 from .locate import locate
 from .npz import is_npz, read_npz
 from .safetensors_file import is_safetensors, read_safetensors
 from .single_file import read_single_file
+from .table import is_table
 from .tensors import Contents
+from .wild import told
 
 
 def open(path: Path, *, verify: bool = True) -> Checkpoint:
     """Opens a checkpoint of any format: a mapping from name to array. TF1: `tf.train.load_checkpoint`.
 
     Read are safetensors, both versions of TensorFlow's, and numpy's `.npz` without what is pickled in it. Which one it
-    is, the file says, not its name.
+    is, the file says, not its name. What is none of these is told for what it is, with how to convert it. Folders are
+    read that have one file of safetensors in them, or several with an index, and those of orbax.
 
     Args:
-      path: a file, or what `load_tf` takes.
+      path: a file, a folder, an index (`model.safetensors.index.json`), or what `load_tf` takes.
       verify: whether the checksum of each array is compared as it is read, where the file has one: TensorFlow's,
         those of `.npz`, and what `save` wrote.
 
@@ -78,9 +83,9 @@ def load(path: Path, *, verify: bool = True, progress: bool | None = None) -> js
     """
     opened = open(path, verify=verify)
     if opened.skipped:
-        name, why = next(iter(sorted(opened.skipped.items())))
+        name, why = min(opened.skipped.items())
         more = f", and {len(opened.skipped) - 1} more" if len(opened.skipped) > 1 else ""
-        what = f"{opened.path} holds more than arrays of numbers: '{name}' {why}{more}."
+        what = f"{opened.path} holds more than arrays of numbers: {shown(name)} {why}{more}."
         fix = "jscope.checkpoint.open(path).read() reads the arrays; its .skipped says what is left out"
         raise fault(what, kind="skipped", fix=fix)
     return opened.read(progress=progress)
@@ -96,16 +101,15 @@ def load_tf(path: Path, *, verify: bool = True) -> Checkpoint:
     Args:
       path: the prefix (`"model.ckpt-1000"`), the `.index` file, a file of the first version, or a directory, which
         stands for its latest checkpoint; also the file `checkpoint` that names that.
-      verify: whether the checksum of each array is compared as it is read. Those of the index always are. It is fast
-        with the extra `jscope[checkpoint]`, some 150 MB a second without.
+      verify: whether the checksum of each array is compared as it is read. Those of the index always are.
 
     Returns:
       A `Checkpoint`: immutable, flat, from name to numpy array, sorted by name. It reads what is asked for, when it is
       asked for. Its `skipped` says which entries are no arrays of numbers, such as strings.
 
     Raises:
-      CheckpointError: if there is no checkpoint, or the files are damaged. It says which and where. Also if blocks are
-        compressed and the extra `jscope[checkpoint]` is not installed.
+      CheckpointError: if there is no checkpoint, or the files are damaged. It says which and where. Also if the extra
+        `jscope[checkpoint]` is not installed, which computes checksums.
 
     Example:
       >>> import pathlib, tempfile
@@ -149,15 +153,27 @@ def list_tf(path: Path) -> CheckpointList:
 
 def _contents(path: Path, *, with_data: bool) -> Contents:
     place, is_single_file = locate(path)
-    return read_single_file(place) if is_single_file else read_bundle(place, with_data=with_data)
+    return read_single_file(File(place)) if is_single_file else read_bundle(place, with_data=with_data)
 
 
 def _any_contents(path: Path) -> Contents:
-    given = os.fsdecode(path)
-    if os.path.isfile(given):
+    given = file_name(path, "not_found")
+    if os.path.isdir(given) and not os.path.isfile(given + ".index"):
+        contents = read_folder(given)
+        if contents is not None:
+            return contents
+    elif os.path.isfile(given):
+        if is_index(given):
+            return read_index(given)
         file = File(given)
         if is_npz(file):
-            return read_npz(given)
-        if is_safetensors(file) or given.endswith(".safetensors"):
-            return read_safetensors(given)
+            return read_npz(file)
+        if is_safetensors(file):
+            return read_safetensors(file)
+        place, is_single_file = locate(path)
+        foreign = told(file) if is_single_file and place == given and not is_table(file) else None
+        if foreign is not None:
+            raise foreign
+        if given.endswith(".safetensors"):
+            return read_safetensors(file)
     return _contents(path, with_data=True)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import jscope as js
+from jscope._support import seeing, table_lines
 
-from .loaded import text_table
+_HEAD = ("state", "name", "note")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,7 +23,8 @@ class AssignReport:
       unused: names of the source that nothing took.
       skipped: entries of the source that are no arrays of numbers, by name, and why each is left out.
       cast: from name to how its dtype was changed; all of them are loaded.
-      sources: from each loaded name to its name in the source.
+      sources: from each loaded name to its name in the source; of several the first.
+      unverified: loaded names of which no checksum was compared: the file has none, or only parts were read.
     """
 
     loaded: tuple[str, ...]
@@ -32,19 +34,26 @@ class AssignReport:
     skipped: Mapping[str, str]
     cast: Mapping[str, str]
     sources: Mapping[str, str]
+    unverified: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        rows = [("state", "name", "note")]
+        return "\n".join([*table_lines(_HEAD, self._rows), self._counts()])
+
+    def _repr_html_(self) -> str:
+        return seeing().fragments.states(self._counts(), _HEAD, self._rows(), "loaded")
+
+    def _counts(self) -> str:
+        states = {"loaded": f" ({len(self.cast)} cast)", "kept": "", "initialised": "", "unused": ""}
+        return ", ".join(f"{len(getattr(self, state))} {state}{note}" for state, note in states.items())
+
+    def _rows(self) -> Iterator[tuple[str, str, str]]:
         for name in self.loaded:
             source, cast = self.sources[name], self.cast.get(name, "")
             notes = [f"from {source}"] * (source != name) + [cast] * bool(cast)
-            rows.append(("cast" if cast else "loaded", name, ", ".join(notes)))
+            yield "cast" if cast else "loaded", name, ", ".join(notes)
         for state in ("kept", "initialised", "unused"):
-            rows += [(state, name, "") for name in getattr(self, state)]
-        rows += [("skipped", name, why) for name, why in sorted(self.skipped.items())]
-        states = {"loaded": f" ({len(self.cast)} cast)", "kept": "", "initialised": "", "unused": ""}
-        counts = ", ".join(f"{len(getattr(self, state))} {state}{note}" for state, note in states.items())
-        return f"{text_table(rows)}\n{counts}"
+            yield from ((state, name, "") for name in getattr(self, state))
+        yield from (("skipped", name, why) for name, why in sorted(self.skipped.items()))
 
 
 class Assigned(NamedTuple):

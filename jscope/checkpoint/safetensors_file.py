@@ -7,23 +7,30 @@ process), takes a name that is there twice, and gives numpy no bfloat16 and no f
 from __future__ import annotations
 
 import collections
+import functools
+import itertools
 import json
 import math
-import os
-from collections.abc import Mapping
+import re
+import sys
+from array import array
+from collections.abc import Callable, Mapping
 from typing import Any, BinaryIO
 
 import jax.numpy as jnp
 import numpy as np
 
 import jscope as js
+from jscope._support import shown
 
+from .allowance import Allowance
 from .atomic import replace_file
 from .crc32c import crc32c
-from .faults import Path, damaged, fault
+from .faults import Path, damaged, fault, file_name
 from .files import File
-from .leaves import ADVICE, bytes_of, kind_of
-from .tensors import Contents, Tensor
+from .leaves import ADVICE, bytes_of, is_text, kind_of
+from .spread import read_part
+from .tensors import Contents, Index, Tensors, empty
 
 DTYPES = {
     "BOOL": np.dtype("bool"),
@@ -56,7 +63,14 @@ _METADATA = "__metadata__"
 # Metadata of jscope's own. The format has no checksums: these are those of the header, with zeros in place of its own,
 # and of the arrays in the order of the header.
 _OWN = "jscope."
+_BAD_METADATA = "the metadata are no mapping of texts"
+_NO_SUM = f"{0:08x}"
 _HEADER_SUM, _SUMS, _VERSION = _OWN + "header", _OWN + "crc32c", _OWN + "version"
+
+
+_MOST_ENTRY = 4096  # bytes of what is said of one array: 32 dimensions and some spaces take fewer
+_SPACE = re.compile(rb"[ \t\n\r]*+")
+_STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
 
 
 class _FormatError(ValueError):
@@ -74,13 +88,12 @@ def is_safetensors(file: File) -> bool:
     return int.from_bytes(start[:8], "little") <= file.size - 8 and start[8:] == b"{"
 
 
-def read_safetensors(path: Path) -> Contents:
+def read_safetensors(file: File) -> Contents:
     """What the file holds.
 
     Raises:
       CheckpointError: if it is no such file.
     """
-    file = File(path)
     if file.size < 10:
         what = f"{file.path} is no safetensors file: it has {file.size} bytes."
         raise fault(what, kind="foreign", fix="give the path of a checkpoint")
@@ -88,114 +101,221 @@ def read_safetensors(path: Path) -> Contents:
     if length > min(file.size - 8, _MOST_HEADER):
         what = f"{file.path} is no safetensors file, or cut off: its first bytes speak of a header of {length} bytes"
         raise fault(f"{what}, and it has {file.size}.", kind="foreign", fix="give the path of a checkpoint")
-    header = file.read(8, length)[0].tobytes()
+    data = file.read(8, length)[0]
     try:
-        entries = _parsed(header)
-        metadata = _metadata(entries.pop(_METADATA, {}))
-        own = {name: text for name, text in metadata.items() if name.startswith(_OWN)}
-        spans = _spans(entries, file.size - 8 - length)
-        sums = _sums(own, spans, header)
+        header = _Header(data, file.size - 8 - length, Allowance(file.path, file.size))
+        order = _order(header)
+        _check_spans(header)
+        sums = _sums(header, data)
     except _FormatError as error:
         raise damaged(file.path, 8, str(error)) from None
-    tensors, skipped = {}, {}
-    for name, (kind, shape, begin, end) in spans.items():
+    skipped = {header.names[row]: f"holds {kind}, of which there are no arrays" for row, kind in header.others.items()}
+    read = functools.partial(_read, file, header, sums, 8 + length)
+    tensors = Tensors(read, functools.partial(_read_part, file, header, 8 + length), sums is not None)
+    for row in order:
+        kind, shape, _, _ = header.entry(row)
         if kind in DTYPES:
-            tensors[name] = _tensor(name, DTYPES[kind], shape, file, 8 + length + begin, end - begin, sums.get(name))
-        else:
-            skipped[name] = f"holds {kind}, of which there are no arrays"
-    users = {name: text for name, text in metadata.items() if name not in own}
+            tensors.add(header.names[row], shape, DTYPES[kind], row)
+    users = {name: text for name, text in header.metadata.items() if not name.startswith(_OWN)}
     return Contents(file.path, tensors, skipped, users)
 
 
-def _parsed(header: bytes) -> dict[str, Any]:
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(pairs)
-        if len(found) < len(pairs):
-            ((name, _),) = collections.Counter(name for name, _ in pairs).most_common(1)
-            raise _FormatError(f"the header has {name!r} twice")
-        return found
+class _Header:
+    """A header, parsed piece by piece: as a tree of Python's objects it would take some twenty times its size.
 
-    try:
-        entries = json.loads(header.decode(), object_pairs_hook=unique)
-    except _FormatError:
-        raise
-    except (ValueError, RecursionError) as error:
-        raise _FormatError(f"the header is no JSON: {str(error)[:80]}") from None
-    if not isinstance(entries, dict):
-        raise _FormatError("the header is no JSON object")
-    return entries
+    Attributes:
+      size: how many bytes of data follow on it.
+      names: of the arrays, in the order of the header.
+      begins, ends: where in the data the bytes of each are.
+      others: the dtype of those of which there are no arrays, by their place among the names.
+      metadata: texts by name.
+    """
 
+    def __init__(self, data: np.ndarray, size: int, allowance: Allowance) -> None:
+        self.size = size
+        self.names: list[str] = []
+        self.begins, self.ends = array("Q"), array("Q")
+        self.others: dict[int, str] = {}
+        self.metadata: dict[str, str] = {}
+        self._data = data.data
+        self._places = array("Q")
+        self._allowance = allowance
+        end = self._after_space(self._object(0, self._member, "the header is no JSON object"))
+        if end != len(data):
+            raise _FormatError("the header is no JSON: something follows on its last brace")
 
-def _metadata(value: Any) -> dict[str, str]:
-    if not isinstance(value, dict) or not all(isinstance(text, str) for text in value.values()):
-        raise _FormatError("the metadata is no mapping of texts")
-    return value
+    def entry(self, row: int) -> tuple[str, tuple[int, ...], int, int]:
+        """(dtype, shape, begin, end) of an array."""
+        return self._entry(self.names[row], self._places[row])[0]
 
+    def _object(self, place: int, member: Callable[[str, int], int], what: str) -> int:
+        """Reads an object. `member` is given each name and the place of its value, and gives the place behind that."""
+        place = self._after_space(place)
+        if self._data[place : place + 1] != b"{":
+            raise _FormatError(what)
+        place = self._after_space(place + 1)
+        if self._data[place : place + 1] == b"}":
+            return place + 1
+        while True:
+            name, place = self._string(place)
+            place = self._after_space(place)
+            if self._data[place : place + 1] != b":":
+                raise _FormatError(f"the header is no JSON: there is no ':' at byte {place}")
+            place = self._after_space(member(name, self._after_space(place + 1)))
+            if self._data[place : place + 1] == b"}":
+                return place + 1
+            if self._data[place : place + 1] != b",":
+                raise _FormatError(f"the header is no JSON: there is no ',' at byte {place}")
+            place += 1
 
-def _spans(entries: dict[str, Any], size: int) -> dict[str, tuple[str, tuple[int, ...], int, int]]:
-    """(dtype, shape, begin, end) by name. Together they are all of the `size` bytes, each byte once."""
-    spans = {}
-    for name, entry in entries.items():
+    def _member(self, name: str, place: int) -> int:
+        if name == _METADATA:
+            if self.metadata:
+                raise _FormatError(f"the header has {name!r} twice")
+            return self._object(place, self._text, _BAD_METADATA)
+        self._allowance.take(name)
+        (kind, _, begin, end), behind = self._entry(name, place)
+        if kind not in DTYPES:
+            self.others[len(self.names)] = kind
+        self.names.append(name)
+        self._places.append(place)
+        self.begins.append(begin)
+        self.ends.append(end)
+        return behind
+
+    def _text(self, name: str, place: int) -> int:
+        if self._data[place : place + 1] != b'"':
+            raise _FormatError(_BAD_METADATA)
+        text, place = self._string(place)
+        self._allowance.take(name, sys.getsizeof(text))
+        if name in self.metadata:
+            raise _FormatError(f"the metadata have {shown(name)} twice")
+        self.metadata[name] = text
+        return place
+
+    def _entry(self, name: str, place: int) -> tuple[tuple[str, tuple[int, ...], int, int], int]:
+        """((dtype, shape, begin, end), the place behind it)."""
+        window = str(self._data[place : place + _MOST_ENTRY], "utf-8", "replace")
         try:
-            name.encode()
-        except UnicodeEncodeError:
-            raise _FormatError(f"the name {name!r} is no text") from None
+            entry, length = _DECODER.raw_decode(window)
+        except _FormatError:
+            raise
+        except (ValueError, RecursionError):
+            raise _FormatError(f"what is said of {shown(name)} is no JSON, or too long") from None
         if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
-            raise _FormatError(f"'{name}' has not a dtype, a shape and data_offsets")
+            raise _FormatError(f"{shown(name)} has not a dtype, a shape and data_offsets")
         kind, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
         bits = _BITS.get(kind) if isinstance(kind, str) else None
         if bits is None:
-            raise _FormatError(f"'{name}' has an unknown dtype, {kind!r:.40}")
+            raise _FormatError(f"{shown(name)} has an unknown dtype, {kind!r:.40}")
         if not _whole(shape) or len(shape) > _MOST_DIMENSIONS or math.prod(n or 1 for n in shape) > _MOST_BYTES // 16:
-            raise _FormatError(f"'{name}' has no usable shape: {shape!r:.80}")
-        if not _whole(offsets) or len(offsets) != 2 or not offsets[0] <= offsets[1] <= size:
-            raise _FormatError(f"'{name}' lies at {offsets!r:.80}, and there are {size} bytes of data")
-        if (offsets[1] - offsets[0]) * 8 != math.prod(shape) * bits:
-            raise _FormatError(f"'{name}', {kind} of shape {tuple(shape)}, has not {offsets[1] - offsets[0]} bytes")
-        spans[name] = (kind, tuple(shape), *offsets)
-    reached = 0
-    for name, (_, _, begin, end) in sorted(spans.items(), key=lambda item: item[1][2:]):
-        if begin != reached:
-            raise _FormatError(f"'{name}' {'overlaps another array' if begin < reached else 'follows on a gap'}")
-        reached = end
-    if reached != size:
-        raise _FormatError(f"the arrays end at byte {reached} of {size}")
-    return spans
+            raise _FormatError(f"{shown(name)} has no usable shape: {shape!r:.80}")
+        if not _whole(offsets) or len(offsets) != 2 or not offsets[0] <= offsets[1] <= self.size:
+            raise _FormatError(f"{shown(name)} lies at {offsets!r:.80}, and there are {self.size} bytes of data")
+        begin, end = offsets
+        if (end - begin) * 8 != math.prod(shape) * bits:
+            raise _FormatError(f"{shown(name)}, {kind} of shape {tuple(shape)}, has not {end - begin} bytes")
+        return (kind, tuple(shape), begin, end), place + length
+
+    def _string(self, place: int) -> tuple[str, int]:
+        """(a string, the place behind it)."""
+        match = _STRING.match(self._data, self._after_space(place))
+        if match is None:
+            raise _FormatError(f"the header is no JSON: there is no string at byte {place}")
+        try:
+            text = json.loads(match[0].decode())
+        except ValueError as error:
+            raise _FormatError(f"the header is no JSON: {error!s:.80}") from None
+        if not is_text(text):
+            raise _FormatError(f"{shown(text)} is no text")
+        return text, match.end()
+
+    def _after_space(self, place: int) -> int:
+        match = _SPACE.match(self._data, place)
+        return place if match is None else match.end()
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        ((name, _),) = collections.Counter(name for name, _ in pairs).most_common(1)
+        raise _FormatError(f"the header has {shown(name)} twice")
+    return found
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_unique)
 
 
 def _whole(value: Any) -> bool:
     return isinstance(value, list) and all(type(number) is int and number >= 0 for number in value)
 
 
-def _sums(own: dict[str, str], names: Mapping[str, Any], header: bytes) -> dict[str, int]:
-    """The checksums by name. Empty where the file is not of jscope's making."""
+def _order(header: _Header) -> list[int]:
+    """The places of the arrays in the header, in the order of their names."""
+    names = header.names
+    order = sorted(range(len(names)), key=names.__getitem__)
+    for before, after in itertools.pairwise(order):
+        if names[before] == names[after]:
+            raise _FormatError(f"the header has {shown(names[after])} twice")
+    return order
+
+
+def _check_spans(header: _Header) -> None:
+    """Together the arrays are all of the data, each byte once."""
+    begins, ends = np.array(header.begins, np.uint64), np.array(header.ends, np.uint64)
+    order = np.lexsort((ends, begins))
+    reached = np.concatenate([np.zeros(1, np.uint64), ends[order]])
+    wrong = np.flatnonzero(begins[order] != reached[:-1])
+    if wrong.size:
+        row = order[wrong[0]]
+        how = "overlaps another array" if begins[row] < reached[wrong[0]] else "follows on a gap"
+        raise _FormatError(f"{shown(header.names[row])} {how}")
+    if reached[-1] != header.size:
+        raise _FormatError(f"the arrays end at byte {reached[-1]} of {header.size}")
+
+
+def _sums(header: _Header, data: np.ndarray) -> np.ndarray | None:
+    """The checksums of the arrays in the order of the header. None where the file is not of jscope's making."""
+    own = {name: text for name, text in header.metadata.items() if name.startswith(_OWN)}
     if not own:
-        return {}
-    claimed, sums = own.get(_HEADER_SUM, ""), own.get(_SUMS, "").split()
-    entry = f'"{_HEADER_SUM}":"{claimed}"'.encode()
-    zeroed = header.replace(entry, f'"{_HEADER_SUM}":"{0:08x}"'.encode(), 1)
-    if entry not in header or f"{crc32c(np.frombuffer(zeroed, np.uint8)):08x}" != claimed:
+        return None
+    claimed, texts = own.get(_HEADER_SUM, ""), own.get(_SUMS, "")
+    entry = _own_sum(claimed) if re.fullmatch("[0-9a-f]{8}", claimed) else b"?"
+    found = re.search(re.escape(entry), data.data)
+    start, end = found.span() if found else (0, 0)
+    checksum = crc32c(data[end:], crc32c(np.frombuffer(_own_sum(_NO_SUM), np.uint8), crc32c(data[:start])))
+    if found is None or f"{checksum:08x}" != claimed:
         raise _FormatError("the checksum of the header does not fit, or another program has written it anew")
-    if len(sums) != len(names):
-        raise _FormatError(f"there are {len(sums)} checksums of {len(names)} arrays")
     try:
-        return {name: int(text, 16) for name, text in zip(names, sums, strict=True)}
+        sums = np.frombuffer(bytes.fromhex(texts), ">u4")
     except ValueError:
         raise _FormatError("a checksum is no hexadecimal number") from None
+    if len(sums) != len(header.names):
+        raise _FormatError(f"there are {len(sums)} checksums of {len(header.names)} arrays")
+    return sums
 
 
-def _tensor(
-    name: str, dtype: np.dtype, shape: tuple[int, ...], file: File, offset: int, size: int, expected: int | None
-) -> Tensor:
-    def read(checked: bool) -> np.ndarray:
-        checked = checked and expected is not None
-        data, checksum = file.read(offset, size, checksum=checked)
-        if checked and checksum != expected:
-            raise damaged(file.path, offset, f"the checksum of '{name}' does not fit its {size} bytes")
-        # A byte that is neither 0 nor 1 would be a third truth value to numpy.
-        return (data != 0 if dtype.kind == "b" else data.view(dtype)).reshape(shape)
+def _own_sum(checksum: str) -> bytes:
+    """How the checksum of the header stands in the header."""
+    return f'"{_HEADER_SUM}":"{checksum}"'.encode()
 
-    return Tensor(shape, dtype, read)
+
+def _read(
+    file: File, header: _Header, sums: np.ndarray | None, start: int, name: str, row: int, checked: bool
+) -> np.ndarray:
+    kind, shape, begin, _ = header.entry(row)
+    values = empty(shape, DTYPES[kind])
+    checked = checked and sums is not None
+    checksum = file.read_into(values, start + begin, checksum=checked)
+    if checked and sums is not None and checksum != int(sums[row]):
+        raise damaged(file.path, start + begin, f"the checksum of {shown(name)} does not fit its {values.nbytes} bytes")
+    # A byte that is neither 0 nor 1 would be a third truth value to numpy.
+    return np.not_equal(values.view(np.uint8), 0, out=values) if values.dtype.kind == "b" else values
+
+
+def _read_part(file: File, header: _Header, start: int, name: str, row: int, index: Index) -> np.ndarray:
+    kind, shape, begin, _ = header.entry(row)
+    return read_part(file, start + begin, shape, DTYPES[kind], index)
 
 
 # Writing --------------------------------------------------------------------------------------------------------------
@@ -208,8 +328,11 @@ def save(path: Path, params: Mapping[str, Any], *, metadata: Mapping[str, str] |
     version of jscope, and `load` compares them.
 
     The file takes the place of an older one at one stroke: a process that is killed at any point leaves the old file
-    or the new one, whole. What it may leave beside it, `PATH.tmp`, is written over by the next save. One process at a
-    time may save to a path.
+    or the new one, whole. What it may leave beside it, `.jscope-....tmp`, is removed by the next save to the directory.
+    Threads and processes may save to one path at the same time, and load from it: each reads one save, whole, and the
+    one that ends last stays.
+
+    An older file's permissions are kept, and if the path is a link to it, it stays one.
 
     Args:
       path: the file. Its directory must exist.
@@ -234,8 +357,9 @@ def save(path: Path, params: Mapping[str, Any], *, metadata: Mapping[str, str] |
       >>> checkpoint.open(file).metadata
       {'step': '7'}
     """
-    if os.fsdecode(path).endswith(".npz"):
-        what = f"{os.fsdecode(path)} would not be a .npz file: this saves in the format of safetensors."
+    target = file_name(path, "unwritable")
+    if target.endswith(".npz"):
+        what = f"{target} would not be a .npz file: this saves in the format of safetensors."
         fix = "name it .safetensors; for numpy use np.savez(path, **js.Params(params).flat())"
         raise fault(what, kind="other_format", fix=fix)
     arrays = _checked(params)
@@ -258,24 +382,22 @@ def save(path: Path, params: Mapping[str, Any], *, metadata: Mapping[str, str] |
         for leaf in arrays.values():
             file.write(bytes_of(leaf)[1].data)
 
-    replace_file(os.fsdecode(path), write)
+    replace_file(target, write)
 
 
 def _header(metadata: dict[str, str], spans: dict[str, Any]) -> bytes:
-    empty = f"{0:08x}"
-    entries = {_METADATA: {_HEADER_SUM: empty, **metadata}, **spans}
+    entries = {_METADATA: {_HEADER_SUM: _NO_SUM, **metadata}, **spans}
     text = json.dumps(entries, ensure_ascii=False, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)  # so that the arrays are aligned
-    own = f'"{_HEADER_SUM}":"{empty}"'.encode()
-    text = text.replace(own, own.replace(empty.encode(), f"{crc32c(np.frombuffer(text, np.uint8)):08x}".encode()), 1)
-    return len(text).to_bytes(8, "little") + text
+    checksum = f"{crc32c(np.frombuffer(text, np.uint8)):08x}"
+    return len(text).to_bytes(8, "little") + text.replace(_own_sum(_NO_SUM), _own_sum(checksum), 1)
 
 
 def _checked(params: Mapping[str, Any]) -> dict[str, Any]:
     """Arrays by name in the order of the file: the widest numbers first, so that each is aligned."""
     flat = js.Params(params).flat()
     for name, leaf in flat.items():
-        if name == _METADATA or not _is_text(name):
+        if name == _METADATA or not is_text(name):
             what = f"An array can't be saved by the name {name!r}."
             raise fault(what, kind="bad_key", fix=f"rename it: names are text, and {_METADATA!r} is taken")
         kind = kind_of(leaf)
@@ -292,14 +414,9 @@ def _checked_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
         what = f"Metadata are texts by name, not {metadata!r:.40}."
         raise fault(what, kind="bad_metadata", fix='give a dict, such as {"step": "7"}')
     for name, text in metadata.items():
-        if not (isinstance(name, str) and isinstance(text, str) and _is_text(name) and _is_text(text)):
+        if not (isinstance(name, str) and isinstance(text, str) and is_text(name) and is_text(text)):
             what = f"Metadata are texts by name, not {name!r:.40}: {text!r:.40}."
             raise fault(what, kind="bad_metadata", fix="convert it: json.dumps makes a text of most things")
         if name.startswith(_OWN):
             raise fault(f"The metadata {name!r} is jscope's own.", kind="bad_metadata", fix="give it another name")
     return dict(metadata)
-
-
-def _is_text(text: str) -> bool:
-    """Whether it can be encoded: no half of a surrogate pair."""
-    return not any("\ud800" <= character <= "\udfff" for character in text)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-import dataclasses
+import functools
 import math
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
+
+from jscope._support import shown
 
 from .dtypes import DTYPES, dtype_number, read_shape, why_not
 from .faults import damaged
 from .files import File
-from .slices import Extent, read_slice, slice_key, within
+from .slices import Extent, add_slice, extents_key, read_slice, slice_key, within
 from .table import Table
-from .tensors import Contents, Tensor
+from .tensors import Contents, Tensors
 from .wire import WireError, block, fields, integer, text
 
 # By dtype number: the field of a TensorProto that has its values, and the width of the numbers there, "" for varints.
@@ -35,11 +39,11 @@ _FIELDS = {
     23: (17, ""),
 }
 _CONTENT = 4  # the field that has the bytes themselves, of any dtype
+_PIECE = 1 << 17  # bytes of varints that are parsed at a time: that takes some fifty times as many
 
 
-@dataclasses.dataclass(frozen=True)
-class Meta:
-    """A SavedSliceMeta: a variable and its parts."""
+class Meta(NamedTuple):
+    """A SavedSliceMeta: a variable and its parts, in the order in which they are stored."""
 
     name: str
     shape: tuple[int, ...]
@@ -47,41 +51,51 @@ class Meta:
     slices: tuple[tuple[Extent, ...], ...]
 
 
-def read_single_file(path: str) -> Contents:
+def read_single_file(file: File) -> Contents:
     """What the file holds.
 
     Raises:
       CheckpointError: if it is no such file.
     """
-    table = Table(File(path))
+    table = Table(file)
     found = table.find(b"")
     if found is None:
-        raise damaged(path, 0, "there is no list of its arrays")
+        raise damaged(file.path, 0, "there is no list of its arrays")
     value, place = found
-    tensors, skipped = {}, {}
+    stored: dict[str, bytes] = {}
+    skipped: dict[str, str] = {}
     try:
-        for meta in _metas(value):
-            if meta.name in tensors or meta.name in skipped:
-                raise WireError(0, f"'{meta.name}' is there twice")
-            if meta.number not in DTYPES:
+        for message in _messages(value):
+            meta = _meta(message)
+            table.allowance.take(meta.name, len(message))
+            if meta.name in stored or meta.name in skipped:
+                raise WireError(0, f"{shown(meta.name)} is there twice")
+            if meta.number in DTYPES:
+                _check_parts(meta)
+                stored[meta.name] = bytes(message)
+            else:
                 skipped[meta.name] = why_not(meta.number)
-                continue
-            tensors[meta.name] = _tensor(table, meta, place)
     except WireError as error:
-        raise damaged(path, place, str(error)) from None
-    return Contents(path, tensors, skipped)
+        raise damaged(file.path, place, str(error)) from None
+    tensors = Tensors(functools.partial(_read, table, stored, place))
+    for name in sorted(stored):
+        meta = _meta(memoryview(stored[name]))
+        tensors.add(name, meta.shape, DTYPES[meta.number], 0)
+    return Contents(file.path, tensors, skipped)
 
 
-def _metas(value: memoryview) -> list[Meta]:
-    metas = []
+def _messages(value: memoryview) -> Iterator[memoryview]:
+    """The SavedSliceMetas of a SavedTensorSlices."""
     for number, message in fields(value):
         if number == 1:
-            metas += [_meta(block(inner)) for kind, inner in fields(block(message)) if kind == 1]
-    return metas
+            for kind, inner in fields(block(message)):
+                if kind == 1:
+                    yield block(inner)
 
 
 def _meta(message: memoryview) -> Meta:
-    name, shape, dtype, slices = "", (), 0, []
+    name, shape, dtype = "", (), 0
+    slices: list[tuple[Extent, ...]] = []
     for number, value in fields(message):
         if number == 1:
             name = text(value)
@@ -90,46 +104,53 @@ def _meta(message: memoryview) -> Meta:
         elif number == 3:
             dtype = dtype_number(integer(value))
         elif number == 4:
-            slices.append(read_slice(block(value)))
-    return Meta(name, shape, dtype, tuple(slices))
+            add_slice(slices, block(value))
+    return Meta(name, shape, dtype, tuple(sorted(slices, key=extents_key)))
 
 
-def _tensor(table: Table, meta: Meta, place: int) -> Tensor:
-    path, dtype = table.file.path, DTYPES[meta.number]
-    # In the order in which they are stored: so no block is read twice.
-    slices = sorted(meta.slices, key=lambda extents: slice_key(meta.name, extents))
-    places = [(extents, within(extents, meta.shape)) for extents in slices]
-    sizes = [math.prod(along.stop - along.start for along in where) for _, where in places]
+def _check_parts(meta: Meta) -> None:
+    """The parts of a variable must fill it."""
+    sizes = [math.prod(_shape(extents, meta)) for extents in meta.slices]
     if len(set(meta.slices)) < len(sizes) or sum(sizes) != math.prod(meta.shape):
-        raise WireError(0, f"the parts of '{meta.name}' do not fill it")
+        raise WireError(0, f"the parts of {shown(meta.name)} do not fill it")
 
-    def part(extents: tuple[Extent, ...], shape: tuple[int, ...], checked: bool) -> np.ndarray:
+
+def _shape(extents: tuple[Extent, ...], meta: Meta) -> tuple[int, ...]:
+    return tuple(along.stop - along.start for along in within(extents, meta.shape))
+
+
+def _read(table: Table, stored: dict[str, bytes], place: int, name: str, row: int, checked: bool) -> np.ndarray:
+    path, meta = table.file.path, _meta(memoryview(stored[name]))
+
+    def part(extents: tuple[Extent, ...], into: np.ndarray | None) -> None:
+        """Reads a part; into nothing: checks that there are bytes enough for it."""
         found = table.find(slice_key(meta.name, extents), checked=checked)
         if found is None:
-            raise damaged(path, place, f"a part of '{meta.name}' is missing")
+            raise damaged(path, place, f"a part of {shown(meta.name)} is missing")
         value, start = found
         try:
-            return _values(_data(value, meta.name, extents), meta.number, math.prod(shape)).reshape(shape)
+            tensor = _data(value, meta.name, extents)
+            if into is None:
+                _check_size(tensor, meta.number, math.prod(_shape(extents, meta)))
+            else:
+                _fill(into, tensor, meta.number)
         except WireError as error:
-            raise damaged(path, start, f"'{meta.name}': {error}") from None
+            raise damaged(path, start, f"{shown(meta.name)}: {error}") from None
 
-    def read(checked: bool) -> np.ndarray:
-        if len(places) == 1:
-            return part(places[0][0], meta.shape, checked)
-        # First the parts: together they are as large as the whole, which is only then known to be justified.
-        parts = [
-            (where, part(extents, tuple(along.stop - along.start for along in where), checked))
-            for extents, where in places
-        ]
-        whole, filled = np.empty(meta.shape, dtype), np.zeros(meta.shape, bool)
-        for where, array in parts:
-            whole[where] = array
-            filled[where] = True
-        if not filled.all():
-            raise damaged(path, place, f"the parts of '{meta.name}' overlap")
+    for extents in meta.slices:
+        part(extents, None)
+    whole = np.empty(meta.shape, DTYPES[meta.number])
+    if len(meta.slices) == 1:
+        part(meta.slices[0], whole)
         return whole
-
-    return Tensor(meta.shape, dtype, read)
+    filled = np.zeros(meta.shape, bool)
+    for extents in meta.slices:
+        where = within(extents, meta.shape)
+        part(extents, whole[where])
+        filled[where] = True
+    if not filled.all():
+        raise damaged(path, place, f"the parts of {shown(meta.name)} overlap")
+    return whole
 
 
 def _data(value: memoryview, name: str, extents: tuple[Extent, ...]) -> memoryview:
@@ -149,51 +170,65 @@ def _data(value: memoryview, name: str, extents: tuple[Extent, ...]) -> memoryvi
     return tensor
 
 
-def _values(tensor: memoryview, number: int, count: int) -> np.ndarray:
-    """The values of a TensorProto. In one of these files none is left out."""
+def _check_size(tensor: memoryview, number: int, count: int) -> None:
+    """So many values must fit into a TensorProto: a varint has a byte at least, the others have a fixed width."""
+    least = count * (1 if _FIELDS.get(number, (0, "u1"))[1] == "" else DTYPES[number].itemsize)
+    if least > len(tensor):
+        raise WireError(0, f"it should have {count} values of {DTYPES[number]}, but has {len(tensor)} bytes")
+
+
+def _fill(array: np.ndarray, tensor: memoryview, number: int) -> None:
+    """Fills an array with the values of a TensorProto. In one of these files none is left out."""
     dtype = DTYPES[number]
     wanted, width = _FIELDS.get(number, (0, ""))
+    array = array.reshape(1) if array.ndim == 0 else array
     content = b""
-    values: list[np.ndarray] = []
     for field, value in fields(tensor):
-        if field == _CONTENT:
-            content = block(value)
-        elif field == wanted:
-            values.append(_packed(value, width))
+        content = block(value) if field == _CONTENT else content
     if content:
-        values = [np.frombuffer(content, np.uint8)]
-    found = np.concatenate(values) if values else np.zeros(0, width or np.uint64)
-    if content or width:
-        if found.nbytes != count * dtype.itemsize:
-            raise WireError(0, f"it should have {count} values of {dtype}, but has {found.nbytes} bytes")
-        return found != 0 if dtype.kind == "b" else found.view(dtype)
-    if found.size != count:
-        raise WireError(0, f"it should have {count} values of {dtype}, but has {found.size}")
-    return _narrowed(found, dtype)
+        pieces = iter([np.frombuffer(content, np.uint8)])
+        array = array.view(np.uint8)
+    else:
+        pieces = (piece for field, value in fields(tensor) if field == wanted for piece in _packed(value, width, dtype))
+        array = array.view(width) if width else array
+    flat = array.reshape(-1) if array.flags.c_contiguous else array.flat
+    done = 0
+    for piece in pieces:
+        if done + piece.size <= array.size:
+            flat[done : done + piece.size] = piece != 0 if dtype.kind == "b" else piece
+        done += piece.size
+    if done != array.size:
+        raise WireError(0, f"it should have {array.size} values of {array.dtype}, but has {done}")
 
 
-def _packed(value: int | memoryview, width: str) -> np.ndarray:
+def _packed(value: int | memoryview, width: str, dtype: np.dtype) -> Iterator[np.ndarray]:
     """What one field holds: a number, or many side by side."""
     if not width:
-        return np.array([value], np.uint64) if isinstance(value, int) else _varints(value)
+        for found in [np.array([value], np.uint64)] if isinstance(value, int) else _varints(value):
+            yield _narrowed(found, dtype)
+        return
     data = block(value)
     if len(data) % np.dtype(width).itemsize:
         raise WireError(0, "its last value is cut off")
-    return np.frombuffer(data, width)
+    yield np.frombuffer(data, width)
 
 
-def _varints(value: memoryview) -> np.ndarray:
+def _varints(value: memoryview) -> Iterator[np.ndarray]:
     """Varints side by side. Each ends in the first byte below 128."""
-    data = np.frombuffer(value, np.uint8)
-    ends = np.flatnonzero(data < 0x80)
-    if data.size and (not ends.size or ends[-1] != data.size - 1):
-        raise WireError(0, "its last value is cut off")
-    starts = np.concatenate([np.zeros(min(1, ends.size), np.intp), ends[:-1] + 1])
-    place = (np.arange(data.size) - np.repeat(starts, ends - starts + 1)).astype(np.uint64)
-    if np.any((place > 9) | ((place == 9) & (data > 1))):
-        raise WireError(0, "a varint has more than 64 bits")
-    bits = (data & 0x7F).astype(np.uint64) << place * np.uint64(7)
-    return np.bitwise_or.reduceat(bits, starts) if starts.size else np.zeros(0, np.uint64)
+    data, start = np.frombuffer(value, np.uint8), 0
+    while start < data.size:
+        piece = data[start : start + _PIECE]
+        ends = np.flatnonzero(piece < 0x80)
+        if not ends.size:
+            raise WireError(0, "its last value is cut off")
+        piece = piece[: ends[-1] + 1]
+        start += piece.size
+        starts = np.concatenate([np.zeros(1, np.intp), ends[:-1] + 1])
+        place = (np.arange(piece.size) - np.repeat(starts, ends - starts + 1)).astype(np.uint64)
+        if np.any((place > 9) | ((place == 9) & (piece > 1))):
+            raise WireError(0, "a varint has more than 64 bits")
+        bits = (piece & 0x7F).astype(np.uint64) << place * np.uint64(7)
+        yield np.bitwise_or.reduceat(bits, starts)
 
 
 def _narrowed(found: np.ndarray, dtype: np.dtype) -> np.ndarray:

@@ -8,6 +8,16 @@ from .wire import WireError, block, fields, integer, signed
 
 Extent = tuple[int, int]  # start, length; length -1 for the full extent of a dimension
 
+_FULL: Extent = (0, -1)
+_MOST_PARTS = 20_000  # of one variable: a few bytes of the file make one, and it takes some hundred in Python
+
+
+def add_slice(slices: list[tuple[Extent, ...]], message: memoryview) -> None:
+    """Adds a part to those of a variable."""
+    if len(slices) == _MOST_PARTS:
+        raise WireError(0, f"a variable has more than {_MOST_PARTS} parts")
+    slices.append(read_slice(message))
+
 
 def read_slice(message: memoryview) -> tuple[Extent, ...]:
     """A TensorSliceProto."""
@@ -20,7 +30,7 @@ def read_slice(message: memoryview) -> tuple[Extent, ...]:
                     start = signed(integer(size))
                 elif inner == 2:
                     length = signed(integer(size))
-            extents.append((start, length))
+            extents.append((start, length) if (start, length) != _FULL else _FULL)
     return tuple(extents)
 
 
@@ -40,8 +50,12 @@ def within(extents: Sequence[Extent], shape: Sequence[int]) -> tuple[slice, ...]
 def slice_key(name: str, extents: Sequence[Extent]) -> bytes:
     """The key of a part: in ordered code, which sorts as what it stands for."""
     text = name.encode().replace(b"\0", b"\0\xff")  # 0xff would be escaped too, but UTF-8 has none
-    numbers = b"".join(_signed(start) + _signed(length) for start, length in extents)
-    return _unsigned(0) + text + b"\0\x01" + _unsigned(len(extents)) + numbers
+    return _unsigned(0) + text + b"\0\x01" + extents_key(extents)
+
+
+def extents_key(extents: Sequence[Extent]) -> bytes:
+    """The end of that key, by which the parts of one variable are sorted."""
+    return _unsigned(len(extents)) + b"".join(_signed(start) + _signed(length) for start, length in extents)
 
 
 def _unsigned(number: int) -> bytes:

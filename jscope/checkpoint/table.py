@@ -5,13 +5,14 @@ Blocks of entries, then an index block that says where they are, then a footer t
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 
+from .allowance import Allowance
 from .crc32c import masked
-from .faults import COPY_AGAIN, damaged, fault
+from .faults import COPY_AGAIN, damaged, fault, needs_extra
 from .files import File
 from .wire import WireError, varint
 
@@ -19,13 +20,32 @@ MAGIC = 0xDB4775248B80FB57
 FOOTER = 48
 TRAILER = 5  # after each block: its compression, its checksum
 # Keys are stored without the beginning that they share with the one before. Every 16th is stored whole, so all of them
-# have at most some 16 times the bytes of the block; more would be a file made to fill the memory.
+# have at most some 16 times the bytes of the block; to put together many more would take long.
 _MOST_GROWTH = 64
-_MOST_SNAPPY_GROWTH = 32  # at best three bytes of it stand for 64
+_MOST_UNPACKED = 8_000_000, 3  # bytes of a compressed block, and more for each of its own; TensorFlow's have 262,144
+
+
+@dataclasses.dataclass
+class _Cursor:
+    """How far a block has been read: the keys of a block may be far longer than the block, so they are not kept."""
+
+    block: int
+    checked: bool
+    entries: Iterator[tuple[bytes, memoryview, int]]
+    entry: tuple[bytes, memoryview, int] | None = None
+
+
+def is_table(file: File) -> bool:
+    """Whether it ends in the number by which such files are known."""
+    return file.size >= FOOTER and file.read(file.size - 8, 8)[0].tobytes() == MAGIC.to_bytes(8, "little")
 
 
 class Table:
     """A table in a file. Its index block is read at once, and checked, the others when they are asked for.
+
+    Attributes:
+      file: the file.
+      allowance: what may be kept of it.
 
     Raises:
       CheckpointError: if the file is no such table.
@@ -33,11 +53,12 @@ class Table:
 
     def __init__(self, file: File) -> None:
         self.file = file
+        self.allowance = Allowance(file.path, file.size)
         if file.size < FOOTER:
             raise _foreign(file, f"it has {file.size} bytes, fewer than the footer of such a file")
         start = file.size - FOOTER
         footer, _ = file.read(start, FOOTER)
-        if int.from_bytes(footer[-8:].tobytes(), "little") != MAGIC:
+        if not is_table(file):
             raise _foreign(file, "it does not end in the number by which such files are known")
         try:
             view = footer.data[:-8]
@@ -47,7 +68,7 @@ class Table:
             raise damaged(file.path, start + error.offset, str(error)) from None
         self._end = start
         self._blocks: list[tuple[bytes, tuple[int, int]]] = []  # the last key that a block may hold, where it is
-        self._last: tuple[Any, dict[bytes, tuple[memoryview, int]]] = (None, {})
+        self._cursors: list[_Cursor] = []  # at most one; who uses it takes it out, so that threads share none
         end = 0
         for key, value, place in self._entries(index, None, checked=True):
             try:
@@ -57,6 +78,7 @@ class Table:
             if handle[0] < end:
                 raise damaged(file.path, place, "its blocks overlap")
             end = handle[0] + handle[1] + TRAILER
+            self.allowance.take(key)
             self._blocks.append((key, handle))
 
     def items(self) -> Iterator[tuple[bytes, memoryview, int]]:
@@ -70,20 +92,29 @@ class Table:
                 raise damaged(self.file.path, handle[0], "a key is in the wrong block")
 
     def find(self, key: bytes, *, checked: bool = True) -> tuple[memoryview, int] | None:
-        """(value, its place in the file) of one key, None if there is none. Reads one block."""
+        """(value, its place in the file) of one key, None if there is none. Reads one block.
+
+        Who asks for one key after the other, in their order, has each block read once.
+        """
         low, high = 0, len(self._blocks)
         while low < high:
             middle = (low + high) // 2
             low, high = (middle + 1, high) if self._blocks[middle][0] < key else (low, middle)
         if low == len(self._blocks):
             return None
-        # Neighbours are asked for one after the other: each block is read once.
-        handle = self._blocks[low][1]
-        last, entries = self._last
-        if last != (handle, checked):
-            entries = {found: (value, place) for found, value, place in self._entries(handle, None, checked=checked)}
-            self._last = (handle, checked), entries
-        return entries.get(key)
+        try:
+            cursor = self._cursors.pop()
+        except IndexError:
+            cursor = None
+        if cursor is None or (cursor.block, cursor.checked) != (low, checked) or (cursor.entry or (b"",))[0] > key:
+            cursor = _Cursor(low, checked, self._entries(self._blocks[low][1], None, checked=checked))
+        while cursor.entry is None or cursor.entry[0] < key:
+            entry = next(cursor.entries, None)
+            if entry is None:
+                break
+            cursor.entry = entry
+        self._cursors[:] = [cursor]
+        return cursor.entry[1:] if cursor.entry is not None and cursor.entry[0] == key else None
 
     def _entries(
         self, handle: tuple[int, int], before: bytes | None, *, checked: bool
@@ -150,16 +181,18 @@ def _unsnappy(file: File, offset: int, data: np.ndarray) -> memoryview:
     try:
         import cramjam
     except ImportError:
-        what = f"{file.path} has blocks compressed with Snappy, and cramjam is not installed."
-        raise fault(what, kind="needs_extra", fix='pip install "jscope[checkpoint]"') from None
+        raise needs_extra(f"{file.path} has blocks compressed with Snappy, and cramjam is not installed.") from None
+    free, factor = _MOST_UNPACKED
     try:
         size, _ = varint(data.data, 0)
-        if size > _MOST_SNAPPY_GROWTH * data.size:
-            raise WireError(0, "a compressed block claims to be far longer than it can be")
-        contents = bytes(cramjam.snappy.decompress_raw(data.tobytes()))
+        if size > free + factor * data.size:
+            raise WireError(0, f"a compressed block claims to be one of {size} bytes")
+        contents = np.zeros(size, np.uint8)
+        if cramjam.snappy.decompress_raw_into(data, contents) != size:
+            raise WireError(0, "a compressed block has another length than it claims")
     except (WireError, cramjam.DecompressionError) as error:
         raise damaged(file.path, offset, str(error)) from None
-    return memoryview(contents)
+    return contents.data.toreadonly()
 
 
 def _foreign(file: File, why: str) -> Exception:

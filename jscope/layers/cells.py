@@ -15,6 +15,7 @@ import jscope as js
 
 from .by_name import Activation, activation_of
 from .faults import as_input, bad_argument, refuse
+from .layer import snake_case
 from .products import affine, multiplied, scaled
 from .scopes import add_weight
 from .shardings import arithmetic, by_batch
@@ -98,6 +99,26 @@ class RNNCell:
         return add_weight(name, shape, dtype, initializer=initializer, trainable=self.trainable)
 
     @property
+    def variables(self) -> list[js.VariableSpec]:
+        """The variables in its scope, in the running program; none before its first call there."""
+        return self._template.variables
+
+    @property
+    def trainable_variables(self) -> list[js.VariableSpec]:
+        """The trainable ones of them."""
+        return self._template.trainable_variables
+
+    @property
+    def weights(self) -> list[js.VariableSpec]:
+        """The same as `variables`."""
+        return self.variables
+
+    @property
+    def trainable_weights(self) -> list[js.VariableSpec]:
+        """The same as `trainable_variables`."""
+        return self.trainable_variables
+
+    @property
     def state_size(self) -> Any:
         """The size of the state: an integer, a shape, or a tuple of those."""
         raise NotImplementedError
@@ -110,15 +131,6 @@ class RNNCell:
     def zero_state(self, batch_size: int, dtype: Any) -> State:
         """The state of zeros, of shape [batch_size, size] in each part."""
         return zeros(self.state_size, batch_size, dtype)
-
-
-def snake_case(name: str) -> str:
-    """The name of a class in lower case with underscores, as TF1 makes it: `BasicLSTMCell` is `basic_lstm_cell`."""
-    made = ""
-    for i, letter in enumerate(name):
-        ends = i > 0 and letter.isupper() and (not name[i - 1].isupper() or (name[i + 1 : i + 2].islower()))
-        made += ("_" if ends and not made.endswith("_") else "") + letter.lower()
-    return made
 
 
 def checked(inputs: Any, state: State, cell: RNNCell) -> jax.Array:

@@ -170,7 +170,7 @@ def batch_norm_layer(
 
 
 def _checked_axes(axis: Any, x: jax.Array, asked: str) -> list[int]:
-    given = [axis] if isinstance(axis, int) else list(axis)
+    given: list[Any] = [axis] if isinstance(axis, int | jax.Array) else list(axis)
     found = [a + x.ndim if a < 0 else a for a in given]
     if not found or len(set(found)) != len(found) or not all(0 <= a < x.ndim for a in found):
         raise bad_argument(

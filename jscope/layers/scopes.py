@@ -17,6 +17,9 @@ import jscope as js
 from .by_name import Regularizer, initializer_of, regularizer_of
 from .faults import bad_argument
 
+# As the name of a layer: it is computed in the scope in force, which a layer class has entered.
+HERE: Any = object()
+
 
 def layer_scope(name: Any, default_name: str, reuse: Any = None) -> AbstractContextManager[js.VariableScope]:
     """The scope of a layer of `tf.layers`.
@@ -25,10 +28,12 @@ def layer_scope(name: Any, default_name: str, reuse: Any = None) -> AbstractCont
     stand in the op scope that the first entry opened. For a name one entry does both.
 
     Args:
-      name: a name, a scope object, or None or "" for the default name.
-      default_name: made unique, unless the layer reuses.
+      name: a name, a scope object, or None or "" for the default name; `HERE` for the scope in force.
+      default_name: made unique, unless the layer reuses; or `HERE`.
       reuse: as in `js.variable_scope`.
     """
+    if name is HERE or default_name is HERE:
+        return contextlib.nullcontext(js.get_variable_scope())
     if isinstance(name, js.VariableScope):
         return _entered_twice(name, reuse)
     if name or reuse:

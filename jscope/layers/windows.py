@@ -109,7 +109,11 @@ def sizes(value: Any, n: int, name: str, asked: str) -> tuple[int, ...]:
     Raises:
       BadArgumentError: for anything else.
     """
-    given = (value,) * n if isinstance(value, int) else tuple(value) if isinstance(value, Iterable) else ()
+    given: tuple[Any, ...] = ()
+    if isinstance(value, int):
+        given = (value,) * n
+    elif isinstance(value, Iterable) and not isinstance(value, jax.Array):
+        given = tuple(value)
     if len(given) != n or not all(isinstance(size, int) and size > 0 for size in given):
         raise bad_argument(
             f"{name}={value!r} is neither a positive integer nor {n} of them.", asked=asked, fix=f"give {n} integers"

@@ -43,6 +43,16 @@ class _Wrapper(RNNCell):
         """That of the cell."""
         return self._cell.output_size
 
+    @property
+    def variables(self) -> list[js.VariableSpec]:
+        """Those of the cell."""
+        return self._cell.variables
+
+    @property
+    def trainable_variables(self) -> list[js.VariableSpec]:
+        """Those of the cell."""
+        return self._cell.trainable_variables
+
     def zero_state(self, batch_size: int, dtype: Any) -> State:
         """That of the cell."""
         return self._cell.zero_state(batch_size, dtype)

@@ -9,6 +9,7 @@ import jax
 from .._callsite import user_line
 from .._errors import BadTypeError, MissingRngError
 from .._initial_values import call_key
+from .._show import short
 from .bodies import Body
 
 
@@ -38,7 +39,7 @@ class CallKeys:
         """
         if not isinstance(name, str):
             raise BadTypeError(
-                f"next_key takes the name of a stream, a string, not {name!r}.",
+                f"next_key takes the name of a stream, a string, not {short(name)}.",
                 kind="bad_name_type",
                 scope=scope,
                 where=user_line(),
@@ -49,7 +50,7 @@ class CallKeys:
             raise MissingRngError(
                 "next_key is called, but this call was given no rng.",
                 kind="no_rng",
-                asked=f"next_key({name!r})",
+                asked=f"next_key({short(name)})",
                 scope=scope,
                 where=user_line(),
                 fix="pass one: net.apply(params, ..., rng=jax.random.key(0))",

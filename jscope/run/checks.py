@@ -25,6 +25,9 @@ from .._errors import (
     TransformError,
 )
 from .._names import OpNames
+from .._partitions import AxesPartitioner
+from .._show import short
+from .._table import partition_text
 from .._values import (
     FromProgram,
     InitialValue,
@@ -158,7 +161,7 @@ def checked_collections(collections: Any, trainable: bool, key: Any, asked: Aske
     is_list = isinstance(collections, list | tuple | set | frozenset)
     if not is_list or not all(isinstance(name, Hashable) for name in collections):
         raise BadArgumentError(
-            f"The collections of '{key}' are {collections!r}, not a list of names.",
+            f"The collections of '{key}' are {short(collections)}, not a list of names.",
             **asked("bad_collections"),
             fix="give a list of strings",
         )
@@ -171,7 +174,7 @@ def check_constraint(constraint: Any, key: Any, asked: Asked) -> None:
     """Raises BadArgumentError for a constraint that is not callable."""
     if constraint is not None and not callable(constraint):
         raise BadArgumentError(
-            f"The constraint of '{key}' is not callable: {constraint!r}.",
+            f"The constraint of '{key}' is not callable: {short(constraint)}.",
             **asked("bad_constraint"),
             fix="give a function from the value to the constrained value",
         )
@@ -181,9 +184,9 @@ def check_getter(getter: Any, name: Any, scope: str) -> None:
     """Raises BadArgumentError for a custom getter that is not callable."""
     if not callable(getter):
         raise BadArgumentError(
-            f"custom_getter is not callable: {getter!r}.",
+            f"custom_getter is not callable: {short(getter)}.",
             kind="bad_getter",
-            asked=f"get_variable({name!r})",
+            asked=f"get_variable({short(name)})",
             scope=scope,
             where=user_line(),
             fix="give a function (getter, name, *args, **kwargs) that calls getter(name, *args, **kwargs)",
@@ -194,15 +197,19 @@ def partition_of(partitioner: Any, key: Any, shape: PartialShape | None, dtype: 
     """What the partitioner says; scalars have no partition, as in TF1.
 
     Raises:
-      BadArgumentError: for a partitioner that is not callable, or gives TF1's list of counts.
+      BadArgumentError: for a partitioner that is none, gives TF1's list of counts, or names more axes than there are.
       BadTypeError: for one that does not take `shape` and `dtype`.
     """
     if partitioner is None or not shape:
         return None
-    fix = "give a callable (shape, dtype) -> jax.sharding.PartitionSpec, such as lambda shape, dtype: P('data', None)"
+    if isinstance(partitioner, jax.sharding.PartitionSpec):
+        return _fitting(partitioner, key, shape, asked)
+    if isinstance(partitioner, AxesPartitioner):
+        return _fitting(partitioner.partition(str(key)), key, shape, asked)
+    fix = "give a jax.P of names of axes, such as jax.P('data', None), or a callable (shape, dtype) that returns one"
     if not callable(partitioner):
         raise BadArgumentError(
-            f"The partitioner of '{key}' is not callable: {partitioner!r}.", **asked("bad_partition"), fix=fix
+            f"The partitioner of '{key}' is not callable: {short(partitioner)}.", **asked("bad_partition"), fix=fix
         )
     try:
         partition = partitioner(shape=shape, dtype=dtype)
@@ -217,11 +224,36 @@ def partition_of(partitioner: Any, key: Any, shape: PartialShape | None, dtype: 
         ) from error
     if partition is not None and not isinstance(partition, jax.sharding.PartitionSpec):
         raise BadArgumentError(
-            f"The partitioner of '{key}' gave {partition!r}. jscope does not cut variables into TF1's counted parts.",
+            f"The partitioner of '{key}' gave {short(partition)}. "
+            "jscope does not cut variables into TF1's counted parts.",
             **asked("bad_partition"),
             fix=fix,
         )
+    return _fitting(partition, key, shape, asked)
+
+
+def _fitting(partition: Any, key: Any, shape: PartialShape, asked: Asked) -> Any:
+    if partition is not None and len(partition) > len(shape):
+        raise BadArgumentError(
+            f"P{partition_text(partition)} names {len(partition)} axes, "
+            f"and '{key}' of shape {list(shape)} has {len(shape)}.",
+            **asked("bad_partition"),
+            fix="name an axis or None for each dimension; js.axes_partitioner says it by names for a whole scope",
+        )
     return partition
+
+
+def check_shared_partition(variable: Variable, partitioner: Any, asked: Asked) -> None:
+    """Raises BadArgumentError if a variable is asked for again with another partition (row X15); none asks for none."""
+    partition = partition_of(partitioner, variable.key, variable.shape, variable.dtype, asked)
+    if partition is not None and partition != variable.partition:
+        before = f"P{partition_text(variable.partition)}" if variable.partition is not None else "none"
+        raise BadArgumentError(
+            f"Variable '{variable.key}' is asked for with P{partition_text(partition)}, and was made with {before}.",
+            **asked("partition_mismatch"),
+            exists=variable.origin(),
+            fix="ask for it with the same partitioner, or with none where it is shared",
+        )
 
 
 def checked_name(name: Any, scope: str) -> str:
@@ -235,12 +267,12 @@ def checked_name(name: Any, scope: str) -> str:
     if isinstance(name, str):
         return name
     # In TF1 `trainable` is the second argument.
-    fix = f"give it by keyword: trainable={name!r}" if isinstance(name, bool) else "give a string"
+    fix = f"give it by keyword: trainable={short(name)}" if isinstance(name, bool) else "give a string"
     raise _no_name(name, scope, fix)
 
 
 def _no_name(name: Any, scope: str, fix: str) -> BadTypeError:
-    what = f"A variable's name is a string, not {name!r}."
+    what = f"A variable's name is a string, not {short(name)}."
     return BadTypeError(what, kind="bad_name_type", scope=scope, where=user_line(), fix=fix)
 
 
@@ -274,7 +306,7 @@ def check_initial_dtype(initializer: Any, dtype: Any, name: Any, asked: Asked) -
     found, wanted = as_initial_value(initializer).dtype, as_dtype(dtype)
     if found != wanted:
         raise InitializerError(
-            f"The constant initializer of {name!r} has dtype {found}, but dtype {wanted} is given explicitly.",
+            f"The constant initializer of {short(name)} has dtype {found}, but dtype {wanted} is given explicitly.",
             **asked("init_dtype"),
             fix=f"convert the constant (np.asarray(value, '{wanted}')) or leave dtype out",
         )
@@ -329,7 +361,7 @@ def assignable(variable: Variable, value: Any, asked: dict[str, Any]) -> jax.Arr
                 error.complete(asked)
                 raise
             raise BadTypeError(
-                f"'{variable.name}' is assigned {value!r:.80}, which is no array.",
+                f"'{variable.name}' is assigned {short(value)}, which is no array.",
                 kind="not_an_array",
                 **asked,
                 exists=variable.origin(),

@@ -11,6 +11,7 @@ import jax
 from .._callsite import user_line
 from .._errors import BadTypeError, TransformError
 from .._names import matcher
+from .._show import short
 from .._specs import VariableSpec
 from .._values import is_traced
 from .record import REGULARIZATION_LOSSES, Collected, Variable
@@ -29,7 +30,7 @@ def add_to_collection(run: Run, key: str, value: Any) -> None:
         value = run.find(value, "add_to_collection")
     elif run.level and any(map(is_traced, jax.tree.leaves(value))):
         raise TransformError(
-            f"A value made inside a JAX transform is added to collection {key!r}: nobody outside could use it.",
+            f"A value made inside a JAX transform is added to collection {short(key)}: nobody outside could use it.",
             kind="leak",
             scope=run.scopes.state.name,
             where=user_line(),
@@ -50,7 +51,7 @@ def add_to_collection(run: Run, key: str, value: Any) -> None:
 def _check_key(run: Run, key: Any) -> None:
     if not isinstance(key, Hashable):
         raise BadTypeError(
-            f"A collection's name is a string, not {key!r}.",
+            f"A collection's name is a string, not {short(key)}.",
             kind="bad_name_type",
             scope=run.scopes.state.name,
             where=user_line(),
@@ -83,7 +84,7 @@ def collection(run: Run, key: str, scope: str | None = None) -> list[Any]:
     if scope is not None:
         match = matcher(scope).match
         items = [item for item in items if isinstance(item, Variable) and match(item.name + ":0")]
-    listed = losses(run, scope) if key == REGULARIZATION_LOSSES else []
+    listed = _of_regularizers(run, scope) if key == REGULARIZATION_LOSSES else []
     return listed + [item.spec() if isinstance(item, Variable) else item for item in items]
 
 
@@ -96,7 +97,13 @@ def adds_to(run: Run, key: str, variables: int, collected: int) -> bool:
 
 
 def losses(run: Run, scope: str | None = None) -> list[Any]:
-    """One scalar for each regularizer that gives one, computed now; `scope` is matched on the loss's op name."""
+    """One scalar for each regularizer that gives one, computed now, then what the program added to the collection."""
+    added = collection(run, REGULARIZATION_LOSSES, scope)
+    return [run.read(run.find(loss, "a loss")) if isinstance(loss, VariableSpec) else loss for loss in added]
+
+
+def _of_regularizers(run: Run, scope: str | None) -> list[Any]:
+    """The losses of variables; `scope` is matched on the loss's op name."""
     match = matcher(scope or "").match
     found, here = [], (run.level, run.body)
     for variable in _variables(run):

@@ -26,6 +26,7 @@ class Variable:
       collections: those it is in, None for the usual ones: the global one and, if it is trainable, the trainable one.
       made_at: where the user made it.
       read_at: where the user read it later.
+      auto_reuse: whether it was made under AUTO_REUSE.
       value: its value where that is good in every trace; `NOTHING` while there is none.
       inner: level -> weak reference to the value, for values that are bound to one trace.
       bound: whether a value is bound to the trace it is made in.
@@ -36,6 +37,7 @@ class Variable:
 
     # No slots: what has a default here need not be set, and most variables leave it so.
     read_at: list[Place | None] | None = None
+    auto_reuse = False
     value: Any = NOTHING
     inner: dict[int, Any] | None = None
     bound = False
@@ -95,6 +97,7 @@ class Variable:
             self.partition,
             located(self.made_at),
             tuple(map(located, self.read_at or ())),
+            self.auto_reuse,
         )
 
     def origin(self) -> str:

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, Protocol
 from .._callsite import user_line
 from .._errors import BadArgumentError, BadTypeError, ScopeExitError
 from .._names import OpNames, ScopeCounts, join
+from .._show import short
 from .._values import FLOAT32
 from .bodies import NO_BODY, Body, Mark, mark_in
 
@@ -239,7 +240,7 @@ class Scopes:
         """Makes `name` the op scope and returns it as TF1 does, with a final slash; "" goes to the root."""
         if not isinstance(name, str):
             raise BadTypeError(
-                f"An op scope's name is a string, not {name!r}.",
+                f"An op scope's name is a string, not {short(name)}.",
                 kind="bad_name_type",
                 where=user_line(),
                 fix="give a string",
@@ -393,7 +394,7 @@ class Scopes:
         target, reuse = request._name_or_scope, request._reuse or False
         if target is not None and not isinstance(target, str | ScopeHandle):
             raise BadTypeError(
-                f"variable_scope takes a string or a scope object, not {target!r}.",
+                f"variable_scope takes a string or a scope object, not {short(target)}.",
                 kind="bad_scope_type",
                 scope=self.state.name,
                 where=user_line(),

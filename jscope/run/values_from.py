@@ -21,6 +21,7 @@ from .._errors import ParamsMismatchError, add_place
 from .._initial_values import Drawers, check_draw, draw
 from .._names import near
 from .._params import Params
+from .._partitions import ExplicitTypes
 from .._specs import mismatch, mismatch_error
 from .._values import FLOAT32, FromProgram, InitialValue, as_initial_value
 from ..initializers import FIT_FLOATS
@@ -59,12 +60,14 @@ class Abstract:
     Args:
       key: a key of the kind that initializers are called with.
       drawers: told what will be drawn, if it will be.
+      types: how variables are cut in their types, where they are.
     """
 
     makes_values = True
 
-    def __init__(self, key: jax.Array, drawers: Drawers | None = None) -> None:
+    def __init__(self, key: jax.Array, drawers: Drawers | None = None, types: ExplicitTypes | None = None) -> None:
         self._key = key
+        self._types = types
         self._drawers = drawers
         self._find_trace = trace_finder()
         self._entry_trace = self._find_trace(())
@@ -79,6 +82,8 @@ class Abstract:
             check_draw(initializer, shape, dtype, self._key)
         if self._drawers is not None and not isinstance(initializer, InitialValue | FromProgram):
             self._drawers.expect(initializer, shape, dtype)
+        if self._types is not None:
+            return self._types.give(_placeholder(shape, dtype), variable)
         kind = shape, dtype
         spare = self._spare.get(kind)
         if spare:
@@ -101,18 +106,26 @@ def _placeholder(shape: tuple[int, ...], dtype: Any) -> Any:
 
 
 class Drawn:
-    """Initial values, each from the root key and the variable's own name."""
+    """Initial values, each from the root key and the variable's own name.
+
+    Args:
+      key: the root key.
+      types: how variables are cut in their types, where they are.
+    """
 
     makes_values = True
 
-    def __init__(self, key: jax.Array) -> None:
+    def __init__(self, key: jax.Array, types: ExplicitTypes | None = None) -> None:
         self._key = key
+        self._types = types
 
     def make(self, variable: Variable) -> Any:
         """The initial value, computed in the current trace."""
         if isinstance(variable.initializer, InitialValue | FromProgram):
-            return variable.spec().initial_value(self._key)
-        return draw(variable.initializer, variable.shape, variable.dtype, self._key, variable.name)
+            value = variable.spec().initial_value(self._key)
+        else:
+            value = draw(variable.initializer, variable.shape, variable.dtype, self._key, variable.name)
+        return value if self._types is None else self._types.give(value, variable)
 
 
 class Given:

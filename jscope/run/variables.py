@@ -26,6 +26,7 @@ from .._errors import (
     add_place,
 )
 from .._names import near
+from .._show import short
 from .._specs import VariableSpec
 from .._values import FLOAT32, PartialShape, as_dtype, as_flag, as_shape
 from .arrays import Arrays
@@ -41,6 +42,7 @@ from .checks import (
     check_not_differentiated,
     check_sharding,
     check_shared,
+    check_shared_partition,
     checked_collections,
     checked_initializer,
     checked_name,
@@ -53,7 +55,7 @@ from .checks import (
 )
 from .record import NOTHING, Collected, Variable
 from .refs import Refs, Rehearsal
-from .scopes import Reuse, Scopes
+from .scopes import AUTO_REUSE, Reuse, Scopes
 from .values_from import Source
 
 _SHARE = "to share it, enter the scope with reuse=True or js.AUTO_REUSE; else use another name or scope"
@@ -78,9 +80,10 @@ class Run:
       rng: root of `next_key`, or None.
       can_assign: whether `assign` is allowed.
       refs: what carries the variables that are assigned inside transforms; default a rehearsal of them.
+      rules: of axes, as `transform` was given them.
 
     Attributes:
-      source, scopes, refs: as given.
+      source, scopes, refs, rules: as given.
       mark: stands for this run.
       level, body: of the call in progress; whoever finds the run sets them.
       keys: the keys of `next_key`.
@@ -108,6 +111,7 @@ class Run:
         "mark",
         "refs",
         "rule_levels",
+        "rules",
         "scopes",
         "source",
         "templates",
@@ -121,10 +125,12 @@ class Run:
         rng: jax.Array | None = None,
         can_assign: bool = True,
         refs: Refs | Rehearsal | None = None,
+        rules: Any = None,
     ) -> None:
         self.source = source
         self.scopes = scopes or Scopes()
         self.refs = refs or Rehearsal()
+        self.rules = rules
         self.mark = object()
         self.level = 0
         self.body: Body | None = None
@@ -159,7 +165,7 @@ class Run:
         partitioner: Any = None,
         constraint: Any = None,
         getter: Any = None,
-        resolved: tuple[Reuse | None, str] | None = None,
+        resolved: tuple[Reuse | None, str, Place | None] | None = None,
     ) -> Any:
         """TF1's `get_variable` in the current scope.
 
@@ -167,12 +173,12 @@ class Run:
           caller: the frame that called.
           name, shape, dtype, initializer, regularizer, trainable, collections, partitioner, constraint: as in TF1.
           getter: the custom getter to ask instead, if there is one; it finds its way back by itself.
-          resolved: `reuse`, and the op scope that a custom getter has opened, where `name` is a full key and the rest
-            is as it shall be; None where the scope says what is not given.
+          resolved: `reuse`, the op scope that a custom getter has opened, and where the user asked the getter, where
+            `name` is a full key and the rest is as it shall be; None where the scope says what is not given.
         """
         if resolved is not None:
             key = name
-            reuse, op_scope = resolved
+            reuse, op_scope, asked_at = resolved
         else:
             state = self.scopes.state
             if dtype is not None and initializer is not None and not callable(initializer):
@@ -181,7 +187,7 @@ class Run:
                 key = state.prefix + name
             except TypeError:
                 key = odd_key(name, state.name)
-            reuse, op_scope = state.reuse, ""
+            reuse, op_scope, asked_at = state.reuse, "", None
             if initializer is None:
                 initializer = state.initializer
             if regularizer is None:
@@ -230,10 +236,12 @@ class Run:
                 )
             if (wanted is not None and wanted != variable.shape) or dtype != variable.dtype:
                 check_shared(variable, wanted, dtype, functools.partial(self._asked, key, wanted, dtype))
+            if partitioner is not None:
+                check_shared_partition(variable, partitioner, functools.partial(self._asked, key, wanted, dtype))
             if self.source.makes_values and (self.body is None or not self.body.repeats()):
                 if variable.read_at is None:
                     variable.read_at = []
-                variable.read_at.append(user_place(caller))
+                variable.read_at.append(asked_at or user_place(caller))
             value = variable.value
             return self.read(variable) if value is NOTHING or self.rule_levels else value
         if reuse is True:
@@ -246,6 +254,8 @@ class Run:
             )
         return self._create(
             caller,
+            asked_at,
+            reuse,
             key,
             wanted,
             dtype,
@@ -294,6 +304,8 @@ class Run:
     def _create(
         self,
         caller: FrameType,
+        asked_at: Place | None,
+        reuse: Reuse | None,
         key: Any,
         shape: PartialShape | None,
         dtype: Any,
@@ -332,18 +344,23 @@ class Run:
                 shape = own_shape(found, shape, key, asked)
                 partition = partition_of(partitioner, key, shape, dtype, asked)
             self.level, self.body = here
-        code = caller.f_code
-        place = (code, caller.f_lasti) if FILES.get(code.co_filename) == USER else user_place(caller)
+        code, place = caller.f_code, asked_at
+        if place is None:
+            place = (code, caller.f_lasti) if FILES.get(code.co_filename) == USER else user_place(caller)
         variable = Variable(
             name, key, shape, dtype, initializer, trainable, collections, regularizer, constraint, partition, place
         )
+        if reuse is AUTO_REUSE:
+            variable.auto_reuse = True
         return self._declare(variable, computed, shared=True)
 
     def adopt(self, spec: VariableSpec, key: str, place: Place | None) -> Any:
         """Makes a variable that another program has declared; only the beginning of its name is new, and checked."""
         name = self._fresh(self.scopes.op_names.unique(key))
         more = spec.initializer, spec.trainable, spec.collections, spec.regularizer, spec.constraint, spec.partition
-        return self._declare(Variable(name, key, spec.shape, spec.dtype, *more, place), None, shared=True)
+        variable = Variable(name, key, spec.shape, spec.dtype, *more, place)
+        variable.auto_reuse = spec.auto_reuse or self.scopes.state.reuse is AUTO_REUSE
+        return self._declare(variable, None, shared=True)
 
     def _declare(self, variable: Variable, computed: Any, *, shared: bool) -> Any:
         """Registers a variable whose name is taken; `computed` is its initial value if the program computed that."""
@@ -370,7 +387,7 @@ class Run:
         if regularizer is not None and not callable(regularizer):
             variable.regularizer = None  # the variable exists nevertheless, as in TF1
             raise BadTypeError(
-                f"The regularizer of '{variable.name}' is not callable: {regularizer!r}.",
+                f"The regularizer of '{variable.name}' is not callable: {short(regularizer)}.",
                 **self._asked(variable.name, variable.shape, variable.dtype, "bad_regularizer"),
                 fix="give a function from the value to a scalar, or js.no_regularizer",
             )
@@ -564,11 +581,11 @@ class Run:
 
     def _asked(self, key: Any, shape: Any, dtype: Any, kind: str, call: str = "get_variable") -> dict[str, Any]:
         """The fields of an error about a call that asks for a variable."""
-        shown = f"{call}('{key}'" + (f", shape={shape}" if shape is not None else "")
+        shown = f"{call}('{key}'" + (f", shape={short(shape)}" if shape is not None else "")
         state = self.scopes.state
         return {
             "kind": kind,
-            "asked": f"{shown}, dtype={getattr(dtype, 'name', dtype)}) with reuse={state.reuse}",
+            "asked": f"{shown}, dtype={getattr(dtype, 'name', None) or short(dtype)}) with reuse={state.reuse}",
             "scope": state.name,
             "where": user_line(),
         }

@@ -17,14 +17,22 @@ FLOORS = {
     "_callsite": 0,
     "_names": 0,
     "_show": 0,
+    "_see": 0,
     "_compat": 0,
     "_stack": 1,
     "_arguments": 1,
     "_values": 1,
     "_layout": 1,
+    "_describe": 1,
+    "_misspelt": 1,
+    "_table": 1,
+    "_leaves": 1,
     "_params": 1,
+    "_partitions": 1,
     "_initial_values": 1,
+    "_declared": 1,
     "initializers": 1,
+    "_mismatch": 1,
     "_specs": 1,
     "_support": 1,
     "_hints": 1,
@@ -109,9 +117,17 @@ def test_no_import_cycles():
         done += ready
 
 
+def test_one_file_leads_up_into_a_room_and_only_when_it_is_called():
+    up = [path.stem for path in FILES if "import_module" in path.read_text() and path.parent == HOUSE]
+    assert up == ["_see"]
+    code = "import sys, jscope; print([name for name in sys.modules if name.startswith('jscope.seeing')])"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "[]"
+
+
 def test_the_door_leads_into_a_room_only():
     modules = [module for module, _ in imports(HOUSE / f"{DOOR}.py") if module.startswith("jscope")]
-    assert modules == ["jscope.checkpoint.command"]
+    assert modules == ["jscope.checkpoint.command", "jscope.seeing.command"]
     assert not any(DOOR in module for path in FILES for module, _ in imports(path))
 
 

@@ -248,6 +248,35 @@ def test_misuse_is_told_with_a_way_out(name: str) -> None:
     assert isinstance(error, TypeError | js.ParamsMismatchError)
 
 
+def test_an_error_of_a_program_inside_is_told_about_that_one() -> None:
+    def outer(x: jax.Array, target: js.Params) -> jax.Array:
+        return net.apply(x, target)  # wrong; the call of `outer` is right
+
+    with pytest.raises(js.BadTypeError) as info:
+        js.transform(outer).apply(params, X, target=params)
+    assert info.value.fix.startswith("the tree comes first: dense.apply(")
+
+
+def test_an_error_of_ours_about_a_key_tells_where_keys_go() -> None:
+    def program(x: jax.Array, y: Any = None) -> jax.Array:
+        return js.get_variable("w", x.shape, x.dtype)
+
+    with pytest.raises(js.BadTypeError, match="apply got a random key as `x`") as info:
+        js.transform(program).apply({"w": X}, KEY, X)
+    assert "rng=key" in info.value.fix
+
+
+def test_values_of_arrays_may_be_asked_for_where_nothing_is_traced() -> None:
+    def program(x: jax.Array, step: Any) -> jax.Array:
+        inner = jax.jit(lambda h: h if h.sum() > 0 else -h)
+        return x if step > 2 else inner(x)
+
+    made = js.transform(program)
+    made.apply({}, X, jnp.int32(3))
+    with pytest.raises(jax.errors.TracerBoolConversionError):  # of `h`, not of `step`
+        made.apply({}, X, jnp.int32(1))
+
+
 def test_old_keys_are_taken_where_keys_go() -> None:
     assert net.init(OLD_KEY, X) == params
     np.testing.assert_array_equal(

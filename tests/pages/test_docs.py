@@ -42,6 +42,7 @@ SHOWN_BY = {
     "checkpoint.Assigned": "checkpoint.assign_from",
     "checkpoint.Checkpoint": "checkpoint.load_tf",
     "checkpoint.CheckpointList": "checkpoint.list_tf",
+    "checkpoint.LoadedState": "checkpoint.load_state",
 }
 
 

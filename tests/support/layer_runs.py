@@ -15,7 +15,7 @@ import jscope as js
 import jscope.layers
 
 # The collections of the cases that are not given to a variable when it is made.
-OTHERS = {*COUNTED, "mine", "w", "b", "v"}
+OTHERS = {*COUNTED, "mine", "w", "b", "v", "weights"}
 
 
 def jscope_names() -> Any:
@@ -26,6 +26,7 @@ def jscope_names() -> Any:
     more |= {"relu": jax.nn.relu, "tanh": jnp.tanh, "sigmoid": jax.nn.sigmoid, "concat": jnp.concatenate}
     more |= {"reduce_sum": jnp.sum, "reduce_mean": jnp.mean, "transpose": jnp.transpose, "cast": jnp.astype}
     more |= {"float32": jnp.float32, "float16": jnp.float16, "int32": jnp.int32}
+    more["contrib_rnn"] = layers
     more["nn"] = types.SimpleNamespace(rnn_cell=layers, **{name: getattr(layers, name) for name in layers.__all__})
     return types.SimpleNamespace(**{**names, **more})
 

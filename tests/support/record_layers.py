@@ -15,6 +15,7 @@ import os
 import types
 import warnings
 import zipfile
+from pathlib import Path
 from typing import Any
 
 from paths import DATA
@@ -23,6 +24,7 @@ os.environ |= {"TF_USE_LEGACY_KERAS": "1", "TF_CPP_MIN_LOG_LEVEL": "3", "TF_ENAB
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 
 import numpy as np
+from contrib_cells_tensorflow import make_cells
 from layer_cases import CASES, COUNTED, Case, input_values, random_values
 
 with warnings.catch_warnings():
@@ -59,7 +61,9 @@ def tensorflow_names() -> Any:
     """What a program of `layer_cases` uses."""
     names = {name: getattr(tf, name) for name in dir(tf) if not name.startswith("_")}
     contrib = {name: getattr(tf_slim, name) for name in dir(tf_slim) if not name.startswith("_")}
+    contrib["utils"] = slim_utils
     more = {"contrib": types.SimpleNamespace(**contrib), "arg_scope": tf_slim.arg_scope, "relu": tf.nn.relu}
+    more["contrib_rnn"] = types.SimpleNamespace(**make_cells(tf, tf_slim))
     return types.SimpleNamespace(**{**names, **more})
 
 
@@ -139,9 +143,14 @@ ARRAYS = ("outputs", "losses", "gradients", "updates")
 
 def record() -> None:
     """Writes `data/layers.json` and `data/layers.npz`."""
+    write_record("layers", CASES, {"_signatures": signatures()})
+
+
+def write_record(file: str, cases: dict[str, Case], more: dict[str, Any]) -> None:
+    """Runs cases and writes what they give to a file of notes, which takes `more` too, and one of arrays."""
     notes: dict[str, Any] = {}
     arrays: dict[str, np.ndarray] = {}
-    for name, case in CASES.items():
+    for name, case in cases.items():
         if case.error is not None:
             try:
                 run_tensorflow(name, case)
@@ -154,16 +163,20 @@ def record() -> None:
         for kind in ARRAYS:
             for number, value in enumerate(result.get(kind, [])):
                 arrays[f"{name}.{kind}.{number}"] = np.asarray(value)
-    notes["_signatures"] = signatures()
+    notes |= more
     lines = [f'  "{name}": {json.dumps(note, sort_keys=True)}' for name, note in notes.items()]
-    (DATA / "layers.json").write_text("{\n" + ",\n".join(lines) + "\n}\n")
-    with zipfile.ZipFile(DATA / "layers.npz", "w", zipfile.ZIP_DEFLATED) as file:
+    (DATA / f"{file}.json").write_text("{\n" + ",\n".join(lines) + "\n}\n")
+    save_arrays(DATA / f"{file}.npz", arrays)
+    print(f"{len(cases)} cases, {len(arrays)} arrays")
+
+
+def save_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    """Writes an .npz that is the same each time it is made."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
         for name, value in arrays.items():
             buffer = io.BytesIO()
             np.save(buffer, value)
-            # A fixed date: the file is the same each time it is made.
-            file.writestr(zipfile.ZipInfo(f"{name}.npy"), buffer.getvalue(), zipfile.ZIP_DEFLATED)
-    print(f"{len(CASES)} cases, {len(arrays)} arrays")
+            file.writestr(zipfile.ZipInfo(f"{name}.npy"), buffer.getvalue(), zipfile.ZIP_DEFLATED)  # a fixed date
 
 
 if __name__ == "__main__":

@@ -68,11 +68,26 @@ def collect_variable(variable: jax.Array, variables_collections: Any, name: str)
             js.add_to_collection(collection, variable)
 
 
-def collect_outputs(outputs_collections: Any, outputs: jax.Array) -> jax.Array:
-    """Adds an output to a collection or a list of them, and returns it."""
+def collect_outputs(outputs_collections: Any, outputs: jax.Array, alias: str | None = None) -> jax.Array:
+    """Adds an output to a collection or a list of them, and returns it.
+
+    Args:
+      alias: the name of the output there, default that of the variable scope in force.
+    """
     for name in names_of(outputs_collections):
         js.add_to_collection(name, outputs)
+        js.add_to_collection(_aliases(name), ((alias or js.get_variable_scope().name).removesuffix("/"), outputs))
     return outputs
+
+
+def named_outputs(collection: str) -> list[tuple[str, jax.Array]]:
+    """The names of outputs in a collection, and the outputs."""
+    return js.get_collection(_aliases(collection))
+
+
+def _aliases(collection: str) -> Any:
+    """The collection of the names of outputs in a collection; arrays have none. Any hashable is a key, as in TF1."""
+    return ("aliases", collection)
 
 
 def collect_weights(variables: dict[str, jax.Array], variables_collections: Any) -> None:

@@ -162,5 +162,5 @@ def flatten(inputs: Any, outputs_collections: Any = None, scope: str | None = No
     """
     x = jnp.asarray(inputs)
     check_min_rank(x, 1, "flatten")
-    with js.name_scope(scope, "Flatten", [inputs]):
-        return collect_outputs(outputs_collections, layers_flatten(x))
+    with js.name_scope(scope, "Flatten", [inputs]) as name:
+        return collect_outputs(outputs_collections, layers_flatten(x), name)

@@ -54,11 +54,11 @@ def _pooling(asked: str, n: int, op_scope: str, average: bool):
           (2, $fours, 5)
         """
         layout = layers_format(data_format, n, asked)
-        with js.name_scope(scope, op_scope, [inputs]):
+        with js.name_scope(scope, op_scope, [inputs]) as op_name:
             x = jnp.asarray(inputs)
             check_rank(x, (n + 2,), asked)
             how = windows(asked, n, kernel_size=kernel_size, strides=stride, padding=padding, data_format=layout)
-            return collect_outputs(outputs_collections, pooled(x, how, average))
+            return collect_outputs(outputs_collections, pooled(x, how, average), op_name)
 
     what = "average" if average else "maximum"
     return member(pooling, asked, n, what=what, op_scope=op_scope, last=last, first=first)

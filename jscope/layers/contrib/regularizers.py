@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import operator
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -110,3 +113,52 @@ def sum_regularizer(regularizer_list: Sequence[Regularizer | None], scope: str |
       3.0
     """
     return RegularizerSum(tuple(each for each in regularizer_list if each is not None))
+
+
+def apply_regularization(regularizer: Regularizer, weights_list: Sequence[Any] | None = None) -> jax.Array:
+    """The sum of a regularizer's losses, added to the collection `REGULARIZATION_LOSSES` as well.
+
+    TF1: `tf.contrib.layers.apply_regularization`.
+
+    Args:
+      regularizer: a callable from value to scalar; None from it is 0.
+      weights_list: arrays, `VariableSpec`s or full names; default what is in the collection `WEIGHTS`.
+
+    Returns:
+      A scalar.
+
+    Raises:
+      BadArgumentError: if there are no weights, or the regularizer gives no scalar.
+
+    Example:
+      >>> from jscope.layers import apply_regularization, l2_regularizer
+      >>> def program():
+      ...     w = js.get_variable("w", [2], initializer=js.ones_initializer())
+      ...     return apply_regularization(l2_regularizer(0.5), [w])
+      >>> net = js.transform(program)
+      >>> float(net.apply(net.init(jax.random.key(0))))
+      0.5
+    """
+    weights = list(weights_list or js.get_collection(js.GraphKeys.WEIGHTS))
+    if not weights:
+        raise bad_argument(
+            "There are no weights to regularize.",
+            asked="apply_regularization",
+            fix="give a list of arrays, or put variables into the collection js.GraphKeys.WEIGHTS",
+        )
+    with js.name_scope("get_regularization_penalty", values=weights):
+        penalties = []
+        for weight in weights:
+            penalty = regularizer(
+                js.value(weight) if isinstance(weight, str | js.VariableSpec) else jnp.asarray(weight)
+            )
+            penalties.append(jnp.float32(0.0) if penalty is None else jnp.asarray(penalty))
+            if penalties[-1].shape != ():
+                raise bad_argument(
+                    f"The regularizer gives an array of shape {penalties[-1].shape}.",
+                    asked="apply_regularization",
+                    fix="give one that returns a scalar",
+                )
+        total = functools.reduce(operator.add, penalties)
+        js.add_to_collection(js.GraphKeys.REGULARIZATION_LOSSES, total)
+        return total

@@ -1,0 +1,71 @@
+"""What trees are made from, and what a leaf is: its type, its size, when two are the same. Floor 1."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ._callsite import user_line
+from ._errors import BadTypeError
+
+
+def type_of(leaf: Any) -> Any:
+    """Shape and dtype of an array, or of what describes one, as JAX has it; None for anything else."""
+    shape, dtype = getattr(leaf, "shape", None), getattr(leaf, "dtype", None)
+    if shape is None or dtype is None:
+        return None
+    return tuple(shape), jax.dtypes.canonicalize_dtype(dtype) if isinstance(dtype, np.dtype) else dtype
+
+
+def size_of(leaf: Any) -> int:
+    """The number of elements: 1 of a Python number, 0 of what is neither number nor array."""
+    shape = getattr(leaf, "shape", None)
+    return int(isinstance(leaf, int | float | complex)) if shape is None else math.prod(shape)
+
+
+def itemsize_of(leaf: Any) -> int:
+    """The bytes of one element."""
+    dtype = getattr(leaf, "dtype", None)
+    return dtype.itemsize if dtype is not None else jnp.result_type(leaf).itemsize if size_of(leaf) else 0
+
+
+def same_leaf(a: Any, b: Any) -> bool:
+    """Whether two leaves are equal: arrays by shape, dtype and all elements."""
+    if a is b:
+        return True
+    if not hasattr(a, "shape") and not hasattr(b, "shape"):
+        return bool(a == b)
+    if not hasattr(a, "shape") or not hasattr(b, "shape"):
+        # A scalar equals the number that it holds; an array and anything else are never equal.
+        array, other = (a, b) if hasattr(a, "shape") else (b, a)
+        return isinstance(other, int | float | complex) and array.shape == () and bool(array == other)
+    if a.shape != b.shape or getattr(a, "dtype", None) != getattr(b, "dtype", None):
+        return False
+    if isinstance(a, jax.ShapeDtypeStruct) or isinstance(b, jax.ShapeDtypeStruct):
+        return a == b
+    if jnp.issubdtype(a.dtype, jax.dtypes.extended):
+        a, b = jax.random.key_data(a), jax.random.key_data(b)
+    return bool((np.asarray(a) == np.asarray(b)).all())
+
+
+def bad_type(what: str, kind: str, fix: str) -> BadTypeError:
+    return BadTypeError(what, kind=kind, where=user_line(), fix=fix)
+
+
+def not_a_mapping(wanted: str, given: Any) -> BadTypeError:
+    what = f"{wanted} a mapping of names, not a {type(given).__name__}."
+    return bad_type(what, "not_a_mapping", "pass a dict by name, or a Params")
+
+
+def pairs(given: Any) -> list[tuple[Any, Any]]:
+    """(name, value) pairs, as a dict takes them."""
+    if not isinstance(given, str | bytes) and isinstance(given, Iterable):
+        found = list(given)
+        if all(isinstance(pair, tuple | list) and len(pair) == 2 for pair in found):
+            return found
+    raise not_a_mapping("Params are made from", given)

@@ -1,0 +1,153 @@
+"""One run of a plan's steps over the names, shapes and dtypes of a file or a program: all its moves, and its faults."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from jscope._support import shown
+
+from .loaded import Checkpoint, tensor_of
+from .operations import Drop, MisfitError, Spec, spec_of
+from .steps import Header, Move, Step
+from .tensors import Contents, Tensor
+
+_Batch = list[tuple[Move, list[Spec]]]  # of one step: moves, and what their sources are
+
+
+@dataclasses.dataclass(frozen=True)
+class Course:
+    """What the steps come to.
+
+    Attributes:
+      header: the names at the end, with shapes and dtypes; None of what a fault was found with.
+      origins: the names at the start that each name at the end is made of.
+      batches: the moves of each step. A step takes all its sources before it gives a target: names may change places.
+      faults: what can't be done.
+    """
+
+    header: dict[str, Spec | None]
+    origins: dict[str, tuple[str, ...]]
+    batches: list[_Batch]
+    faults: list[str]
+
+    def tensors(self, given: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[tuple[int, int], Tensor]]:
+        """(the arrays at the end, those that were dropped, by step and move). None is read."""
+        tensors, dropped = dict(given), {}
+        for step, batch in enumerate(self.batches):
+            taken = [[tensors.pop(name) for name in move.sources] for move, _ in batch]
+            for row, ((move, _), sources) in enumerate(zip(batch, taken, strict=True)):
+                if isinstance(move.operation, Drop):
+                    (dropped[step, row],) = sources
+                else:
+                    tensors |= zip(move.targets, move.operation.tensors(sources), strict=True)
+        return tensors, dropped
+
+    def back(self, given: Mapping[str, Tensor], dropped: Mapping[tuple[int, int], Tensor]) -> dict[str, Tensor]:
+        """The arrays at the start, of those at the end and those that were dropped. None is read."""
+        tensors = dict(given)
+        for step, batch in reversed([*enumerate(self.batches)]):
+            taken = [[tensors.pop(name) for name in move.targets] for move, _ in batch]
+            for row, ((move, specs), targets) in enumerate(zip(batch, taken, strict=True)):
+                if isinstance(move.operation, Drop):
+                    results = [dropped[step, row]]
+                else:
+                    results = move.operation.inverse(specs).tensors(targets)
+                tensors |= zip(move.sources, results, strict=True)
+        return tensors
+
+
+def run(steps: Sequence[Step], header: Header, *, ahead: bool = True) -> Course:
+    """The course of these steps over a header: ahead, from a file to a program, or back."""
+    course = Course(dict(header), {name: (name,) for name in header}, [], [])
+    for step in steps if ahead else reversed(steps):
+        course = _after(course, step, ahead)
+    return course
+
+
+def _after(course: Course, step: Step, ahead: bool) -> Course:
+    """The course with one step more."""
+    header, faults = course.header, list(course.faults)
+    moves: list[Move] = []
+    consumed: set[str] = set()
+    for move in step.forward(header) if ahead else step.backward(header):
+        if isinstance(move, str):
+            faults.append(move)
+        elif consumed.isdisjoint(move.sources):
+            consumed |= set(move.sources)
+            moves.append(move)
+        else:
+            name = next(name for name in move.sources if name in consumed)
+            faults.append(f"{shown(name)} is taken twice: {step}")
+    after = {name: spec for name, spec in header.items() if name not in consumed}
+    origins = {name: course.origins[name] for name in after}
+    batch: _Batch = []
+    for move in moves:
+        sources = [header[name] for name in move.sources]
+        origin = tuple(dict.fromkeys(first for name in move.sources for first in course.origins[name]))
+        results, fault = _results(move, sources)
+        faults += [fault] * bool(fault)
+        if not fault and all(spec is not None for spec in sources):
+            batch.append((move, [spec for spec in sources if spec is not None]))
+        for name, spec in zip(move.targets, results, strict=True):
+            if name in after:
+                both = " and ".join(_some([*origins[name], *origin]))
+                faults.append(f"{both} are both to be {shown(name)}")
+                after[name] = None
+            else:
+                after[name], origins[name] = spec, origin
+    return Course(after, origins, [*course.batches, batch], faults)
+
+
+def _results(move: Move, sources: Sequence[Spec | None]) -> tuple[list[Spec | None], str]:
+    """(what a move gives, why it gives nothing)."""
+    known = [spec for spec in sources if spec is not None]
+    if len(known) < len(sources):
+        return [None] * len(move.targets), ""
+    try:
+        return [*move.operation.specs(known)], ""
+    except MisfitError as error:
+        return [None] * len(move.targets), f"{', '.join(_some(move.sources))} {error}"
+
+
+def _some(names: Sequence[str]) -> list[str]:
+    return [shown(name) for name in names[:3]] + [f"{len(names) - 3} more"] * (len(names) > 3)
+
+
+def planned(steps: Sequence[Step], source: Mapping[str, Any]) -> Course:
+    """The course over what a checkpoint, or a mapping of arrays, holds."""
+    header: dict[str, Spec | None] = {name: spec_of(tensor) for name, tensor in tensors_of(source).items()}
+    skipped = source.skipped if isinstance(source, Checkpoint) else {}
+    course = run(steps, {**header, **dict.fromkeys(skipped)})
+    for name, origin in course.origins.items():
+        why = next((f"{shown(first)} {skipped[first]}" for first in origin if first in skipped), "")
+        course.faults.extend([f"{why}, and is to be {shown(name)}"] * bool(why and origin != (name,)))
+    return course
+
+
+def tensors_of(source: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The arrays of a checkpoint, or of a mapping, unread."""
+    if isinstance(source, Checkpoint):
+        return {name: tensor_of(source, name) for name in source}
+    return {name: in_memory(value) for name, value in source.items()}
+
+
+def in_memory(value: Any) -> Tensor:
+    """An array in memory, as one of a file is; also what has a shape and a dtype alone, which can't be read."""
+    shape, dtype = getattr(value, "shape", None), getattr(value, "dtype", None)
+    if shape is None or dtype is None:
+        value = np.asarray(value)
+        shape, dtype = value.shape, value.dtype
+    return Tensor(tuple(shape), np.dtype(dtype), lambda checked: np.array(value), None, False)
+
+
+def through(course: Course, source: Mapping[str, Any]) -> Checkpoint:
+    """A checkpoint with a program's names: what the file's arrays are at the end of a course."""
+    tensors, _ = course.tensors(tensors_of(source))
+    led_to = sorted(name for name, spec in course.header.items() if spec is not None and name in tensors)
+    path = source.path if isinstance(source, Checkpoint) else "the source"
+    contents = Contents(path, {name: tensors[name] for name in led_to}, {})
+    return Checkpoint(contents, source.verifies if isinstance(source, Checkpoint) else True)

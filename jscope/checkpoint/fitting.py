@@ -1,0 +1,257 @@
+"""What of a checkpoint goes where in a program, and everything that does not fit: by names, shapes and dtypes alone."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import jax
+import numpy as np
+
+import jscope as js
+from jscope._support import shown
+
+from .casting import cast_fault
+from .course import planned, through
+from .faults import user_line
+from .loaded import Checkpoint, CheckpointList
+from .near import Near
+from .rename import Rename, compiled, renamer
+from .report import AssignReport
+
+if TYPE_CHECKING:
+    from .plan import Plan
+
+Allowed = bool | str | Sequence[str]
+
+
+@dataclasses.dataclass(frozen=True)
+class Fit:
+    """What was found.
+
+    Attributes:
+      given: the source, with the names that a plan gives it.
+      wanted: what is to be filled, by name: things that have a shape and a dtype, or are numbers.
+      sources: from each name that is filled to its name in `given`.
+      cast: from name to how its dtype is changed.
+      missing: names that the source does not fill.
+      unused: names of the source that nothing takes.
+      faults: everything that does not fit.
+      origins: from names in `given` to those in the file, where a plan gave them others.
+    """
+
+    given: Mapping[str, Any]
+    wanted: dict[str, Any]
+    sources: dict[str, str]
+    cast: dict[str, str]
+    missing: list[str]
+    unused: list[str]
+    faults: list[str]
+    skipped: dict[str, str]
+    origins: Mapping[str, tuple[str, ...]]
+
+    def report(self, makes: bool, unverified: Sequence[str] = ()) -> AssignReport:
+        """What was done; `makes` says whether what was missing was made, or stayed."""
+        order = [name for name in self.wanted if name in self.sources]
+        missing = tuple(self.missing)
+        sources = {name: _origin(self.origins, self.sources[name]) for name in order}
+        unused = tuple(name for old in self.unused for name in self.origins.get(old, (old,)))
+        kept, made = ((), missing) if makes else (missing, ())
+        return AssignReport(
+            tuple(order), kept, made, unused, self.skipped, self.cast, sources, unverified=tuple(unverified)
+        )
+
+
+def fit(
+    target: Any,
+    source: Any,
+    *,
+    plan: Plan | None = None,
+    rename: Rename | None = None,
+    exclude: str | Sequence[str] = (),
+    allow_missing: Allowed = False,
+    allow_unused: Allowed = False,
+    allow_cast: Allowed = False,
+    can_make: bool = False,
+) -> Fit:
+    """What goes where.
+
+    Args:
+      target, source, plan, rename, exclude, allow_missing, allow_unused, allow_cast: as in `assign_from`.
+      can_make: whether what is missing can be made.
+
+    Raises:
+      CheckpointError: if the checkpoint can't be read.
+      BadTypeError, BadArgumentError: for arguments that can't be meant.
+    """
+    wanted, given = wanted_of(target), opened(source)
+    origins: Mapping[str, tuple[str, ...]] = {}
+    skipped = given.skipped if isinstance(given, Checkpoint | CheckpointList) else {}
+    faults: list[str] = []
+    told: set[str] = set()
+    if plan is not None:
+        if rename is not None:
+            what = "assign_from takes a plan or rename, not both."
+            raise js.BadArgumentError(
+                what, kind="bad_plan", where=user_line(), fix="add plan.rename({...}) to the plan"
+            )
+        course = planned(plan.steps, given)
+        faults += course.faults
+        told = {name for name, spec in course.header.items() if spec is None}
+        given, origins = through(course, given), course.origins
+    shapes = _shapes(given)
+    renamed, wrong = renamer(rename, shapes)
+    faults += wrong
+    excluded = allows(exclude or False)
+    may_lack, may_leave, may_cast = map(allows, (allow_missing, allow_unused, allow_cast))
+
+    sources: dict[str, str] = {}
+    cast: dict[str, str] = {}
+    unused: list[str] = []
+    left: set[str] = set()
+    for name in shapes:
+        new = renamed(name)
+        if new in wanted and excluded(new):
+            left.add(name)
+        if new not in wanted or name in left:
+            unused.append(name)
+        elif new in sources:
+            faults.append(f"{shown(sources[new])} and {shown(name)} are both to be {shown(new)}")
+        else:
+            sources[new] = name
+    if plan is None:
+        reasons = ((renamed(name), name, why) for name, why in skipped.items())
+        faults += [f"{shown(new)}, from {shown(name)}, {why}" for new, name, why in reasons if new in wanted]
+    by_name = not isinstance(allow_missing, bool) and not isinstance(allow_unused, bool)
+    for name, old in [*sources.items()]:
+        fault, how = _mismatch(shapes[old], wanted[name], may_cast(name))
+        first = _origin(origins, old)
+        if fault and by_name and may_lack(name) and all(map(may_leave, origins.get(old, (old,)))):
+            del sources[name]  # both sides are told by name to go without each other: a new head
+            unused.append(old)
+        elif fault:
+            faults.append(f"{shown(name)}{f', from {_shown(first)},' if first != name else ''} {fault}")
+        elif how:
+            cast[name] = how
+    missing = [name for name in wanted if name not in sources]
+    lacking = [name for name in missing if name not in told]
+    faults += _missing_faults(lacking, unused, wanted, lambda name: excluded(name) or may_lack(name), can_make)
+    near = Near(lacking)
+    for name in unused:
+        if name not in left and not all(map(may_leave, origins.get(name, (name,)))):
+            new, first = renamed(name), _origin(origins, name)
+            faults.append(f"{_shown(first)} is not used{f' as {shown(new)}' if new != first else ''}{near.text(new)}")
+    return Fit(given, wanted, sources, cast, missing, unused, faults, skipped, origins)
+
+
+def wanted_of(target: Any) -> dict[str, Any]:
+    """What is to be filled, by name: things that have a shape and a dtype, or are numbers."""
+    if isinstance(target, js.Specs):
+        return {name: spec.abstract() for name, spec in target.items()}
+    if isinstance(target, Mapping):
+        return js.Params(target).flat()
+    what = f"assign_from fills specs or a tree of parameters, not a {type(target).__name__}."
+    raise js.BadTypeError(what, kind="bad_target", where=user_line(), fix="pass net.specs(...) or net.init(...)")
+
+
+def opened(source: Any) -> Mapping[str, Any]:
+    """The source: a checkpoint, or things by name."""
+    from .opening import open
+
+    if isinstance(source, Checkpoint | CheckpointList):
+        return source
+    if isinstance(source, Mapping):
+        return js.Params(source).flat()
+    if isinstance(source, str | os.PathLike):
+        return open(source)
+    what = f"assign_from takes a path or a mapping as source, not a {type(source).__name__}."
+    fix = "pass the path of a checkpoint, or arrays by name"
+    raise js.BadTypeError(what, kind="bad_source", where=user_line(), fix=fix)
+
+
+def allows(allowed: Allowed) -> Callable[[str], bool]:
+    """Whether a name is allowed."""
+    if isinstance(allowed, bool):
+        return lambda name: allowed
+    patterns = [compiled(pattern) for pattern in ([allowed] if isinstance(allowed, str) else allowed)]
+    return lambda name: any(pattern.match(name) for pattern in patterns)
+
+
+def misfit(faults: Sequence[str]) -> js.ParamsMismatchError:
+    """The error that lists everything."""
+    return js.ParamsMismatchError(
+        f"The source does not fit: {len(faults)} fault{'s' if len(faults) > 1 else ''}. Nothing was assigned.",
+        kind="params_mismatch",
+        faults=faults,
+        where=user_line(),
+        fix="rename names with rename= or a plan; allow what is meant by allow_missing=, allow_unused=, allow_cast=; "
+        "leave variables out with exclude=, such as a head of another size",
+    )
+
+
+def shape_and_dtype(leaf: Any) -> tuple[tuple[int, ...] | None, Any]:
+    """(None, None) of what is no array."""
+    leaf = as_array(leaf)
+    shape, dtype = getattr(leaf, "shape", None), getattr(leaf, "dtype", None)
+    return (None, None) if shape is None or dtype is None else (tuple(shape), dtype)
+
+
+def as_array(value: Any) -> Any:
+    """Of a number the array that TensorFlow 1 makes of it, float32 or int32; anything else as it is."""
+    if isinstance(value, np.generic) or not isinstance(value, bool | int | float | complex):
+        return value
+    kinds = {bool: np.bool_, int: np.int32, float: np.float32, complex: np.complex64}
+    try:
+        return np.asarray(value, kinds[type(value)])
+    except OverflowError:
+        return np.asarray(value)
+
+
+def _shapes(given: Mapping[str, Any]) -> dict[str, Any]:
+    return dict(given.listing() if isinstance(given, Checkpoint) else given)
+
+
+def _mismatch(given: Any, wanted: Any, may_cast: bool) -> tuple[str, str]:
+    """(what is wrong, how it has to be cast)."""
+    shape, dtype = shape_and_dtype(given)
+    wanted_shape, wanted_dtype = shape_and_dtype(wanted)
+    if shape is None:
+        return f"is no array but {given!r:.40}", ""
+    if wanted_shape is None:
+        return f"is to replace {wanted!r:.40}, which is no array", ""
+    if shape != wanted_shape:
+        return f"has shape {shape}, wanted {wanted_shape}", ""
+    if dtype == wanted_dtype:
+        return "", ""
+    if not may_cast:
+        return f"has dtype {dtype}, wanted {wanted_dtype}", ""
+    return cast_fault(dtype, wanted_dtype), f"{dtype} -> {wanted_dtype}"
+
+
+def _missing_faults(
+    missing: Sequence[str],
+    unused: Sequence[str],
+    wanted: Mapping[str, Any],
+    may_lack: Callable[[str], bool],
+    can_make: bool,
+) -> list[str]:
+    faults, near = [], Near(unused)
+    for name in missing:
+        if not may_lack(name):
+            faults.append(f"{shown(name)} is missing{near.text(name)}")
+        elif isinstance(wanted[name], jax.ShapeDtypeStruct) and not can_make:
+            faults.append(f"{shown(name)} is missing, and can be initialised only from specs and with key=")
+    return faults
+
+
+def _origin(origins: Mapping[str, tuple[str, ...]], name: str) -> str:
+    """How what a name stands for is called in the file."""
+    first, *others = origins.get(name, (name,))
+    return f"{first} and {len(others)} more" if others else first
+
+
+def _shown(origin: str) -> str:
+    name, _, more = origin.partition(" and ")
+    return shown(name) + (f" and {more}" if more else "")

@@ -1,0 +1,239 @@
+"""A checkpoint of several files of safetensors: a folder, or the index in it that says which array is in which file.
+
+An index is a stranger's file like any other. A name of a file in it that leads out of the folder is never followed, and
+what it says is compared with what the files hold: everything that differs is in one error.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jscope as js
+from jscope._support import shown
+
+from . import orbax_folder
+from .allowance import Allowance
+from .faults import damaged, fault, unreadable, user_line
+from .files import File
+from .locate import STATE
+from .safetensors_file import read_safetensors
+from .tensors import Contents, Tensor
+from .wild import told
+
+_INDEX = re.compile(r".+\.safetensors\.index(\.[^.]+)?\.json")
+_SHARD = re.compile(r"(.+)-(\d{5,})-of-(\d{5,})(\.safetensors)")
+_MOST_INDEX = 30_000_000  # bytes; one of 100,000 arrays has some 9 MB
+_MOST_OPEN = 64  # files
+_MOST_FAULTS = 20
+_THING = 160  # bytes that a text, a place in a dict or a list takes in Python
+_COPY = "copy or download the folder again, whole"
+
+
+def is_index(path: str) -> bool:
+    """Whether that is what the file is called: `model.safetensors.index.json`."""
+    return _INDEX.fullmatch(os.path.basename(path)) is not None
+
+
+def read_folder(folder: str) -> Contents | None:
+    """What a folder holds. None if there is nothing but perhaps a checkpoint of TensorFlow.
+
+    Raises:
+      CheckpointError: if it is not clear which of several is meant, or the files are not whole.
+    """
+    try:
+        names = sorted(os.listdir(folder))
+    except OSError as error:
+        raise unreadable(folder, error) from None
+    if orbax_folder.is_orbax(names):
+        return orbax_folder.read_orbax(folder)
+    indexes = [name for name in names if is_index(name)]
+    files = [name for name in names if name.endswith(".safetensors")]
+    claimed = {file for index in indexes for file in files if _may_be_shard(file, index)}
+    found = indexes + [file for file in files if file not in claimed]
+    tensorflow = [name for name in names if name == STATE or name.endswith(".index")]
+    if not found:
+        if tensorflow or not names:
+            return None
+        raise _nothing(folder, names)
+    if len(found) > 1 or tensorflow:
+        listed = ", ".join(map(shown, (found + tensorflow)[:8]))
+        what = f"{folder} has more than one checkpoint in it, and nothing says which one is meant"
+        if all(_SHARD.fullmatch(name) for name in found) and not tensorflow:
+            what = f"{folder} has several files of safetensors, and no index that says what belongs together"
+        raise fault(f"{what}.", kind="ambiguous", exists=listed, fix=f"give the path of one, such as {found[0]!r}")
+    path = os.path.join(folder, found[0])
+    if found == indexes:
+        return read_index(path)
+    part = _SHARD.fullmatch(found[0])
+    if part is not None and int(part[3]) != 1:
+        what = f"{folder} is not whole: it has {shown(found[0])}, one of {int(part[3])} files, and no index."
+        raise fault(what, kind="not_found", fix=f"{_COPY}; to open that file alone, give its path")
+    return read_safetensors(File(path))
+
+
+def read_index(path: str) -> Contents:
+    """What the files hold that an index names.
+
+    Raises:
+      CheckpointError: if they are not just what it says; `faults` lists everything.
+    """
+    where = _weight_map(File(path))
+    folder = os.path.dirname(path)
+    shards, faults = _opened(folder, sorted(set(where.values())))
+    found: dict[str, int] = {}
+    numbers = {file: number for number, file in enumerate(shards)}
+    skipped: dict[str, str] = {}
+    for file, contents in shards.items():
+        for name in (*contents.tensors, *contents.skipped):
+            if name in found:
+                other = [*shards][found[name]]
+                faults.append(f"{shown(name)} is in two files: {shown(other)} and {shown(file)}")
+            elif name not in where:
+                faults.append(f"{shown(name)} is in {shown(file)}, and the index does not have it")
+            elif where[name] != file and name in _all_names(shards.get(where[name])):
+                faults.append(f"{shown(name)} is in two files: {shown(where[name])} and {shown(file)}")
+            elif where[name] != file:
+                faults.append(f"{shown(name)} is in {shown(file)}, and the index says {shown(where[name])}")
+            found[name] = numbers[file]
+        skipped |= contents.skipped
+    lacking = [name for name, file in where.items() if name not in found and file in shards]
+    faults += [f"{shown(name)} is to be in {shown(where[name])}, and is not" for name in lacking]
+    if faults:
+        more = [f"and {len(faults) - _MOST_FAULTS} more"] * (len(faults) > _MOST_FAULTS)
+        raise js.CheckpointError(
+            f"{path} does not fit the files beside it: {len(faults)} fault{'s' if len(faults) > 1 else ''}.",
+            kind="bad_index",
+            faults=faults[:_MOST_FAULTS] + more,
+            where=user_line(),
+            fix=_COPY,
+        )
+    opened = list(shards.values())
+    tensors = _Several({name: found[name] for name in sorted(where) if name not in skipped}, opened)
+    return Contents(path, tensors, skipped, _metadata(opened))
+
+
+class _Several(Mapping[str, Tensor]):
+    """The arrays of several files.
+
+    Args:
+      numbers: of the file that each is in, by name.
+      files: all of them.
+    """
+
+    def __init__(self, numbers: dict[str, int], files: list[Contents]) -> None:
+        self._numbers = numbers
+        self._files = files
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self._files[self._numbers[name]].tensors[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._numbers)
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+
+def _opened(folder: str, files: list[str]) -> tuple[dict[str, Contents], list[str]]:
+    """(the files that can be opened, what is wrong with the others)."""
+    shards, faults = {}, []
+    for file in files:
+        if not _is_plain(file):
+            faults.append(f"{shown(file)} is no name of a file in this folder, and is not followed")
+            continue
+        path = os.path.join(folder, file)
+        if not os.path.isfile(path):
+            faults.append(f"{shown(file)} is missing")
+            continue
+        try:
+            opened = File(path, stays_open=len(files) <= _MOST_OPEN)
+            foreign = None if _begins_as_safetensors(opened) else told(opened)
+            if foreign is not None:
+                raise foreign
+            shards[file] = read_safetensors(opened)
+        except js.CheckpointError as error:
+            faults.append(error.what)
+    return shards, faults
+
+
+def _begins_as_safetensors(file: File) -> bool:
+    return file.size >= 10 and file.read(8, 1)[0].tobytes() == b"{"
+
+
+def _all_names(contents: Contents | None) -> Any:
+    return () if contents is None else {**contents.skipped, **dict.fromkeys(contents.tensors)}
+
+
+def _is_plain(name: str) -> bool:
+    return bool(name) and name not in (".", "..") and not set(name) & set("/\\:\0") and name.endswith(".safetensors")
+
+
+def _weight_map(file: File) -> dict[str, str]:
+    """From the name of each array to that of the file that has it."""
+    if file.size > _MOST_INDEX:
+        raise damaged(file.path, 0, f"an index of {file.size} bytes is not read")
+    data = file.read(0, file.size)[0].tobytes()
+    foreign = None if data.lstrip()[:1] == b"{" else told(file)
+    if foreign is not None:
+        raise foreign
+    # Before it is parsed: a tree of Python's objects takes many times the bytes that it is written in.
+    things = data.count(b'"') // 2 + sum(map(data.count, (b",", b":", b"[", b"{")))
+    Allowance(file.path, file.size).take(b"", _THING * things)
+    try:
+        index = json.loads(data)
+        where = index.get("weight_map") if isinstance(index, dict) else None
+    except (ValueError, RecursionError) as error:
+        raise damaged(file.path, 0, f"the index is no JSON ({error!s:.80})") from None
+    if not isinstance(where, dict) or not where:
+        raise damaged(file.path, 0, "the index has no weight_map, which says where each array is")
+    if not all(isinstance(shard, str) for shard in where.values()):
+        raise damaged(file.path, 0, "the weight_map is no mapping of texts")
+    return where
+
+
+def _metadata(shards: list[Contents]) -> dict[str, str]:
+    """What all files say alike, and what one alone says."""
+    merged: dict[str, str] = {}
+    differ = set()
+    for contents in shards:
+        for name, text in contents.metadata.items():
+            if merged.setdefault(name, text) != text:
+                differ.add(name)
+    return {name: text for name, text in merged.items() if name not in differ}
+
+
+def _may_be_shard(file: str, index: str) -> bool:
+    """Whether a file is called as one of those that an index of that name speaks of: of its stem and its variant."""
+    match = _INDEX.fullmatch(index)
+    part = _SHARD.fullmatch(file)
+    if match is None or part is None:
+        return False
+    stem = index[: index.index(".safetensors.index")]
+    return part[1] in (stem, stem + (match[1] or ""))
+
+
+def _nothing(folder: str, names: list[str]) -> Exception:
+    """What the files of a folder are, where none of them is read."""
+    faults = []
+    for name in names:
+        path = os.path.join(folder, name)
+        if os.path.isfile(path) and not name.endswith((".json", ".txt", ".md", ".py")) and len(faults) < _MOST_FAULTS:
+            try:
+                error = told(File(path)) if not name.endswith((".bin", ".pt", ".pth", ".keras", ".npz")) else None
+                what = error.what if isinstance(error, js.CheckpointError) else ""
+            except js.CheckpointError as error:
+                what = error.what
+            faults.append(what.replace(path, name) or f"{name} can be opened by its own path, if it is a checkpoint")
+    listed = ", ".join(map(shown, names[:8])) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+    return js.CheckpointError(
+        f"{folder} has no checkpoint in it that is read.",
+        kind="not_found",
+        where=user_line(),
+        faults=faults,
+        exists=listed,
+        fix="give the path of one file, or a folder with model.safetensors or model.safetensors.index.json in it",
+    )

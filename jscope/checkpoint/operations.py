@@ -1,0 +1,520 @@
+"""What a plan does to arrays: each operation has one that takes it back, and none reads before it is asked to.
+
+An operation gives the shapes and dtypes of its results from those of its sources, and results that read no more of the
+sources than what is asked for.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from .casting import cast_array, cast_fault
+from .tensors import Index, Tensor, empty
+
+Spec = jax.ShapeDtypeStruct
+_BLOCK = 1 << 24  # bytes that are compared at a time
+
+
+class MisfitError(ValueError):
+    """What is wrong with the shapes, dtypes or values of a plan's arrays. Callers know the names."""
+
+
+class Operation:
+    """From some arrays to others."""
+
+    def specs(self, given: Sequence[Spec]) -> list[Spec]:
+        """What the results are.
+
+        Raises:
+          MisfitError: if it can't be done.
+        """
+        raise NotImplementedError
+
+    def tensors(self, given: Sequence[Tensor]) -> list[Tensor]:
+        """The results."""
+        raise NotImplementedError
+
+    def inverse(self, given: Sequence[Spec]) -> Operation:
+        """What takes the results of these sources back."""
+        raise NotImplementedError
+
+
+def whole(shape: Sequence[int]) -> Index:
+    """All of an array of that shape."""
+    return tuple(slice(0, size) for size in shape)
+
+
+def _result(spec: Spec, given: Sequence[Tensor], read: object, read_part: object) -> Tensor:
+    summed = all(tensor.has_checksum for tensor in given)
+    return Tensor(spec.shape, np.dtype(spec.dtype), read, read_part, summed)  # type: ignore[arg-type]
+
+
+def spec_of(tensor: Tensor) -> Spec:
+    """Its shape and dtype."""
+    return Spec(tensor.shape, tensor.dtype)
+
+
+@dataclasses.dataclass(frozen=True)
+class Same(Operation):
+    """The array itself, under another name."""
+
+    def specs(self, given: Sequence[Spec]) -> list[Spec]:
+        return list(given)
+
+    def tensors(self, given: Sequence[Tensor]) -> list[Tensor]:
+        return list(given)
+
+    def inverse(self, given: Sequence[Spec]) -> Operation:
+        return self
+
+
+@dataclasses.dataclass(frozen=True)
+class Axes(Operation):
+    """Other axes: `left` and `right` are groups of the same axes, each group one dimension.
+
+    Attributes:
+      sizes: those of axes that are given; of the others one in each group of `left` may be left open.
+    """
+
+    left: tuple[tuple[str, ...], ...]
+    right: tuple[tuple[str, ...], ...]
+    sizes: tuple[tuple[str, int], ...] = ()
+
+    def specs(self, given: Sequence[Spec]) -> list[Spec]:
+        (spec,) = given
+        sizes = self._sizes(spec.shape)
+        return [Spec(tuple(math.prod(sizes[axis] for axis in group) for group in self.right), spec.dtype)]
+
+    def _sizes(self, shape: Sequence[int]) -> dict[str, int]:
+        if len(shape) != len(self.left):
+            raise MisfitError(f"has shape {tuple(shape)}, and not {len(self.left)} dimensions")
+        sizes = dict(self.sizes)
+        for group, size in zip(self.left, shape, strict=True):
+            known = math.prod(sizes[axis] for axis in group if axis in sizes)
+            unknown = [axis for axis in group if axis not in sizes]
+            if len(unknown) > 1:
+                raise MisfitError(f"has shape {tuple(shape)}, of which {' and '.join(unknown)} do not follow")
+            if unknown and known and size % known == 0:
+                sizes[unknown[0]] = size // known
+            elif unknown or known != size:
+                raise MisfitError(f"has shape {tuple(shape)}, of which {size} is not made of {known}")
+        return sizes
+
+    def tensors(self, given: Sequence[Tensor]) -> list[Tensor]:
+        (tensor,) = given
+        sizes = self._sizes(tensor.shape)
+        before = [axis for group in self.left for axis in group]
+        after = [axis for group in self.right for axis in group]
+        order = [before.index(axis) for axis in after]
+        (spec,) = self.specs([spec_of(tensor)])
+
+        def moved(array: np.ndarray, had: dict[str, tuple[int, int]]) -> np.ndarray:
+            return array.reshape([had[axis][1] - had[axis][0] for axis in before]).transpose(order)
+
+        full = {axis: (0, size) for axis, size in sizes.items()}
+
+        def read(checked: bool) -> np.ndarray:
+            return moved(tensor.read(checked), full).reshape(spec.shape)
+
+        def read_part(index: Index) -> np.ndarray:
+            # Of a group that is cut, its first axis is; of the source more may have to be read than that.
+            wanted: dict[str, tuple[int, int]] = {}
+            for group, along in zip(self.right, index, strict=True):
+                wanted |= _cut(group, along, sizes)
+            had, cuts = {}, []
+            for group in self.left:
+                covered, along = _covered(group, wanted, sizes)
+                had |= covered
+                cuts.append(along)
+            array = moved(tensor.part(tuple(cuts)), had)
+            crop = tuple(slice(wanted[a][0] - had[a][0], wanted[a][1] - had[a][0]) for a in after)
+            array = array[crop]
+            shape, rest = [], []
+            for group, along in zip(self.right, index, strict=True):
+                shape.append(math.prod(wanted[axis][1] - wanted[axis][0] for axis in group))
+                start = wanted[group[0]][0] * math.prod(sizes[axis] for axis in group[1:]) if group else 0
+                rest.append(slice(along.start - start, along.stop - start))
+            return array.reshape(shape)[tuple(rest)]
+
+        return [_result(spec, given, read, read_part)]
+
+    def inverse(self, given: Sequence[Spec]) -> Operation:
+        sizes = self._sizes(given[0].shape)
+        return Axes(self.right, self.left, tuple(sizes.items()))
+
+
+def _cut(group: Sequence[str], along: slice, sizes: dict[str, int]) -> dict[str, tuple[int, int]]:
+    """Of each axis of a group as much as covers a part of the group."""
+    cut = {axis: (0, sizes[axis]) for axis in group}
+    if group:
+        inner = math.prod(sizes[axis] for axis in group[1:])
+        start = along.start // inner if inner else 0
+        cut[group[0]] = start, max(-(-along.stop // inner) if inner else 0, start)
+    return cut
+
+
+def _covered(
+    group: Sequence[str], wanted: dict[str, tuple[int, int]], sizes: dict[str, int]
+) -> tuple[dict[str, tuple[int, int]], slice]:
+    """(of each axis what is read, where that is in the group), so that it is one piece of the group."""
+    covered = {axis: (0, sizes[axis]) for axis in group}
+    for place, axis in enumerate(group):
+        if sizes[axis] != 1:
+            covered[axis] = wanted[axis]
+            inner = math.prod(sizes[each] for each in group[place + 1 :])
+            return covered, slice(wanted[axis][0] * inner, wanted[axis][1] * inner)
+    return covered, slice(0, 1)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Cutting(Operation):
+    """Pieces of one array along an axis, in given proportions.
+
+    Attributes:
+      axis: along which.
+      shares: the proportions.
+      groups: the axis is so many groups, and each of them is cut alike: 1 for pieces one behind the other.
+    """
+
+    axis: int
+    shares: tuple[int, ...]
+    groups: int = 1
+
+    def _place(self, shape: Sequence[int]) -> int:
+        if not -len(shape) <= self.axis < len(shape):
+            raise MisfitError(f"has shape {tuple(shape)}, and no axis {self.axis}")
+        return self.axis % len(shape)
+
+    def _unit(self, size: int) -> int:
+        """How large one share is."""
+        parts = self.groups * sum(self.shares)
+        if size % parts:
+            kind = f" in {self.groups} groups" if self.groups > 1 else ""
+            raise MisfitError(f"has {size} along axis {self.axis}, which is not {sum(self.shares)} equal shares{kind}")
+        return size // parts
+
+
+@dataclasses.dataclass(frozen=True)
+class Split(_Cutting):
+    """One array into pieces."""
+
+    def specs(self, given: Sequence[Spec]) -> list[Spec]:
+        (spec,) = given
+        axis = self._place(spec.shape)
+        unit = self._unit(spec.shape[axis])
+        return [Spec(_with(spec.shape, axis, share * unit * self.groups), spec.dtype) for share in self.shares]
+
+    def tensors(self, given: Sequence[Tensor]) -> list[Tensor]:
+        (tensor,) = given
+        axis = self._place(tensor.shape)
+        unit = self._unit(tensor.shape[axis])
+        each = unit * sum(self.shares)  # along the axis, of a group
+        results, start = [], 0
+        for spec, share in zip(self.specs([spec_of(tensor)]), self.shares, strict=True):
+            results.append(self._piece(tensor, spec, axis, each, start, share * unit))
+            start += share * unit
+        return results
+
+    def _piece(self, tensor: Tensor, spec: Spec, axis: int, each: int, start: int, size: int) -> Tensor:
+        def picked(array: np.ndarray, groups: int) -> np.ndarray:
+            piece = _grouped(array, axis, groups, each)[(slice(None),) * (axis + 1) + (slice(start, start + size),)]
+            return piece.reshape(_with(array.shape, axis, groups * size))
+
+        def read(checked: bool) -> np.ndarray:
+            if self.groups == 1 and tensor.read_part and not (checked and tensor.has_checksum):
+                return read_part(whole(spec.shape))
+            return _copied(picked(tensor.read(checked), self.groups))  # not to keep all the others in memory
+
+        def read_part(index: Index) -> np.ndarray:
+            along = index[axis]
+            if self.groups == 1 or not size:
+                cut = slice(start + along.start, start + along.stop) if size else slice(0, 0)
+                return tensor.part(_with(index, axis, cut))
+            low, high = along.start // size, -(-along.stop // size)
+            array = picked(tensor.part(_with(index, axis, slice(low * each, high * each))), high - low)
+            return array[(slice(None),) * axis + (slice(along.start - low * size, along.stop - low * size),)]
+
+        return _result(spec, [tensor], read, read_part)
+
+    def inverse(self, given: Sequence[Spec]) -> Operation:
+        return Join(self._place(given[0].shape), self.shares, self.groups)
+
+
+@dataclasses.dataclass(frozen=True)
+class Join(_Cutting):
+    """Pieces into one array."""
+
+    def specs(self, given: Sequence[Spec]) -> list[Spec]:
+        axis = self._place(given[0].shape)
+        if len({(_with(spec.shape, axis, 0) if len(spec.shape) > axis else (), spec.dtype) for spec in given}) > 1:
+            raise MisfitError(f"are to be one array along axis {self.axis}, and are {_listed(given)}")
+        sizes = [spec.shape[axis] for spec in given]
+        total, shares = sum(sizes), sum(self.shares)
+        in_shares = all(size * shares == total * share for size, share in zip(sizes, self.shares, strict=True))
+        if not in_shares or total % (self.groups * shares):
+            groups = f" in {self.groups} groups" if self.groups > 1 else ""
+            proportions = ":".join(map(str, self.shares))
+            what = f"are not in the proportions {proportions}{groups} along axis {self.axis}: they are"
+            raise MisfitError(f"{what} {_listed(given)}")
+        return [Spec(_with(given[0].shape, axis, total), given[0].dtype)]
+
+    def tensors(self, given: Sequence[Tensor]) -> list[Tensor]:
+        (spec,) = self.specs([spec_of(tensor) for tensor in given])
+        axis = self._place(spec.shape)
+        sizes = [tensor.shape[axis] // self.groups for tensor in given]
+        each = sum(sizes)
+
+        def filled(shape: Sequence[int], groups: int, piece: Callable[[Tensor, int], np.ndarray]) -> np.ndarray:
+            whole, start = empty(_with(shape, axis, groups * each), np.dtype(spec.dtype)), 0
+            target = _grouped(whole, axis, groups, each)
+            for tensor, size in zip(given, sizes, strict=True):
+                place = (slice(None),) * (axis + 1) + (slice(start, start + size),)
+                target[place] = _grouped(piece(tensor, size), axis, groups, size)
+                start += size
+            return whole
+
+        def read(checked: bool) -> np.ndarray:
+            return filled(spec.shape, self.groups, lambda tensor, size: tensor.read(checked))
+
+        def read_part(index: Index) -> np.ndarray:
+            along, shape = index[axis], [cut.stop - cut.start for cut in index]
+            if self.groups > 1:
+                low, high = (along.start // each, -(-along.stop // each)) if each else (0, 0)
+
+                def rows(tensor: Tensor, size: int) -> np.ndarray:
+                    return tensor.part(_with(index, axis, slice(low * size, high * size)))
+
+                array = filled(shape, high - low, rows)
+                return array[(slice(None),) * axis + (slice(along.start - low * each, along.stop - low * each),)]
+            part, start = empty(shape, np.dtype(spec.dtype)), 0
+            for tensor, size in zip(given, sizes, strict=True):
+                first, last = max(along.start, start), min(along.stop, start + size)
+                if first < last:
+                    place = (slice(None),) * axis + (slice(first - along.start, last - along.start),)
+                    part[place] = tensor.part(_with(index, axis, slice(first - start, last - start)))
+                start += size
+            return part
+
+        return [_result(spec, given, read, read_part)]
+
+    def inverse(self, given: Sequence[Spec]) -> Operation:
+        return Split(self._place(given[0].shape), self.shares, self.groups)
+
+
+@dataclasses.dataclass(frozen=True)
+class Stack(Operation):
+    """Arrays that are alike into one, along a new first axis."""
+
+    def specs(self, given: Sequence[Spec]) -> list[Spec]:
+        if len({(spec.shape, spec.dtype) for spec in given}) > 1:
+            raise MisfitError(f"can't be stacked: they are {_listed(given)}")
+        return [Spec((len(given), *given[0].shape), given[0].dtype)]
+
+    def tensors(self, given: Sequence[Tensor]) -> list[Tensor]:
+        (spec,) = self.specs([spec_of(tensor) for tensor in given])
+
+        def read(checked: bool) -> np.ndarray:
+            whole = empty(spec.shape, np.dtype(spec.dtype))
+            for row, tensor in enumerate(given):
+                whole[row] = tensor.read(checked)
+            return whole
+
+        def read_part(index: Index) -> np.ndarray:
+            part = empty([along.stop - along.start for along in index], np.dtype(spec.dtype))
+            for row in range(index[0].start, index[0].stop):
+                part[row - index[0].start] = given[row].part(index[1:])
+            return part
+
+        return [_result(spec, given, read, read_part)]
+
+    def inverse(self, given: Sequence[Spec]) -> Operation:
+        return Unstack(len(given))
+
+
+@dataclasses.dataclass(frozen=True)
+class Unstack(Operation):
+    """One array into what lies along its first axis."""
+
+    count: int
+
+    def specs(self, given: Sequence[Spec]) -> list[Spec]:
+        (spec,) = given
+        if not spec.shape or spec.shape[0] != self.count:
+            raise MisfitError(f"has shape {spec.shape}, and not {self.count} along its first axis")
+        return [Spec(spec.shape[1:], spec.dtype)] * self.count
+
+    def tensors(self, given: Sequence[Tensor]) -> list[Tensor]:
+        (tensor,) = given
+
+        def row(number: int) -> Tensor:
+            def read_part(index: Index) -> np.ndarray:
+                return tensor.part((slice(number, number + 1), *index))[0]
+
+            def read(checked: bool) -> np.ndarray:
+                # Only where all rows are read one after the other would a checksum cost no more than the rows.
+                return read_part(whole(tensor.shape[1:])) if tensor.read_part else _copied(tensor.read(checked)[number])
+
+            return Tensor(tensor.shape[1:], tensor.dtype, read, read_part, tensor.read_part is None)
+
+        return [row(number) for number in range(self.count)]
+
+    def inverse(self, given: Sequence[Spec]) -> Operation:
+        return Stack()
+
+
+@dataclasses.dataclass(frozen=True)
+class Cast(Operation):
+    """The same numbers in another dtype."""
+
+    dtype: np.dtype
+
+    def specs(self, given: Sequence[Spec]) -> list[Spec]:
+        (spec,) = given
+        why = cast_fault(spec.dtype, self.dtype)
+        if why:
+            raise MisfitError(why)
+        return [Spec(spec.shape, self.dtype)]
+
+    def tensors(self, given: Sequence[Tensor]) -> list[Tensor]:
+        (tensor,) = given
+
+        def cast(array: np.ndarray) -> np.ndarray:
+            return array if array.dtype == self.dtype else cast_checked(array, self.dtype)
+
+        def read_part(index: Index) -> np.ndarray:
+            return cast(tensor.part(index))
+
+        def read(checked: bool) -> np.ndarray:
+            return cast(tensor.read(checked))
+
+        return [_result(self.specs([spec_of(tensor)])[0], given, read, read_part)]
+
+    def inverse(self, given: Sequence[Spec]) -> Operation:
+        return CastBack(np.dtype(given[0].dtype))
+
+
+@dataclasses.dataclass(frozen=True)
+class CastBack(Cast):
+    """The same numbers in the dtype that they were cast from, which may be of another kind."""
+
+    def specs(self, given: Sequence[Spec]) -> list[Spec]:
+        return [Spec(given[0].shape, self.dtype)]
+
+
+def cast_checked(array: Any, dtype: Any) -> np.ndarray:
+    """The array in that dtype.
+
+    Raises:
+      MisfitError: if a value is out of its range.
+    """
+    array = np.asarray(array)
+    if cast_fault(array.dtype, dtype):  # back to another kind, where the numbers have to be of it
+        new = array.astype(dtype)
+        if not np.array_equal(new.astype(array.dtype), array):
+            raise MisfitError(f"has values that are no {dtype}")
+        return new
+    try:
+        return cast_array(array, dtype)
+    except ValueError as error:
+        raise MisfitError(str(error)) from None
+
+
+@dataclasses.dataclass(frozen=True)
+class Tie(Operation):
+    """Arrays that have to be one and the same: the first stands for all."""
+
+    def specs(self, given: Sequence[Spec]) -> list[Spec]:
+        if len({(spec.shape, spec.dtype) for spec in given}) > 1:
+            raise MisfitError(f"are to be one variable, and are {_listed(given)}")
+        return [given[0]]
+
+    def tensors(self, given: Sequence[Tensor]) -> list[Tensor]:
+        first, *others = given
+
+        def read(checked: bool) -> np.ndarray:
+            array = first.read(checked)
+            row = math.prod(array.shape[1:]) * array.dtype.itemsize
+            step = max(_BLOCK // max(row, 1), 1)
+            for other in others:
+                rows = array.shape[0] if array.ndim else 1
+                for start in range(0, rows, step):
+                    index = whole(array.shape)
+                    if index:
+                        index = (slice(start, min(start + step, rows)), *index[1:])
+                    _compare(array[index], other.part(index))
+            return array
+
+        def read_part(index: Index) -> np.ndarray:
+            array = first.part(index)
+            for other in others:
+                _compare(array, other.part(index))
+            return array
+
+        return [_result(spec_of(first), given, read, read_part)]
+
+    def inverse(self, given: Sequence[Spec]) -> Operation:
+        return Copies(len(given))
+
+
+def _compare(one: np.ndarray, other: np.ndarray) -> None:
+    """Raises a `MisfitError` if two arrays differ in a bit."""
+    one, other = (np.ascontiguousarray(array).reshape(-1).view(np.uint8) for array in (one, other))
+    if not np.array_equal(one, other):
+        raise MisfitError("are to be one variable, and differ in value: give each a variable of its own")
+
+
+@dataclasses.dataclass(frozen=True)
+class Copies(Operation):
+    """One array under several names."""
+
+    count: int
+
+    def specs(self, given: Sequence[Spec]) -> list[Spec]:
+        return [given[0]] * self.count
+
+    def tensors(self, given: Sequence[Tensor]) -> list[Tensor]:
+        return [given[0]] * self.count
+
+    def inverse(self, given: Sequence[Spec]) -> Operation:
+        return Tie()
+
+
+@dataclasses.dataclass(frozen=True)
+class Drop(Operation):
+    """Arrays that nothing takes."""
+
+    def specs(self, given: Sequence[Spec]) -> list[Spec]:
+        return []
+
+    def tensors(self, given: Sequence[Tensor]) -> list[Tensor]:
+        return []
+
+    def inverse(self, given: Sequence[Spec]) -> Operation:
+        raise MisfitError("was dropped")
+
+
+def _with(items: Sequence[Any], axis: int, item: Any) -> tuple[Any, ...]:
+    """With another item at that place."""
+    return (*items[:axis], item, *items[axis + 1 :])
+
+
+def _copied(array: np.ndarray) -> np.ndarray:
+    copy = empty(array.shape, array.dtype)
+    copy[...] = array
+    return copy
+
+
+def _grouped(array: np.ndarray, axis: int, groups: int, size: int) -> np.ndarray:
+    """An axis as two: so many groups of that size."""
+    return array.reshape(*array.shape[:axis], groups, size, *array.shape[axis + 1 :])
+
+
+def _listed(given: Sequence[Spec]) -> str:
+    kinds = dict.fromkeys(f"{np.dtype(spec.dtype).name} of shape {spec.shape}" for spec in given)
+    return ", ".join([*kinds][:3]) + (", ..." if len(kinds) > 3 else "")

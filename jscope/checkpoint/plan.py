@@ -1,0 +1,576 @@
+"""`Plan`: from the names and arrays of a file to those of a program, and back."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import jscope as js
+from jscope._support import shown
+
+from . import steps
+from .course import planned, run, tensors_of
+from .faults import Path, fault, user_line
+from .fitting import Allowed, fit, misfit, opened
+from .leaves import kind_of
+from .loaded import Checkpoint
+from .operations import Axes, Spec, spec_of
+from .report import Assigned, AssignReport
+from .safetensors_file import save
+from .templates import Template, same_fields, templates
+from .tensors import Tensor
+
+_AVERAGE = "{*name}/ExponentialMovingAverage"
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What the names and arrays of a file are in a program: steps from the one to the other, which go both ways.
+
+    Each method gives a new plan with one step more. Read from the top they lead from a file to a program, and `save`
+    goes them back. Names are texts with fields in them: `{i}` for a whole number, `{i:02}` for one of two digits at
+    least, `{i+1}` for one that counts from 1, `{*rest}` for any text. What no step speaks of stays as it is.
+
+    A plan reads nothing. `check` says what does not fit, by names, shapes and dtypes alone; `load` reads as
+    `assign_from` does, and is as strict. Flax and others rename by hand in each port.
+
+    Example:
+      >>> import pathlib, tempfile
+      >>> from jscope import checkpoint
+      >>> plan = (
+      ...     checkpoint.Plan()
+      ...     .tie("wte.weight", "lm_head.weight")
+      ...     .drop("h.{i}.attn.mask")
+      ...     .transpose("h.{i}.fc.weight")
+      ...     .rename({"wte.weight": "model/wte", "h.{i}.fc.weight": "model/h{i}/kernel"})
+      ... )
+      >>> def program():
+      ...     with js.variable_scope("model"):
+      ...         js.get_variable("wte", [5, 2])
+      ...         with js.variable_scope("h0"):
+      ...             js.get_variable("kernel", [2, 3])
+      >>> specs = js.transform(program).specs()
+      >>> file = {"lm_head.weight": np.ones((5, 2), np.float32), "h.0.fc.weight": np.ones((3, 2), np.float32)}
+      >>> params, report = plan.load(specs, file | {"h.0.attn.mask": np.ones((4, 4), np.uint8)})
+      >>> print(report)
+      state   name             note
+      loaded  model/wte        from lm_head.weight
+      loaded  model/h0/kernel  from h.0.fc.weight
+      2 loaded (0 cast), 0 kept, 0 initialised, 0 unused
+      >>> path = pathlib.Path(tempfile.mkdtemp()) / "model.safetensors"
+      >>> plan.save(path, params)
+      >>> checkpoint.load(path)
+      Params({h.0.fc.weight: f32[3,2], wte.weight: f32[5,2]})
+    """
+
+    steps: tuple[steps.Step, ...] = ()
+
+    def _then(self, step: steps.Step) -> Plan:
+        return Plan((*self.steps, step))
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self.steps)) or "no steps"
+
+    __repr__ = __str__
+
+    # Steps ------------------------------------------------------------------------------------------------------------
+
+    def rename(self, names: Mapping[str, str]) -> Plan:
+        """Names by other names: those of the file first, those of the program second.
+
+        Args:
+          names: from name to name, with the same fields. Where several fit, one without fields counts, else the first.
+
+        Example:
+          >>> from jscope.checkpoint import Plan
+          >>> Plan().rename({"h.{i}.ln_1.weight": "model/h{i}/ln_1/g"})
+          rename h.{i}.ln_1.weight -> model/h{i}/ln_1/g
+        """
+        return self._then(steps.Rename(*_pairs(names)))
+
+    def also(self, names: Mapping[str, str]) -> Plan:
+        """Names that some files have in place of others, such as those of older versions. `save` does not write them.
+
+        Args:
+          names: from the other name to the one that the next steps speak of, with the same fields.
+
+        Example:
+          >>> from jscope.checkpoint import Plan
+          >>> Plan().also({"{*name}.gamma": "{*name}.weight", "{*name}.beta": "{*name}.bias"})
+          also {*name}.gamma -> {*name}.weight, {*name}.beta -> {*name}.bias
+        """
+        return self._then(steps.Rename(*_pairs(names), goes_back=False))
+
+    def separator(self, file: str = ".", program: str = "/") -> Plan:
+        """One character for another in all names: `encoder.layer.0.bias` is `encoder/layer/0/bias`.
+
+        Args:
+          file, program: the characters. What is to be made must not be there already.
+
+        Example:
+          >>> from jscope.checkpoint import Plan
+          >>> Plan().separator(".", "/")
+          separator . -> /
+        """
+        if not (isinstance(file, str) and isinstance(program, str) and file and program and file != program):
+            raise _bad(f"separator takes two texts that differ, not {file!r} and {program!r}", "write such as '.', '/'")
+        return self._then(steps.Separator(file, program))
+
+    def transpose(
+        self, names: str | Iterable[str], axes: Sequence[int] | None = None, *, may_miss: bool = False
+    ) -> Plan:
+        """The axes of arrays in another order, as `numpy.transpose` has it.
+
+        Args:
+          names: of the arrays, as they are called at this step; there has to be one for each of these texts.
+          axes: the order; turned round unless said.
+          may_miss: whether there need be none.
+
+        Example:
+          >>> from jscope.checkpoint import Plan
+          >>> Plan().transpose(["{*name}.fc.weight", "lm_head.weight"]).transpose("conv.weight", (2, 3, 1, 0))
+          transpose {*name}.fc.weight, lm_head.weight
+          transpose conv.weight
+        """
+        order = None if axes is None else tuple(axes)
+        if order is not None and sorted(order) != [*range(len(order))]:
+            raise _bad(f"{order} is no order of axes", "write such as (1, 0)")
+        return self._then(steps.transpose(templates(names), order, may_miss))
+
+    def rearrange(self, names: str | Iterable[str], axes: str, *, may_miss: bool = False, **sizes: int) -> Plan:
+        """The axes of arrays taken apart, put together and in another order, in the notation of einops: a reshape.
+
+        Args:
+          names: as in `transpose`.
+          axes: those of the file and those of the program. Brackets hold axes that are one dimension; 1 is one of
+            that size.
+          may_miss: whether there need be none.
+          **sizes: those of axes that do not follow from the shape.
+
+        Example:
+          >>> from jscope.checkpoint import Plan
+          >>> Plan().rearrange("q.weight", "(heads size) d -> d heads size", heads=12)
+          rearrange q.weight: (heads size) d -> d heads size
+        """
+        return self._then(steps.rearrange(templates(names), _axes(axes, sizes), axes, may_miss))
+
+    def split(
+        self,
+        name: str,
+        into: Sequence[str],
+        *,
+        axis: int = 0,
+        shares: Sequence[int] | None = None,
+        groups: int = 1,
+        may_miss: bool = False,
+    ) -> Plan:
+        """One array of the file is several of the program: a fused projection of queries, keys and values.
+
+        Args:
+          name: that of the file.
+          into: the names in the program, in order, with the same fields.
+          axis: along which it is cut; of a weight and a bias alike if it is counted from the end.
+          shares: the proportions, such as (8, 1, 1) for 32 heads that share 4 of keys and values; equal unless said.
+          groups: in how many groups the axis is cut, each alike: the number of heads where queries, keys and values
+            lie interleaved by head. 1 is one behind the other.
+          may_miss: whether there need be none.
+
+        Example:
+          >>> from jscope.checkpoint import Plan
+          >>> Plan().split("h.{i}.qkv.{*kind}", ["h.{i}.q.{*kind}", "h.{i}.k.{*kind}", "h.{i}.v.{*kind}"], groups=12)
+          split h.{i}.qkv.{*kind} -> h.{i}.q.{*kind}, h.{i}.k.{*kind}, h.{i}.v.{*kind}
+        """
+        return self._then(_pieces(name, into, axis, shares, groups, False, may_miss))
+
+    def concatenate(
+        self,
+        names: Sequence[str],
+        to: str,
+        *,
+        axis: int = 0,
+        shares: Sequence[int] | None = None,
+        groups: int = 1,
+        may_miss: bool = False,
+    ) -> Plan:
+        """Several arrays of the file are one of the program: `split` the other way round.
+
+        Args:
+          names: those of the file, in order.
+          to: the name in the program, with the same fields.
+          axis, shares, groups, may_miss: as in `split`.
+
+        Example:
+          >>> from jscope.checkpoint import Plan
+          >>> Plan().concatenate(["mlp.gate.weight", "mlp.up.weight"], "mlp.gate_up.weight")
+          concatenate mlp.gate.weight, mlp.up.weight -> mlp.gate_up.weight
+        """
+        return self._then(_pieces(to, names, axis, shares, groups, True, may_miss))
+
+    def stack(self, names: str, to: str, *, may_miss: bool = False) -> Plan:
+        """Numbered arrays of the file are one of the program, along a new first axis: what `lax.scan` takes.
+
+        Args:
+          names: those of the file, with one field that `to` has not: the number, from 0 on.
+          to: the name in the program.
+          may_miss: whether there need be none.
+
+        Example:
+          >>> from jscope.checkpoint import Plan
+          >>> Plan().stack("layers.{i}.{*name}", "layers.{*name}")
+          stack layers.{i}.{*name} -> layers.{*name}
+        """
+        return self._then(_numbered(names, to, True, may_miss))
+
+    def unstack(self, name: str, to: str, *, may_miss: bool = False) -> Plan:
+        """One array of the file is numbered arrays of the program: `stack` the other way round.
+
+        Args:
+          name: that of the file.
+          to: the names in the program, with one field more.
+          may_miss: whether there need be none.
+
+        Example:
+          >>> from jscope.checkpoint import Plan
+          >>> Plan().unstack("layers.{*name}", "layers.{i}.{*name}")
+          unstack layers.{*name} -> layers.{i}.{*name}
+        """
+        return self._then(_numbered(to, name, False, may_miss))
+
+    def tie(self, name: str, *others: str) -> Plan:
+        """Several names of the file for one variable. The file has one of them or more, and then with equal values.
+
+        Args:
+          name: the one that the next steps speak of, and that `save` writes.
+          *others: further ones, with the same fields.
+
+        Example:
+          >>> from jscope.checkpoint import Plan
+          >>> Plan().tie("shared.weight", "encoder.embed_tokens.weight", "lm_head.weight")
+          tie shared.weight, encoder.embed_tokens.weight, lm_head.weight
+        """
+        found = templates([name, *others])
+        for other in found[1:]:
+            same_fields(found[0], other)
+        return self._then(steps.Tied(found))
+
+    def drop(self, *names: str) -> Plan:
+        """Arrays of the file that are nothing of the program: masks, step counters. There need be none.
+
+        Args:
+          *names: those of the file.
+
+        Example:
+          >>> from jscope.checkpoint import Plan
+          >>> Plan().drop("h.{i}.attn.bias", "{*module}.rotary_emb.inv_freq")
+          drop h.{i}.attn.bias, {*module}.rotary_emb.inv_freq
+        """
+        return self._then(steps.Dropped(templates(names)))
+
+    def cast(self, names: str | Iterable[str], to: Any, *, stored: Any = None) -> Plan:
+        """Arrays in another dtype. What is lost is precision alone: neither kind nor range.
+
+        Args:
+          names: of the arrays, as they are called at this step. There need be none.
+          to: the dtype in the program.
+          stored: that in the file, for `save` without `like`; there it stays as it is unless said.
+
+        Example:
+          >>> from jscope.checkpoint import Plan
+          >>> Plan().cast("{*name}", jnp.float32, stored=jnp.bfloat16)
+          cast {*name} to float32
+        """
+        dtypes = [None if dtype is None else _dtype(dtype) for dtype in (to, stored)]
+        if dtypes[0] is None:
+            raise _bad("cast takes a dtype", "write such as jnp.float32")
+        return self._then(steps.cast(templates(names), dtypes[0], dtypes[1]))
+
+    def averages(self, name: str = _AVERAGE, of: str = "{*name}") -> Plan:
+        """Moving averages in place of the values that they are of, where the file has them.
+
+        TF1: `Saver(ExponentialMovingAverage.variables_to_restore())`.
+
+        Args:
+          name: that of an average.
+          of: that of what it is the average of, with the same fields.
+
+        Example:
+          >>> from jscope.checkpoint import Plan
+          >>> Plan().averages()
+          prefer {*name}/ExponentialMovingAverage to {*name}
+        """
+        chosen, plain = Template(name), Template(of)
+        same_fields(chosen, plain)
+        return self._then(steps.Preferred(chosen, plain))
+
+    # What is done with it ---------------------------------------------------------------------------------------------
+
+    def check(
+        self,
+        target: js.Specs | Mapping[str, Any],
+        source: Path | Mapping[str, Any],
+        *,
+        exclude: str | Sequence[str] = (),
+        allow_missing: Allowed = False,
+        allow_unused: Allowed = False,
+        allow_cast: Allowed = False,
+    ) -> AssignReport:
+        """What `load` would do, by names, shapes and dtypes alone: no array is read.
+
+        Args:
+          target, source, exclude, allow_missing, allow_unused, allow_cast: as in `assign_from`; the source may also be
+            a mapping from name to `jax.ShapeDtypeStruct`.
+
+        Returns:
+          An `AssignReport`.
+
+        Raises:
+          ParamsMismatchError: if something does not fit; `faults` lists everything.
+          CheckpointError: if the checkpoint can't be read.
+
+        Example:
+          >>> from jscope.checkpoint import Plan
+          >>> header = {"w.weight": jax.ShapeDtypeStruct((3, 2), "float32")}
+          >>> wanted = {"w": jax.ShapeDtypeStruct((2, 3), "float32")}
+          >>> print(Plan().transpose("w.weight").rename({"w.weight": "w"}).check(wanted, header))
+          state   name  note
+          loaded  w     from w.weight
+          1 loaded (0 cast), 0 kept, 0 initialised, 0 unused
+        """
+        found = fit(
+            target,
+            source,
+            plan=self,
+            exclude=exclude,
+            allow_missing=allow_missing,
+            allow_unused=allow_unused,
+            allow_cast=allow_cast,
+            can_make=True,
+        )
+        if found.faults:
+            raise misfit(found.faults)
+        return found.report(isinstance(target, js.Specs))
+
+    def leads_to(self, source: Path | Mapping[str, Any]) -> dict[str, jax.ShapeDtypeStruct]:
+        """What the plan makes of a file: shapes and dtypes by the names at its end. No array is read.
+
+        Args:
+          source: as in `check`.
+
+        Raises:
+          ParamsMismatchError: if a step can't be done; `faults` lists everything.
+          CheckpointError: if the checkpoint can't be read.
+
+        Example:
+          >>> from jscope.checkpoint import Plan
+          >>> Plan().transpose("w.weight").separator().leads_to({"w.weight": np.ones((3, 2), np.float32)})
+          {'w/weight': ShapeDtypeStruct(shape=(2, 3), dtype=float32)}
+        """
+        course = planned(self.steps, opened(source))
+        if course.faults:
+            raise misfit(course.faults)
+        return {name: spec for name, spec in course.header.items() if spec is not None}
+
+    def load(self, target: js.Specs | Mapping[str, Any], source: Path | Mapping[str, Any], **options: Any) -> Assigned:
+        """Values of a file for a program's variables: `assign_from` with this plan.
+
+        Args:
+          target, source: as in `assign_from`.
+          **options: `assign_from`'s other arguments.
+
+        Returns:
+          `(params, report)`.
+
+        Raises:
+          ParamsMismatchError: if something does not fit; `faults` lists everything.
+          CheckpointError: if the checkpoint can't be read.
+
+        Example:
+          >>> from jscope.checkpoint import Plan
+          >>> source = {"w.weight": np.ones((3, 2), np.float32)}
+          >>> plan = Plan().transpose("w.weight").rename({"w.weight": "w"})
+          >>> plan.load({"w": jnp.zeros((2, 3))}, source).params
+          Params({w: f32[2,3]})
+        """
+        from .assign import assign_from  # that file takes plans
+
+        return assign_from(target, source, plan=self, **options)
+
+    def back(self, params: Mapping[str, Any], *, like: Path | Mapping[str, Any] | None = None) -> dict[str, np.ndarray]:
+        """The arrays of a file by name, of a program's values: the steps from the last to the first.
+
+        Args:
+          params: arrays by name, nested or flat: all that the plan leads to.
+          like: a file whose form is taken: it has the arrays that the plan drops, which are copied, the names of ties,
+            and the dtypes. Unless given, what is dropped is left out, and of ties the first name is there.
+
+        Returns:
+          Numpy arrays by name. They may share memory with `params`.
+
+        Raises:
+          ParamsMismatchError: if the values do not fit the file, or the plan would not lead back from what it gives.
+          CheckpointError: if `like` can't be read, or values are no arrays.
+
+        Example:
+          >>> from jscope.checkpoint import Plan
+          >>> plan = Plan().transpose("w.weight").rename({"w.weight": "w"})
+          >>> {name: array.shape for name, array in plan.back({"w": np.ones((2, 3))}).items()}
+          {'w.weight': (3, 2)}
+        """
+        values = {name: _held(name, leaf) for name, leaf in js.Params(params).flat().items()}
+        header = {name: spec_of(tensor) for name, tensor in values.items()}
+        if like is None:
+            course = run(self.steps, header, ahead=False)
+            again = run(self.steps, course.header)
+            _refuse(course.faults or again.faults or _differences(header, again.header))
+            return _read_all(course.tensors(values)[0])
+        source = opened(like)
+        course = planned(self.steps, source)
+        _refuse(course.faults or _differences(header, course.header))
+        _, dropped = course.tensors(tensors_of(source))
+        return _read_all(course.back(values, dropped))
+
+    def save(
+        self,
+        path: Path,
+        params: Mapping[str, Any],
+        *,
+        like: Path | Mapping[str, Any] | None = None,
+        metadata: Mapping[str, str] | None = None,
+    ) -> None:
+        """Saves a program's values as a file with the names that the plan starts from, in the format of safetensors.
+
+        What `load` made of a file is, saved with `like` that file, that file's arrays to the bit.
+
+        Args:
+          path: as in `jscope.checkpoint.save`.
+          params, like: as in `back`.
+          metadata: texts by name; unless given those of `like`, else `{"format": "pt"}`, which transformers asks for.
+
+        Raises:
+          ParamsMismatchError: as in `back`.
+          CheckpointError: if a value or the metadata can't be kept, or the file can't be written.
+
+        Example:
+          >>> import pathlib, tempfile
+          >>> from jscope import checkpoint
+          >>> path = pathlib.Path(tempfile.mkdtemp()) / "model.safetensors"
+          >>> checkpoint.Plan().rename({"w.weight": "w"}).save(path, {"w": jnp.ones(3)})
+          >>> checkpoint.load(path)
+          Params({w.weight: f32[3]})
+        """
+        source = None if like is None else opened(like)
+        if metadata is None:
+            metadata = source.metadata if isinstance(source, Checkpoint) else {"format": "pt"}
+        save(path, self.back(params, like=source), metadata=metadata)
+
+
+def _pairs(names: Any) -> tuple[tuple[Template, ...], tuple[Template, ...]]:
+    if not isinstance(names, Mapping):
+        raise _bad(f"rename takes a mapping from name to name, not {names!r:.80}", 'write {"old.{i}": "new/{i}"}')
+    old, new = templates(tuple(names.keys())), templates(tuple(names.values()))
+    for one, other in zip(old, new, strict=True):
+        same_fields(one, other)
+    return old, new
+
+
+def _pieces(
+    one: str, many: Sequence[str], axis: int, shares: Sequence[int] | None, groups: int, joins: bool, may_miss: bool
+) -> steps.Step:
+    template, pieces = Template(one), templates(many)
+    for piece in pieces:
+        same_fields(template, piece)
+    shares = (1,) * len(pieces) if shares is None else tuple(shares)
+    if isinstance(many, str) or len(shares) != len(pieces) or not pieces:
+        raise _bad(f"{len(pieces)} pieces can't have the shares {shares}", "give one share for each of several names")
+    if not all(isinstance(number, int) and number > 0 for number in (*shares, groups)) or not isinstance(axis, int):
+        raise _bad(f"shares {shares}, groups {groups} and axis {axis!r} are not whole numbers", "give whole numbers")
+    return steps.Pieces(template, pieces, axis, shares, groups, joins, may_miss)
+
+
+def _numbered(many: str, one: str, stacks: bool, may_miss: bool) -> steps.Step:
+    numbered, stacked = Template(many), Template(one)
+    fields = [field for field in numbered.fields if field not in stacked.fields]
+    if len(fields) != 1:
+        raise _bad(f"{many!r} has not one field more than {one!r}", "write such as 'layers.{i}.{*name}'")
+    same_fields(numbered, stacked, but=fields[0])
+    return steps.Numbered(numbered, stacked, fields[0], stacks, may_miss)
+
+
+_GROUP = re.compile(r"\(([^()]*)\)|([^\s()]+)")
+
+
+def _axes(text: Any, sizes: Mapping[str, int]) -> Axes:
+    sides = text.split("->") if isinstance(text, str) else []
+    if len(sides) != 2 or any(_GROUP.sub("", side).strip() for side in sides):
+        raise _bad(f"{text!r:.80} says not how axes go", "write such as 'out in -> in out'")
+    groups: list[tuple[tuple[str, ...], ...]] = []
+    for side in sides:
+        found = (match[1].split() if match[2] is None else [match[2]] for match in _GROUP.finditer(side))
+        groups.append(tuple(tuple(axis for axis in group if axis != "1") for group in found))
+    left, right = ([axis for group in side for axis in group] for side in groups)
+    if sorted(left) != sorted(right) or len(set(left)) < len(left) or not all(map(str.isidentifier, left)):
+        raise _bad(f"{text!r} has not the same axes on both sides, each once", "write such as 'out in -> in out'")
+    if not set(sizes) <= set(left) or not all(isinstance(size, int) and size > 0 for size in sizes.values()):
+        raise _bad(f"sizes {dict(sizes)} are not those of axes in {text!r}", "give whole numbers by the axes' names")
+    return Axes(groups[0], groups[1], tuple(sizes.items()))
+
+
+def _dtype(given: Any) -> np.dtype:
+    try:
+        return np.dtype(given)
+    except TypeError:
+        raise _bad(f"{given!r:.80} is no dtype", "write such as jnp.float32") from None
+
+
+def _bad(what: str, fix: str) -> js.BadArgumentError:
+    return js.BadArgumentError(f"{what}.", kind="bad_plan", where=user_line(), fix=fix)
+
+
+def _refuse(faults: Sequence[str]) -> None:
+    if faults:
+        raise js.ParamsMismatchError(
+            f"The values can't be taken back by this plan: {len(faults)} fault{'s' if len(faults) > 1 else ''}.",
+            kind="params_mismatch",
+            faults=faults,
+            where=user_line(),
+            fix="give the values that the plan leads to; of a file that says more than they do, give like=",
+        )
+
+
+def _held(name: str, leaf: Any) -> Tensor:
+    """A value in memory, as an array of a file is."""
+    if not isinstance(leaf, jax.Array | np.ndarray | np.generic | bool | int | float | complex):
+        what = f"{shown(name)} is no array that could be saved, but {kind_of(leaf)}."
+        raise fault(what, kind="bad_dtype", fix="give arrays of numbers")
+    kind_of(leaf)  # which refuses what JAX traces
+    if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        what = f"{shown(name)} is a key of jax.random."
+        raise fault(what, kind="bad_dtype", fix="save jax.random.key_data(key)")
+    array = leaf if isinstance(leaf, jax.Array) else np.asarray(leaf)
+    return Tensor(tuple(array.shape), np.dtype(array.dtype), lambda checked: np.asarray(array), None, False)
+
+
+def _differences(values: Mapping[str, Spec], led_to: Mapping[str, Spec | None]) -> list[str]:
+    """How values are not what a plan leads to."""
+    faults = [f"the plan leads to {shown(name)}, of which there is no value" for name in led_to if name not in values]
+    for name, spec in values.items():
+        other = led_to.get(name)
+        if other is None:
+            faults.append(f"the plan does not lead to {shown(name)}")
+        elif (other.shape, other.dtype) != (spec.shape, spec.dtype):
+            faults.append(f"the plan leads to {shown(name)} as {_text(other)}, and the value is {_text(spec)}")
+    return faults
+
+
+def _text(spec: Spec) -> str:
+    return f"{np.dtype(spec.dtype).name} of shape {spec.shape}"
+
+
+def _read_all(tensors: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
+    return {name: tensor.read(True) for name, tensor in sorted(tensors.items())}

@@ -1,0 +1,69 @@
+"""Arrays of a file straight to the devices that hold parts of them."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import jax
+import numpy as np
+
+from .files import File
+from .operations import cast_checked
+from .tensors import Index, Tensor, empty
+
+_BLOCK = 1 << 22  # bytes that are read at once where less of them is wanted
+_WORTH_A_READ = 1 << 16  # bytes
+
+
+def is_spread(sharding: Any) -> bool:
+    """Whether an array of that sharding lies on more than one device."""
+    return isinstance(sharding, jax.sharding.Sharding) and len(sharding.device_set) > 1
+
+
+def spread(tensor: Tensor, sharding: jax.sharding.Sharding, dtype: Any, checked: bool) -> tuple[jax.Array, bool]:
+    """(the array, whether a checksum was compared). Each process reads what its own devices hold, each part once."""
+    read: dict[tuple[tuple[int, int], ...], np.ndarray] = {}
+    was_whole = [tensor.has_checksum and checked]
+
+    def part(index: Any) -> np.ndarray:
+        cuts = tuple(along.indices(size)[:2] for along, size in zip(index, tensor.shape, strict=True))
+        if cuts not in read:
+            where = tuple(slice(*cut) for cut in cuts)
+            was_whole.append(tensor.is_whole(where) or tensor.read_part is None)
+            array = tensor.part(where, checked)
+            read[cuts] = array if array.dtype == dtype else cast_checked(array, dtype)
+        return read[cuts]
+
+    array = jax.make_array_from_callback(tensor.shape, sharding, part, dtype=dtype)
+    return array, all(was_whole)
+
+
+def read_part(file: File, offset: int, shape: tuple[int, ...], dtype: np.dtype, index: Index) -> np.ndarray:
+    """A part of an array that lies in a file from `offset` on, in C order. Little more is read than that."""
+    wanted = tuple(along.stop - along.start for along in index)
+    part = empty(wanted, dtype)
+    if part.size:
+        _fill(part, file, offset, shape, index)
+    # A byte that is neither 0 nor 1 would be a third truth value to numpy.
+    return np.not_equal(part.view(np.uint8), 0, out=part) if dtype.kind == "b" else part
+
+
+def _fill(part: np.ndarray, file: File, offset: int, shape: tuple[int, ...], index: Index) -> None:
+    inner = math.prod(shape[1:]) * part.dtype.itemsize
+    if not shape or all((cut.start, cut.stop) == (0, size) for cut, size in zip(index[1:], shape[1:], strict=True)):
+        file.read_into(part, offset + (index[0].start * inner if shape else 0))
+        return
+    row = math.prod(part.shape[1:]) * part.dtype.itemsize
+    start = offset + index[0].start * inner
+    if len(shape) > 2 or row >= _WORTH_A_READ or inner > _BLOCK:
+        for number in range(part.shape[0]):
+            _fill(part[number], file, start + number * inner, shape[1:], index[1:])
+        return
+    # Of short rows many are read at once, and what is wanted of them is picked out.
+    rows = max(_BLOCK // inner, 1)
+    for first in range(0, part.shape[0], rows):
+        count = min(rows, part.shape[0] - first)
+        block = np.empty((count, *shape[1:]), part.dtype)
+        file.read_into(block, start + first * inner)
+        part[first : first + count] = block[(slice(None), *index[1:])]

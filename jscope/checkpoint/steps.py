@@ -1,0 +1,359 @@
+"""The steps of a plan: which operation goes from which names to which, forward to a program and back to a file."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from jscope._support import shown
+
+from .operations import (
+    Axes,
+    Cast,
+    Drop,
+    Join,
+    Operation,
+    Same,
+    Spec,
+    Split,
+    Stack,
+    Tie,
+    Unstack,
+)
+from .templates import Template
+
+Header = Mapping[str, Spec | None]  # None of what a fault was found with already
+
+
+@dataclasses.dataclass(frozen=True)
+class Move:
+    """One operation, and the names of what it takes and gives."""
+
+    sources: tuple[str, ...]
+    targets: tuple[str, ...]
+    operation: Operation
+
+
+class Step:
+    """Gives moves for the names of a header, and texts for what is wrong with them. Other names stay as they are."""
+
+    def forward(self, header: Header) -> Iterator[Move | str]:
+        """From a file to a program."""
+        raise NotImplementedError
+
+    def backward(self, header: Header) -> Iterator[Move | str]:
+        """From a program to a file."""
+        raise NotImplementedError
+
+    def __str__(self) -> str:
+        raise NotImplementedError
+
+
+class Names:
+    """Which template fits a name: one without fields before one with fields, and else the first."""
+
+    def __init__(self, templates: Sequence[Template]) -> None:
+        self._exact = {template.text: row for row, template in reversed([*enumerate(templates)]) if not template.fields}
+        self._open = [(row, template) for row, template in enumerate(templates) if template.fields]
+
+    def find(self, name: str) -> tuple[int, dict[str, Any]] | None:
+        """(the place of the template, the fields)."""
+        if name in self._exact:
+            return self._exact[name], {}
+        for row, template in self._open:
+            fields = template.match(name)
+            if fields is not None:
+                return row, fields
+        return None
+
+    def found(self, header: Header) -> Iterator[tuple[str, int, dict[str, Any]]]:
+        """(name, the place of the template, the fields) of all names that one fits."""
+        for name in header:
+            match = self.find(name)
+            if match is not None:
+                yield name, *match
+
+
+@dataclasses.dataclass(frozen=True)
+class Rename(Step):
+    """Names by other names."""
+
+    old: tuple[Template, ...]
+    new: tuple[Template, ...]
+    goes_back: bool = True
+
+    def forward(self, header: Header) -> Iterator[Move | str]:
+        return _renamed(header, self.old, self.new)
+
+    def backward(self, header: Header) -> Iterator[Move | str]:
+        return _renamed(header, self.new, self.old) if self.goes_back else iter(())
+
+    def __str__(self) -> str:
+        pairs = ", ".join(f"{old.text} -> {new.text}" for old, new in zip(self.old, self.new, strict=True))
+        return f"{'rename' if self.goes_back else 'also'} {pairs}"
+
+
+def _renamed(header: Header, old: Sequence[Template], new: Sequence[Template]) -> Iterator[Move]:
+    for name, row, fields in Names(old).found(header):
+        other = new[row].fill(fields)
+        if other != name:
+            yield Move((name,), (other,), Same())
+
+
+@dataclasses.dataclass(frozen=True)
+class Separator(Step):
+    """One character for another in all names."""
+
+    old: str
+    new: str
+
+    def forward(self, header: Header) -> Iterator[Move | str]:
+        return self._moves(header, self.old, self.new)
+
+    def backward(self, header: Header) -> Iterator[Move | str]:
+        return self._moves(header, self.new, self.old)
+
+    def _moves(self, header: Header, old: str, new: str) -> Iterator[Move | str]:
+        for name in header:
+            if new in name:
+                yield f"{shown(name)} has a {new!r}, which could not be told from what was {old!r}"
+            elif old in name:
+                yield Move((name,), (name.replace(old, new),), Same())
+
+    def __str__(self) -> str:
+        return f"separator {self.old} -> {self.new}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Each(Step):
+    """An operation on each array of some names, which stay."""
+
+    names: tuple[Template, ...]
+    ahead: Callable[[Spec | None], Operation]
+    back: Callable[[Spec | None], Operation | None]
+    text: str
+    may_miss: bool = False
+
+    def forward(self, header: Header) -> Iterator[Move | str]:
+        found = [False] * len(self.names)
+        for name, row, _ in Names(self.names).found(header):
+            found[row] = True
+            yield Move((name,), (name,), self.ahead(header[name]))
+        if not self.may_miss:
+            yield from _unmatched(self.text, self.names, found)
+
+    def backward(self, header: Header) -> Iterator[Move | str]:
+        for name, _, _ in Names(self.names).found(header):
+            operation = self.back(header[name])
+            if operation is not None:
+                yield Move((name,), (name,), operation)
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def transpose(names: tuple[Template, ...], axes: tuple[int, ...] | None, may_miss: bool) -> Step:
+    """The axes of each array in another order; turned round where it is None."""
+
+    def ahead(spec: Spec | None) -> Operation:
+        order = axes or tuple(reversed(range(len(spec.shape) if spec is not None else 0)))
+        return _permuted(order)
+
+    def back(spec: Spec | None) -> Operation:
+        order = axes or tuple(reversed(range(len(spec.shape) if spec is not None else 0)))
+        return _permuted(tuple(int(place) for place in np.argsort(order)))
+
+    return Each(names, ahead, back, f"transpose {_listed(names)}", may_miss)
+
+
+def _permuted(order: Sequence[int]) -> Operation:
+    return Axes(tuple((f"a{axis}",) for axis in sorted(order)), tuple((f"a{axis}",) for axis in order))
+
+
+def rearrange(names: tuple[Template, ...], there: Axes, text: str, may_miss: bool) -> Step:
+    """The axes of each array taken apart, put together and in another order."""
+    back = Axes(there.right, there.left, there.sizes)
+    return Each(names, lambda spec: there, lambda spec: back, f"rearrange {_listed(names)}: {text}", may_miss)
+
+
+def cast(names: tuple[Template, ...], to: np.dtype, stored: np.dtype | None) -> Step:
+    """The numbers of each array in another dtype."""
+    text = f"cast {_listed(names)} to {to.name}"
+    return Each(names, lambda spec: Cast(to), lambda spec: Cast(stored) if stored is not None else None, text, True)
+
+
+@dataclasses.dataclass(frozen=True)
+class Pieces(Step):
+    """One array of a file is several of a program; or the other way round."""
+
+    one: Template
+    many: tuple[Template, ...]
+    axis: int
+    shares: tuple[int, ...]
+    groups: int
+    joins: bool
+    may_miss: bool
+
+    def forward(self, header: Header) -> Iterator[Move | str]:
+        found = False
+        for move in self._join(header) if self.joins else self._split(header):
+            found = True
+            yield move
+        if not found and not self.may_miss:
+            yield from _unmatched(str(self), (self.one,) if not self.joins else self.many, [False])
+
+    def backward(self, header: Header) -> Iterator[Move | str]:
+        return self._split(header) if self.joins else self._join(header)
+
+    def _split(self, header: Header) -> Iterator[Move | str]:
+        for name, _, fields in Names((self.one,)).found(header):
+            names = tuple(template.fill(fields) for template in self.many)
+            yield Move((name,), names, Split(self.axis, self.shares, self.groups))
+
+    def _join(self, header: Header) -> Iterator[Move | str]:
+        for fields, names in _gathered(header, self.many):
+            lacking = [template.fill(fields) for template, name in zip(self.many, names, strict=True) if name is None]
+            if lacking:
+                there = next(name for name in names if name is not None)
+                yield f"{shown(lacking[0])} is missing, which belongs to {shown(there)} and others"
+                continue
+            yield Move(tuple(map(str, names)), (self.one.fill(fields),), Join(self.axis, self.shares, self.groups))
+
+    def __str__(self) -> str:
+        one, many = self.one.text, _listed(self.many)
+        return f"concatenate {many} -> {one}" if self.joins else f"split {one} -> {many}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Numbered(Step):
+    """Numbered arrays of a file are one of a program; or the other way round."""
+
+    many: Template
+    one: Template
+    field: str
+    stacks: bool
+    may_miss: bool
+
+    def forward(self, header: Header) -> Iterator[Move | str]:
+        found = False
+        for move in self._stacked(header) if self.stacks else self._taken_apart(header):
+            found = True
+            yield move
+        if not found and not self.may_miss:
+            yield from _unmatched(str(self), (self.many if self.stacks else self.one,), [False])
+
+    def backward(self, header: Header) -> Iterator[Move | str]:
+        return self._taken_apart(header) if self.stacks else self._stacked(header)
+
+    def _stacked(self, header: Header) -> Iterator[Move | str]:
+        groups: dict[tuple[Any, ...], dict[int, str]] = {}
+        for name, _, fields in Names((self.many,)).found(header):
+            key = tuple(fields[field] for field in self.one.fields)
+            groups.setdefault(key, {})[fields[self.field]] = name
+        most = max((len(names) for names in groups.values()), default=0)
+        for key, names in groups.items():
+            fields = dict(zip(self.one.fields, key, strict=True))
+            lacking = next((number for number in range(max(len(names), most)) if number not in names), None)
+            if lacking is not None:
+                name = self.many.fill({**fields, self.field: lacking})
+                yield f"{shown(name)} is missing, of the {most} that are to be {shown(self.one.fill(fields))}"
+                continue
+            sources = tuple(names[number] for number in range(len(names)))
+            yield Move(sources, (self.one.fill(fields),), Stack())
+
+    def _taken_apart(self, header: Header) -> Iterator[Move | str]:
+        for name, _, fields in Names((self.one,)).found(header):
+            spec = header[name]
+            if spec is not None and not (spec.shape and spec.shape[0]):
+                yield f"{shown(name)} has shape {spec.shape}, and nothing along a first axis"
+                continue
+            count = spec.shape[0] if spec is not None else 0
+            targets = tuple(self.many.fill({**fields, self.field: number}) for number in range(count))
+            yield Move((name,), targets, Unstack(count))
+
+    def __str__(self) -> str:
+        many, one = self.many.text, self.one.text
+        return f"stack {many} -> {one}" if self.stacks else f"unstack {one} -> {many}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Tied(Step):
+    """Several names of a file for one variable, which goes on under the first."""
+
+    names: tuple[Template, ...]
+
+    def forward(self, header: Header) -> Iterator[Move | str]:
+        for fields, names in _gathered(header, self.names):
+            sources = tuple(name for name in names if name is not None)
+            target = self.names[0].fill(fields)
+            if sources != (target,):
+                yield Move(sources, (target,), Tie())
+
+    def backward(self, header: Header) -> Iterator[Move | str]:
+        return iter(())
+
+    def __str__(self) -> str:
+        return f"tie {_listed(self.names)}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Preferred(Step):
+    """Arrays that are taken in place of others, which are dropped."""
+
+    chosen: Template
+    plain: Template
+
+    def forward(self, header: Header) -> Iterator[Move | str]:
+        for name, _, fields in Names((self.chosen,)).found(header):
+            plain = self.plain.fill(fields)
+            if plain in header:
+                yield Move((plain,), (), Drop())
+            yield Move((name,), (plain,), Same())
+
+    def backward(self, header: Header) -> Iterator[Move | str]:
+        return iter(())
+
+    def __str__(self) -> str:
+        return f"prefer {self.chosen.text} to {self.plain.text}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Dropped(Step):
+    """Arrays of a file that are nothing of the program."""
+
+    names: tuple[Template, ...]
+
+    def forward(self, header: Header) -> Iterator[Move | str]:
+        for name, _, _ in Names(self.names).found(header):
+            yield Move((name,), (), Drop())
+
+    def backward(self, header: Header) -> Iterator[Move | str]:
+        return iter(())
+
+    def __str__(self) -> str:
+        return f"drop {_listed(self.names)}"
+
+
+def _gathered(header: Header, templates: Sequence[Template]) -> Iterator[tuple[dict[str, Any], list[str | None]]]:
+    """(fields, the name that each template has with them, None where it is not there) of all that are there."""
+    groups: dict[tuple[Any, ...], list[str | None]] = {}
+    order = sorted(templates[0].fields)
+    for place, template in enumerate(templates):
+        for name, _, fields in Names((template,)).found(header):
+            key = tuple(fields[field] for field in order)
+            groups.setdefault(key, [None] * len(templates))[place] = name
+    for key, names in groups.items():
+        yield dict(zip(order, key, strict=True)), names
+
+
+def _unmatched(text: str, templates: Sequence[Template], found: Sequence[bool]) -> Iterator[str]:
+    for template, is_found in zip(templates, found, strict=False):
+        if not is_found:
+            yield f"{text}: no name of the file is {template.text!r}"
+
+
+def _listed(templates: Sequence[Template]) -> str:
+    return ", ".join(template.text for template in templates)

@@ -1,0 +1,103 @@
+"""Names with fields in them: `h.{i}.attn.{*rest}`. What one matches, another with the same fields fills in."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import jscope as js
+
+from .faults import user_line
+
+_FIELD = re.compile(r"\{(\*?)([a-z_][a-z_0-9]*)(?:([+-])([0-9]{1,6})|:0([1-9]))?\}")
+_NUMBER = "0|[1-9][0-9]{0,8}"
+_MOST_NUMBER = 10**9
+
+
+class Template:
+    """A name, or the form of many.
+
+    `{i}` stands for a whole number, `{i:02}` for one that is filled up to two digits, `{i+1}` for one that counts from
+    1 where another template counts from 0, and `{*rest}` for any text, dots and slashes included: one such at most.
+
+    Attributes:
+      text: as it was given.
+      fields: the names of the fields.
+
+    Raises:
+      BadArgumentError: if the text is none.
+    """
+
+    def __init__(self, text: Any) -> None:
+        if not isinstance(text, str) or not text:
+            raise _bad(f"A name in a plan is a text, not {text!r:.80}", "write such as 'h.{i}.ln_1.weight'")
+        self.text = text
+        self.fields: tuple[str, ...] = ()
+        self._pieces: list[Any] = []
+        self._stars: set[str] = set()
+        pattern, reached = "", 0
+        for match in _FIELD.finditer(text):
+            star, name, sign, shift, width = match.groups()
+            if name in self.fields or (star and self._stars) or (star and (sign or width)):
+                raise _bad(f"The name {text!r} has a field twice, or two that stand for any text", "write each once")
+            literal = text[reached : match.start()]
+            reached = match.end()
+            self.fields += (name,)
+            self._stars |= {name} if star else set()
+            digits = f"[0-9]{{{int(width or 1)},9}}" if width else _NUMBER
+            pattern += re.escape(literal) + f"(?P<{name}>{'.+' if star else digits})"
+            self._pieces += [literal, (name, int(f"{sign or '+'}{shift or 0}"), int(width or 0))]
+        pattern += re.escape(text[reached:])
+        self._pieces.append(text[reached:])
+        if any(set(piece) & set("{}") for piece in self._pieces if isinstance(piece, str)):
+            fix = "fields are {i}, {i:02}, {i+1} or {*rest}"
+            raise _bad(f"The name {text!r} has braces that are no field", fix)
+        self._pattern = re.compile(pattern, re.DOTALL)
+
+    def match(self, name: str) -> dict[str, Any] | None:
+        """The fields of a name: numbers and texts. None if it is no such name."""
+        match = self._pattern.fullmatch(name)
+        if match is None:
+            return None
+        found: dict[str, Any] = match.groupdict()
+        for piece in self._pieces:
+            if isinstance(piece, tuple) and piece[0] not in self._stars:
+                field, shift, width = piece
+                number = int(found[field]) - shift
+                if number < 0 or (width and found[field] != f"{number + shift:0{width}d}"):
+                    return None
+                found[field] = number
+        return found
+
+    def fill(self, fields: Mapping[str, Any]) -> str:
+        """The name with these fields."""
+        parts = []
+        for piece in self._pieces:
+            if isinstance(piece, str):
+                parts.append(piece)
+            else:
+                field, shift, width = piece
+                value = fields[field]
+                parts.append(value if isinstance(value, str) else f"{value + shift:0{width}d}")
+        return "".join(parts)
+
+
+def templates(given: Any) -> tuple[Template, ...]:
+    """Those of one text, or of several."""
+    if isinstance(given, str):
+        return (Template(given),)
+    if not isinstance(given, Iterable):
+        raise _bad(f"Names in a plan are texts, not {given!r:.80}", "write such as 'h.{i}.ln_1.weight'")
+    return tuple(map(Template, given))
+
+
+def same_fields(one: Template, other: Template, *, but: str = "") -> None:
+    """Raises a `BadArgumentError` if the two have not the same fields; `but` is one that only the first has."""
+    if sorted(set(one.fields) - {but}) != sorted(other.fields):
+        what = f"{one.text!r} and {other.text!r} have not the same fields"
+        raise _bad(what, "what one name leaves open, the other has to say as well: else it can't be taken back")
+
+
+def _bad(what: str, fix: str) -> js.BadArgumentError:
+    return js.BadArgumentError(f"{what}.", kind="bad_plan", where=user_line(), fix=fix)

@@ -1,0 +1,303 @@
+"""The variables of TF1's optimizers, called slots, and the states of the same optimizers in optax."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+import jscope as js
+
+from .._support import user_line
+from .faults import bad_argument, bad_type
+
+# A tree of a state -> what takes its place. Called with the optimizer's name in TF1, the number of the slot, and the
+# factor by which TF1's is another.
+_Tree = Callable[[str, int, Any, int], Any]
+_Count = Callable[[Any], Any]
+
+# Powers of beta below this are no longer exact in float32; what they correct is then 1 to all digits.
+_LEAST = 1e-30
+_KNOWN = "adam, momentum (sgd), rmsprop, adagrad or adadelta"
+
+
+def to_tf_slots(
+    opt_state: Any,
+    *,
+    name: str | None = None,
+    scope: str = "",
+    powers: tuple[str, str] | None = None,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    global_step: Any = None,
+) -> dict[str, Any]:
+    """The variables that TF1's optimizer would have in this state of optax, under their names in TF1.
+
+    What `minimize` of each of TF1's optimizers makes for a variable `a/w`, and what optax has in its place:
+
+    - `AdamOptimizer(lr, beta1, beta2)`: `a/w/Adam`, `a/w/Adam_1`, `beta1_power`, `beta2_power`;
+      `optax.adam(lr, beta1, beta2)`.
+    - `MomentumOptimizer(lr, m, use_nesterov=n)`: `a/w/Momentum`; `optax.sgd(lr, m, n)`.
+    - `RMSPropOptimizer(lr, decay, m, eps, centered=c)`: `a/w/RMSProp`, `a/w/RMSProp_1`, and if centered
+      `a/w/RMSProp_2`; `optax.rmsprop(lr, decay, eps, initial_scale=1.0, momentum=m, centered=c)`.
+    - `AdagradOptimizer(lr, initial)`: `a/w/Adagrad`; `optax.adagrad(lr, initial, eps=0.0)`.
+    - `AdadeltaOptimizer(lr, rho, eps)`: `a/w/Adadelta`, `a/w/Adadelta_1`; `optax.adadelta(lr, rho, eps)`.
+
+    These take the same steps. One thing differs: TF1's Adam divides by `sqrt(v) + epsilon` before it corrects the bias,
+    optax after that, which shows where `sqrt(v)` is not far above epsilon.
+
+    Args:
+      opt_state: what `optimizer.init` and `optimizer.update` of these gave, also in `optax.chain`, `masked`,
+        `multi_transform` and `inject_hyperparams`, for parameters in a `Params` or a dict.
+      name: the optimizer's name in TF1, if it is another one than above: `AdamOptimizer(name="Mine")`.
+      scope: the variable scope in which TF1's `minimize` was called, which comes before all names.
+      powers: the full names of `beta1_power` and `beta2_power`, if they are others: in a `name_scope` they are below
+        that, and a second Adam's are `beta1_power_1`, `beta2_power_1`.
+      beta1, beta2: those of Adam.
+      global_step: the number of steps so far, to be given as `global_step`; None to leave that out.
+
+    Returns:
+      name -> array, for `save_tf` beside the parameters: `save_tf(path, params | slots)`. Momenta of an rmsprop without
+      momentum are zeros.
+
+    Raises:
+      BadTypeError: for a state that TF1 has no slots for.
+      BadArgumentError: if there are two states of Adam, whose powers have names of their own.
+
+    Example:
+      >>> import optax
+      >>> from jscope.train import to_tf_slots
+      >>> params = js.Params({"a/w": jnp.ones(2)})
+      >>> state = optax.adam(0.1).init(params)
+      >>> _, state = optax.adam(0.1).update(params, state)
+      >>> for name, value in to_tf_slots(state).items(): print(name, value)
+      a/w/Adam [0.1 0.1]
+      a/w/Adam_1 [0.001 0.001]
+      beta1_power 0.81
+      beta2_power 0.998001
+    """
+    slots: dict[str, Any] = {}
+    counts = []
+
+    def note(optimizer: str, number: int, tree: Any, factor: int) -> Any:
+        for variable, value in _leaves(tree):
+            slots[_slot_name(scope, variable, name or optimizer, number)] = value if factor == 1 else factor * value
+        return tree
+
+    _walk(opt_state, note, counts.append, lambda count: count, gives_momentum=True)
+    _check_one_adam(counts, "to_tf_slots")
+    if counts:
+        for power, beta in zip(powers or _powers(scope), (beta1, beta2), strict=True):
+            slots[power] = np.float32(beta ** (int(counts[0]) + 1))
+    if global_step is not None:
+        slots["global_step"] = np.asarray(global_step, np.int64)
+    return slots
+
+
+def from_tf_slots(
+    slots: Mapping[str, Any],
+    opt_state: Any,
+    *,
+    name: str | None = None,
+    scope: str = "",
+    powers: tuple[str, str] | None = None,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+) -> Any:
+    """A state of optax with the values that TF1's optimizer had: the reverse of `to_tf_slots`.
+
+    Args:
+      slots: name -> array, such as `load_tf(path)`; what else is in it is left alone.
+      opt_state: a state to be filled, of the optimizer that takes the same steps: `optimizer.init(params)`. It says
+        which slots are read.
+      name, scope, powers, beta1, beta2: as in `to_tf_slots`.
+
+    Returns:
+      `opt_state` with the slots' values, in the dtypes that it has. The number of steps that Adam counts comes from the
+      powers of beta, that of learning-rate schedules and `inject_hyperparams` from `global_step`.
+
+    Raises:
+      ParamsMismatchError: for slots that are not there or of another shape; `faults` lists all of them.
+      BadTypeError, BadArgumentError: as `to_tf_slots`; and for powers that are none of `beta1` and `beta2`.
+
+    Example:
+      >>> import optax
+      >>> from jscope.train import from_tf_slots
+      >>> params = js.Params({"a/w": jnp.ones(2)})
+      >>> slots = {"a/w": np.ones(2), "a/w/Momentum": np.array([1.0, 3.0]), "global_step": 7}
+      >>> from_tf_slots(slots, optax.sgd(0.1, 0.9).init(params))[0].trace["a/w"].tolist()
+      [1.0, 3.0]
+    """
+    given: Mapping[str, Any] = js.Params(slots) if isinstance(slots, dict) else slots
+    faults: list[str] = []
+    counts = []
+
+    def value(wanted: str) -> Any:
+        if wanted in given:
+            return np.asarray(given[wanted])
+        names = given.names if isinstance(given, js.Params) else given
+        near = [repr(known) for known in names if known.endswith(f"/{wanted}")]
+        faults.append(f"'{wanted}' is missing" + (f"; there is {', '.join(near[:3])}" if near else ""))
+        return None
+
+    def fill(optimizer: str, number: int, tree: Any, factor: int) -> Any:
+        def filled(variable: str, old: Any) -> Any:
+            wanted = _slot_name(scope, variable, name or optimizer, number)
+            new = value(wanted)
+            if new is None:
+                return old
+            if new.shape != old.shape:
+                faults.append(f"'{wanted}' has shape {new.shape} and the state's has {old.shape}")
+            return jnp.asarray(factor * new, old.dtype)
+
+        return _mapped(tree, filled)
+
+    def updates(old: Any) -> Any:
+        counts.append(old)
+        power1, power2 = (value(power) for power in powers or _powers(scope))
+        if power1 is None or power2 is None:
+            return old
+        return jnp.asarray(_count(float(power1), float(power2), beta1, beta2, given), old.dtype)
+
+    def steps(old: Any) -> Any:
+        found = value("global_step")
+        return old if found is None else jnp.asarray(found, old.dtype)
+
+    filled = _walk(opt_state, fill, updates, steps, gives_momentum=False)
+    _check_one_adam(counts, "from_tf_slots")
+    if faults:
+        raise js.ParamsMismatchError(
+            "The slots do not fit the state.",
+            kind="mismatch",
+            asked="from_tf_slots",
+            where=user_line(),
+            faults=faults,
+            fix="give name= if TF1's optimizer had another, and scope= if minimize was called in a variable scope",
+        )
+    return filled
+
+
+def _walk(state: Any, tree: _Tree, updates: _Count, steps: _Count, *, gives_momentum: bool) -> Any:
+    """A state with its trees and counts replaced by what these functions give for them.
+
+    Args:
+      state: a state of optax, or a part of one.
+      tree: called for each tree that is a slot.
+      updates: called for the count of Adam's steps.
+      steps: called for counts of schedules.
+      gives_momentum: whether `tree` is called for the momentum of an rmsprop that has none, too.
+    """
+    import optax
+
+    rms_states = optax.ScaleByRmsState | optax.ScaleByRStdDevState
+
+    def visit(state: Any, inside: str = "") -> Any:
+        if isinstance(state, optax.ScaleByAdamState):
+            return state._replace(
+                count=updates(state.count), mu=tree("Adam", 0, state.mu, 1), nu=tree("Adam", 1, state.nu, 1)
+            )
+        if isinstance(state, optax.TraceState):
+            return optax.TraceState(tree("Momentum", 0, state.trace, 1))
+        if isinstance(state, optax.ScaleByRssState):
+            return optax.ScaleByRssState(tree("Adagrad", 0, state.sum_of_squares, 1))
+        if isinstance(state, optax.ScaleByAdaDeltaState):
+            return optax.ScaleByAdaDeltaState(tree("Adadelta", 0, state.e_g, 1), tree("Adadelta", 1, state.e_x, 1))
+        if isinstance(state, optax.ScaleByScheduleState):
+            return optax.ScaleByScheduleState(steps(state.count))
+        if isinstance(state, optax.InjectStatefulHyperparamsState):
+            return state._replace(count=steps(state.count), inner_state=visit(state.inner_state, inside))
+        if type(state) is tuple and len(state) == 3 and isinstance(state[0], rms_states):
+            return rmsprop(*state)
+        if isinstance(state, tuple) and hasattr(state, "_fields"):
+            return type(state)(*(visit(part, type(state).__name__) for part in state))
+        if isinstance(state, tuple | list):
+            return type(state)(visit(part, inside) for part in state)
+        if type(state) is dict:
+            return {key: visit(part, inside) for key, part in state.items()}
+        raise bad_type(
+            f"{inside or type(state).__name__} is no state of {_KNOWN}, and TF1 has no slots for it.",
+            asked="the slots of an optax state",
+            fix="give the part of the state that is of one of these optimizers",
+        )
+
+    def rmsprop(scaled: Any, rate: Any, momentum: Any) -> Any:
+        trees = [scaled.nu, scaled.mu] if isinstance(scaled, optax.ScaleByRStdDevState) else [scaled.nu]
+        found = [tree("RMSProp", number, part, 1) for number, part in enumerate(trees)]
+        scaled = type(scaled)(**dict(zip(("nu", "mu"), found, strict=False)))
+        # optax keeps the sum of the updates, which are subtracted in TF1.
+        if isinstance(momentum, optax.TraceState):
+            momentum = optax.TraceState(tree("RMSProp", len(trees), momentum.trace, -1))
+        elif gives_momentum:
+            tree("RMSProp", len(trees), _mapped(trees[0], lambda _, leaf: jnp.zeros_like(leaf)), 1)
+        return scaled, visit(rate), momentum
+
+    return visit(state)
+
+
+def _mapped(tree: Any, function: Callable[[str, Any], Any], name: str = "") -> Any:
+    """A tree of arrays with `function(name, leaf)` for each leaf; what optax has masked stays."""
+    import optax
+
+    if isinstance(tree, js.Params):
+        return tree.map_with_name(lambda leaf_name, leaf: _mapped(leaf, function, leaf_name))
+    if isinstance(tree, Mapping):
+        return {key: _mapped(part, function, f"{name}/{key}" if name else key) for key, part in tree.items()}
+    if isinstance(tree, optax.MaskedNode):
+        return tree
+    if name and hasattr(tree, "shape"):
+        return function(name, tree)
+    raise bad_type(
+        f"The state's tree is of {type(tree).__name__}, which has no names.",
+        asked="the slots of an optax state",
+        fix="initialise optax with a Params or a dict of arrays",
+    )
+
+
+def _leaves(tree: Any) -> list[tuple[str, Any]]:
+    found: list[tuple[str, Any]] = []
+    _mapped(tree, lambda name, leaf: found.append((name, leaf)) or leaf)
+    return found
+
+
+def _slot_name(scope: str, variable: str, optimizer: str, number: int) -> str:
+    return f"{scope}/{variable}/{optimizer}".removeprefix("/") + (f"_{number}" if number else "")
+
+
+def _powers(scope: str) -> tuple[str, str]:
+    return f"{scope}/beta1_power".removeprefix("/"), f"{scope}/beta2_power".removeprefix("/")
+
+
+def _check_one_adam(counts: list[Any], asked: str) -> None:
+    if len(counts) > 1:
+        raise bad_argument(
+            f"There are {len(counts)} states of Adam, and TF1 has powers of beta for each.",
+            asked=asked,
+            fix="give each optimizer's state by itself, with powers=",
+        )
+
+
+def _count(power1: float, power2: float, beta1: float, beta2: float, given: Mapping[str, Any]) -> int:
+    """How many steps Adam has taken, of which the powers of beta tell: `beta ** (steps + 1)`.
+
+    Raises:
+      BadArgumentError: for powers that are none.
+    """
+    found = [
+        math.log(power) / math.log(beta) - 1
+        for power, beta in ((power1, beta1), (power2, beta2))
+        if 0 < beta < 1 and _LEAST < power < 1
+    ]
+    apart = max(found, default=0.0) - min(found, default=0.0)
+    if apart > 0.25 or any(steps < -0.25 for steps in found):
+        raise bad_argument(
+            f"The powers {power1} and {power2} are of no one number of steps with beta1={beta1} and beta2={beta2}.",
+            asked="from_tf_slots",
+            fix="give the beta1 and beta2 that TF1's optimizer had",
+        )
+    if found:
+        return round(found[0])
+    # Both corrections are 1 to all digits, and any large number will do.
+    return int(given["global_step"]) if "global_step" in given else round(math.log(_LEAST) / math.log(beta2))

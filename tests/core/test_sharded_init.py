@@ -1,0 +1,144 @@
+"""`init` on eight devices, in a process of its own: each value lies where its sharding says, the same to the bit."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import AxisType, NamedSharding
+
+import jscope as js
+
+KEY = jax.random.key(3)
+X = jnp.ones((4, 16))
+RULES = {"a": "data", "b": "model", "layers": None}
+INITIALIZERS = [
+    js.random_normal_initializer(stddev=0.02),
+    js.orthogonal_initializer(),
+    js.zeros_initializer(),
+    js.constant_initializer(np.arange(64 * 32.0).reshape(64, 32)),
+    jax.nn.initializers.lecun_normal(),
+    lambda key, shape, dtype: jax.random.gamma(key, 2.0, shape, dtype),
+]
+
+
+def program(x: jax.Array) -> None:
+    for number, initializer in enumerate(INITIALIZERS):
+        js.get_variable(f"drawn_{number}", [64, 32], initializer=initializer, partitioner=jax.P("a", "b"))
+    js.get_variable("given", initializer=np.ones((8, 4), np.float32), partitioner=lambda shape, dtype: jax.P("a"))
+    js.get_variable("computed", initializer=jnp.mean(x, 0), partitioner=lambda shape, dtype: jax.P("b"))
+    layer = js.transform(lambda: js.get_variable("w", [16, 8], partitioner=jax.P("a", "b")))
+    with js.variable_scope("layers"):
+        js.lift(layer, stack=4)
+
+
+PARTITIONS = {"given": jax.P("data"), "computed": jax.P("model"), "layers/w": jax.P(None, "data", "model")}
+
+
+def mesh_of(kind: AxisType) -> jax.sharding.Mesh:
+    return jax.make_mesh((4, 2), ("data", "model"), axis_types=(kind,) * 2)
+
+
+def check_init(kind: AxisType) -> None:
+    net = js.transform(program, rules=RULES)
+    plain, mesh = net.init(KEY, X), mesh_of(kind)
+    specs = net.specs(X)
+    shardings = specs.shardings(mesh, RULES)
+    assert {name: shardings[name].spec for name in PARTITIONS} == PARTITIONS
+    for params in (
+        net.init(KEY, X, out_shardings=shardings),
+        net.init(KEY, X, out_shardings=shardings, warm_start=plain.select("drawn")[0]),
+    ):
+        assert {name: leaf.sharding for name, leaf in params.flat().items()} == shardings.flat()
+        same_values(params, plain)
+    everywhere = NamedSharding(mesh, jax.P())
+    params = net.init(KEY, X, out_shardings=everywhere)
+    assert {leaf.sharding for leaf in params.flat().values()} == {everywhere}
+    same_values(params, plain)
+
+
+def check_default_of_explicit_programs() -> None:
+    net = js.transform(program, rules=RULES)
+    plain, mesh = net.init(KEY, X), mesh_of(AxisType.Explicit)
+    with jax.set_mesh(mesh):
+        params = net.init(KEY, X)
+        assert params["drawn_0"].sharding.spec == jax.P("data", "model")
+        same_values(params, plain)
+
+
+def check_types_are_seen_alike() -> None:
+    seen: list[str] = []
+
+    def explicit(x: jax.Array) -> jax.Array:
+        w = js.get_variable("w", [16, 8], partitioner=jax.P("a", "b"))
+        seen.append(str(jax.typeof(w)))
+        return jnp.einsum("bi,io->bo", x, jax.sharding.reshard(w, jax.P(None, "model")), out_sharding=jax.P())
+
+    net = js.transform(explicit, rules=RULES)
+    with jax.set_mesh(mesh_of(AxisType.Explicit)):
+        params = net.init(KEY, X)
+        net.specs(X)
+        jax.jit(net.apply)(params, X)
+        net.update(params, X)
+    assert set(seen) == {"float32[16@data,8@model]"}
+
+
+def check_a_key_that_is_bound_elsewhere() -> None:
+    net = js.transform(program)
+    shardings = net.specs(X).shardings(mesh_of(AxisType.Auto), RULES)
+    bound = jax.device_put(KEY, jax.devices()[0])
+    with pytest.raises(js.BadArgumentError, match="The key is bound to 1 device"):
+        net.init(bound, X, out_shardings=shardings)
+    everywhere = NamedSharding(shardings["given"].mesh, jax.P())
+    same_values(net.init(jax.device_put(KEY, everywhere), X, out_shardings=shardings), net.init(KEY, X))
+
+
+def same_values(params: js.Params, plain: js.Params) -> None:
+    assert params.names == plain.names
+    for name in plain.names:
+        assert np.array_equal(np.asarray(params[name]), np.asarray(plain[name])), name
+
+
+def check_all() -> None:
+    check_init(AxisType.Auto)
+    check_init(AxisType.Explicit)
+    check_default_of_explicit_programs()
+    check_types_are_seen_alike()
+    check_a_key_that_is_bound_elsewhere()
+
+
+def test_on_eight_devices() -> None:
+    command = "import test_sharded_init; test_sharded_init.check_all()"
+    here = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    env = os.environ | {
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
+        "JAX_PLATFORMS": "cpu",
+        "PYTHONPATH": here,
+    }
+    done = subprocess.run([sys.executable, "-c", command], env=env, capture_output=True, text=True, timeout=300)
+    assert not done.returncode, done.stderr
+
+
+def test_without_rules_an_explicit_program_is_told_what_is_missing() -> None:
+    mesh = jax.make_mesh((1,), ("data",), axis_types=(AxisType.Explicit,))
+    with jax.set_mesh(mesh), pytest.raises(js.BadArgumentError, match="does not fit the mesh in force") as caught:
+        js.transform(program).specs(X)
+    assert "js.transform(function, rules=" in caught.value.fix
+
+
+@pytest.mark.parametrize("rules", [["a"], {"a": 1}, {1: "data"}, {"a": ["data"]}])
+def test_rules_are_names(rules: object) -> None:
+    with pytest.raises(js.BadTypeError, match="ule") as caught:
+        js.transform(program, rules=rules)
+    assert caught.value.kind == "bad_rules"
+
+
+def test_a_program_with_rules_is_another_one() -> None:
+    assert js.transform(program, rules=RULES) == js.transform(program, rules=dict(RULES))
+    assert js.transform(program, rules=RULES) != js.transform(program)

@@ -1,0 +1,150 @@
+"""Whoever made a file: time grows with it and not faster, and memory is at most 32 MB and 8 times the file.
+
+What is given back, arrays, comes on top. Time is that of the processor, so that a busy machine does not count.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import io
+import time
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+
+import hostile_files
+import numpy as np
+import pytest
+
+import jscope as js
+from jscope import checkpoint
+from jscope.checkpoint.command import main
+
+
+class Nowhere(io.TextIOBase):
+    """Takes what is printed, and keeps none of it."""
+
+    def write(self, text: str) -> int:
+        return len(text)
+
+
+def shell(*arguments: str) -> None:
+    with contextlib.redirect_stdout(Nowhere()), contextlib.redirect_stderr(Nowhere()):
+        main(arguments)
+
+
+def convert(path: Path) -> None:
+    directory = path if path.is_dir() else path.parent
+    shell("convert", str(path), str(directory / "converted.safetensors"), "--force", "--skip")
+
+
+def load(path: Path) -> int:
+    """Gives the bytes of all arrays."""
+    return sum(array.nbytes for array in checkpoint.load(path).flat().values())
+
+
+USES: dict[str, Callable[[Path], object]] = {
+    "open": checkpoint.open,
+    "list_tf": checkpoint.list_tf,
+    "load": load,
+    "str": lambda path: str(checkpoint.open(path)),
+    "repr": lambda path: repr(checkpoint.load(path)),
+    "an unknown name": lambda path: checkpoint.open(path)["scope/kernel"],
+    "an unknown name of the tree": lambda path: checkpoint.load(path)["scope/kernel"],
+    "ls": lambda path: shell("ls", str(path)),
+    "show": lambda path: shell("show", str(path), "a", "--all"),
+    "diff": lambda path: shell("diff", str(path), str(path)),
+    "convert": convert,
+}
+QUICK = ("load", "ls")
+
+
+def used(use: Callable[[Path], object], path: Path) -> object:
+    """What it gives, or the error of jscope. Any other error fails the test."""
+    try:
+        return use(path)
+    except js.JscopeError as error:
+        return str(error)
+
+
+def measured(use: Callable[[Path], object], path: Path) -> tuple[float, int]:
+    """(seconds of the processor, peak of memory besides the arrays that are given back)."""
+    gc.collect()
+    start = time.process_time()
+    given = used(use, path)
+    seconds = time.process_time() - start
+    given = given if isinstance(given, int) else 0
+    gc.collect()
+    tracemalloc.start()
+    try:
+        used(use, path)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    return seconds, peak - given
+
+
+def compare(tmp_path: Path, name: str, sizes: list[int], uses: tuple[str, ...]) -> list[str]:
+    """A row of the table for each use and size; fails where one grows too fast."""
+    rows = []
+    before: dict[str, tuple[float, int]] = {}
+    for size in sizes:
+        directory = tmp_path / str(size)
+        directory.mkdir()
+        path = hostile_files.FAMILIES[name](directory, size)
+        stored = sum(file.stat().st_size for file in directory.iterdir())
+        # A sound file whose arrays are larger than it is: what is printed of them may take as much as they.
+        arrays = load(path) if name in ("npz_zeros", "one_file_of_varints") else 0
+        for use in uses:
+            seconds, peak = measured(USES[use], path)
+            row = f"{name:45} {use:28} {stored / 1e3:8.0f} kB {seconds:7.3f} s {peak / 1e6:7.1f} MB"
+            rows.append(row)
+            assert peak <= 32e6 + 8 * stored + 2 * arrays, row
+            assert seconds <= 1 + 20e-6 * stored, row
+            if use in before:
+                earlier, smaller = before[use]
+                assert seconds <= 0.5 + 2 * earlier * stored / smaller, (row, earlier, smaller)
+            before[use] = seconds, stored
+    return rows
+
+
+@pytest.mark.parametrize("name", hostile_files.FAMILIES)
+def test_what_a_hostile_file_takes(tmp_path: Path, name: str) -> None:
+    compare(tmp_path, name, [100_000 if name.startswith("npz_") and "many" not in name else 8_000], QUICK)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", hostile_files.FAMILIES)
+def test_how_it_grows(tmp_path: Path, name: str) -> None:
+    """`pytest -s` prints the table."""
+    print("", *compare(tmp_path, name, [50_000, 200_000, 800_000], tuple(USES)), sep="\n")
+
+
+def test_an_array_that_is_larger_than_its_file_is_checked_first(tmp_path: Path) -> None:
+    """Then memory for it is taken: of zeros numpy stores a thousandth."""
+    path = tmp_path / "m.npz"
+    np.savez_compressed(path, a=np.zeros(30_000_000, np.uint8))
+    sound = path.read_bytes()
+    assert len(checkpoint.load(path)["a"]) == 30_000_000
+    spoiled = bytearray(sound)
+    spoiled[sound.rindex(b"PK\1\2") + 16] ^= 1  # of the checksum in the directory
+    path.write_bytes(spoiled)
+    tracemalloc.start()
+    try:
+        with pytest.raises(js.CheckpointError, match="checksum"):
+            checkpoint.load(path)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 16_000_000
+
+
+def test_the_names_of_a_large_program_are_no_attack(tmp_path: Path) -> None:
+    names = [f"model/layer_{i // 100}/expert_{i % 100}/kernel" for i in range(20_000)]
+    checkpoint.save_tf(tmp_path / "m", dict.fromkeys(names, np.float32(1)))
+    checkpoint.save(tmp_path / "s", dict.fromkeys(names, np.float32(1)))
+    np.savez(tmp_path / "z.npz", **dict.fromkeys(names[:2_000], np.ones(1)))  # type: ignore[arg-type]
+    assert list(checkpoint.list_tf(tmp_path / "m")) == sorted(names)
+    assert list(checkpoint.open(tmp_path / "s")) == sorted(names)
+    assert list(checkpoint.open(tmp_path / "z.npz")) == sorted(names[:2_000])

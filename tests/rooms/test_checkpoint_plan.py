@@ -1,0 +1,428 @@
+"""Plans: from the names and arrays of a file to those of a program, and back to the bit."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from paths import ROOT
+from random_plans import random_case
+
+import jscope as js
+from jscope import checkpoint
+from jscope.checkpoint import Plan
+
+
+def arrays(**shapes: Any) -> dict[str, np.ndarray]:
+    return {name: np.arange(np.prod(shape), dtype=np.float32).reshape(shape) for name, shape in shapes.items()}
+
+
+def same(one: Any, other: Any) -> bool:
+    """Whether names, dtypes and bits are the same."""
+    one, other = js.Params(one).flat(), js.Params(other).flat()
+    return one.keys() == other.keys() and all(
+        np.asarray(one[name]).dtype == np.asarray(other[name]).dtype
+        and np.asarray(one[name]).shape == np.asarray(other[name]).shape
+        and np.asarray(one[name]).tobytes() == np.asarray(other[name]).tobytes()
+        for name in one
+    )
+
+
+def faults_of(plan: Plan, target: Any, source: Any, **options: Any) -> tuple[str, ...]:
+    """Told by `check` and by `load` alike."""
+    with pytest.raises(js.ParamsMismatchError) as checked:
+        plan.check(target, source, **options)
+    with pytest.raises(js.ParamsMismatchError) as loaded:
+        plan.load(target, source, **options)
+    assert checked.value.faults == loaded.value.faults
+    return checked.value.faults
+
+
+# There and back -------------------------------------------------------------------------------------------------------
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.randoms(use_true_random=False))
+def test_a_random_plan_makes_what_numpy_makes_and_gives_the_file_back(rng):
+    case = random_case(rng)
+    target = {name: np.zeros_like(array) for name, array in case.program.items()}
+    params, report = case.plan.load(target, case.file)
+    assert same(params, case.program)
+    assert report.loaded == tuple(js.Params(target).names) or set(report.loaded) == set(target)
+    assert same(case.plan.back(params, like=case.file), case.file)
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.randoms(use_true_random=False))
+def test_files_go_there_and_back_as_arrays_do(rng):
+    case = random_case(rng)
+    with tempfile.TemporaryDirectory() as folder:
+        path, again = Path(folder, "m.safetensors"), Path(folder, "again.safetensors")
+        checkpoint.save(path, case.file, metadata={"format": "pt", "note": "kept"})
+        target = {name: jax.ShapeDtypeStruct(array.shape, array.dtype) for name, array in case.program.items()}
+        assert set(case.plan.check(target, path).loaded) == set(target)
+        params, _ = case.plan.load({name: np.zeros_like(array) for name, array in case.program.items()}, path)
+        assert same(params, case.program)
+        case.plan.save(again, params, like=path)
+        assert same(checkpoint.load(again), checkpoint.load(path))
+        assert checkpoint.open(again).metadata == {"format": "pt", "note": "kept"}
+
+
+def row(*numbers: float) -> np.ndarray:
+    return np.array(numbers, np.float32)
+
+
+A = np.arange(24, dtype=np.float32)
+KINDS = {
+    "rename": (Plan().rename({"a.{i}.w": "x/{i+1}/k"}), {"a.0.w": A, "a.10.w": A + 1}, {"x/1/k": A, "x/11/k": A + 1}),
+    "separator": (Plan().separator(), {"a.b.w": A, "c": A}, {"a/b/w": A, "c": A}),
+    "transpose": (Plan().transpose("w"), {"w": A.reshape(4, 6)}, {"w": A.reshape(4, 6).T}),
+    "transpose by order": (
+        Plan().transpose("w", (2, 0, 1)),
+        {"w": A.reshape(2, 3, 4)},
+        {"w": A.reshape(2, 3, 4).transpose(2, 0, 1)},
+    ),
+    "rearrange": (
+        Plan().rearrange("w", "(h d) e -> e h d", h=2),
+        {"w": A.reshape(6, 4)},
+        {"w": A.reshape(2, 3, 4).transpose(2, 0, 1)},
+    ),
+    "a dimension of 1": (Plan().rearrange("w", "i o -> 1 i o"), {"w": A.reshape(6, 4)}, {"w": A.reshape(1, 6, 4)}),
+    "split": (
+        Plan().split("qkv", ["q", "k", "v"], axis=-1),
+        {"qkv": row(1, 2, 3, 4, 5, 6)},
+        {"q": row(1, 2), "k": row(3, 4), "v": row(5, 6)},
+    ),
+    "split by head": (
+        Plan().split("qkv", ["q", "k", "v"], groups=2),
+        {"qkv": row(1, 2, 3, 4, 5, 6)},
+        {"q": row(1, 4), "k": row(2, 5), "v": row(3, 6)},
+    ),
+    "split in shares": (
+        Plan().split("qkv", ["q", "k", "v"], shares=(4, 1, 1)),
+        {"qkv": row(1, 2, 3, 4, 5, 6)},
+        {"q": row(1, 2, 3, 4), "k": row(5), "v": row(6)},
+    ),
+    "concatenate": (Plan().concatenate(["g", "u"], "gu"), {"g": row(1, 2), "u": row(3, 4)}, {"gu": row(1, 2, 3, 4)}),
+    "stack": (
+        Plan().stack("h.{i}.{*n}", "h/{*n}"),
+        {f"h.{i}.w": row(i, i) for i in range(12)},
+        {"h/w": np.repeat(np.arange(12, dtype=np.float32), 2).reshape(12, 2)},
+    ),
+    "unstack": (Plan().unstack("e", "e.{i}"), {"e": A.reshape(2, 12)}, {"e.0": A[:12], "e.1": A[12:]}),
+    "cast": (Plan().cast("w", np.float64, stored=np.float32), {"w": A}, {"w": A.astype(np.float64)}),
+    "tie": (Plan().tie("wte", "head"), {"wte": A}, {"wte": A}),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_kind_of_step_goes_both_ways_without_the_file_at_hand(kind):
+    plan, file, program = KINDS[kind]
+    params, _ = plan.load({name: np.zeros_like(array) for name, array in program.items()}, file)
+    assert same(params, program)
+    assert same(plan.back(params), file)
+    assert same(plan.back(params, like=file), file)
+
+
+# What a tie is --------------------------------------------------------------------------------------------------------
+
+TIED = Plan().tie("wte", "lm_head", "decoder.wte").rename({"wte": "model/wte"})
+WTE = np.arange(6, dtype=np.float32).reshape(3, 2)
+
+
+@pytest.mark.parametrize("names", [("wte",), ("lm_head",), ("decoder.wte", "wte"), ("wte", "lm_head", "decoder.wte")])
+def test_any_of_the_names_will_do_and_the_same_names_are_written_back(names):
+    file = dict.fromkeys(names, WTE)
+    params, _ = TIED.load({"model/wte": np.zeros_like(WTE)}, file)
+    assert same(params, {"model/wte": WTE})
+    assert same(TIED.back(params, like=file), file)
+    assert same(TIED.back(params), {"wte": WTE})
+
+
+def test_members_that_differ_in_value_are_told_and_in_shape_before_anything_is_read():
+    target = {"model/wte": np.zeros_like(WTE)}
+    with pytest.raises(js.ParamsMismatchError) as error:
+        TIED.load(target, {"wte": WTE, "lm_head": WTE + 1})
+    assert error.value.faults == (
+        "'model/wte' are to be one variable, and differ in value: give each a variable of its own",
+    )
+    (fault, *_) = faults_of(TIED, target, {"wte": WTE, "lm_head": WTE.T})
+    assert "'wte', 'lm_head' are to be one variable, and are float32 of shape (3, 2), float32 of shape (2, 3)" in fault
+
+
+def test_values_that_differ_in_the_sign_of_zero_differ():
+    with pytest.raises(js.ParamsMismatchError, match="differ in value"):
+        TIED.load({"model/wte": np.zeros(1, np.float32)}, {"wte": np.float32([0.0]), "lm_head": np.float32([-0.0])})
+
+
+def test_nans_of_one_kind_are_equal():
+    nan = np.float32([np.nan])
+    params, _ = TIED.load({"model/wte": np.zeros(1, np.float32)}, {"wte": nan, "lm_head": nan.copy()})
+    assert np.isnan(params["model/wte"]).all()
+
+
+# Faults ---------------------------------------------------------------------------------------------------------------
+
+
+def test_every_fault_is_told_at_once():
+    plan = (
+        Plan()
+        .split("qkv", ["q", "k", "v"])
+        .transpose("nowhere")
+        .rename({"a": "x", "b": "x", "w": "kernel"})
+        .stack("h.{i}", "h")
+    )
+    file = arrays(qkv=7, a=1, b=1, w=(2, 3), left=1, **{"h.0": 2, "h.2": 2})
+    target = {"kernel": np.zeros((3, 2), np.float32), "lost": np.zeros(1, np.float32), "q": np.zeros(1, np.float32)}
+    assert faults_of(plan, target, file) == (
+        "'qkv' has 7 along axis 0, which is not 3 equal shares",
+        "transpose nowhere: no name of the file is 'nowhere'",
+        "'a' and 'b' are both to be 'x'",
+        "'h.1' is missing, of the 2 that are to be 'h'",
+        "'kernel', from 'w', has shape (2, 3), wanted (3, 2)",
+        "'lost' is missing",
+        "'h.0' is not used",
+        "'h.2' is not used",
+        "'left' is not used",
+    )
+
+
+def test_what_a_fault_was_found_with_is_not_told_again():
+    plan = Plan().transpose("w", (1, 0)).rename({"w": "k"})
+    assert faults_of(plan, {"k": np.zeros((1, 1))}, arrays(w=3)) == ("'w' has shape (3,), and not 2 dimensions",)
+
+
+def test_nothing_is_read_before_all_fits(tmp_path):
+    path = tmp_path / "m.safetensors"
+    checkpoint.save(path, arrays(a=4, b=4))
+    data = bytearray(path.read_bytes())
+    data[-16:] = b"\xff" * 16  # what is stored of b has no right checksum any more
+    path.write_bytes(data)
+    plan = Plan().rename({"a": "x", "b": "y"})
+    assert faults_of(plan, {"x": np.zeros(3, np.float32), "y": np.zeros(4, np.float32)}, path) == (
+        "'x', from 'a', has shape (4,), wanted (3,)",
+    )
+    with pytest.raises(js.CheckpointError, match="checksum"):
+        plan.load({"x": np.zeros(4, np.float32), "y": np.zeros(4, np.float32)}, path)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Plan().rename({"a.{i}": "b"}),
+        lambda: Plan().rename({"a": "b.{i}"}),
+        lambda: Plan().rename({"a.{*x}.{*y}": "b.{*x}.{*y}"}),
+        lambda: Plan().rename({"a.{i": "b.{i"}),
+        lambda: Plan().rename({"a.{I}": "b.{I}"}),
+        lambda: Plan().rename(["a"]),
+        lambda: Plan().rename({"": "b"}),
+        lambda: Plan().rename({1: "b"}),
+        lambda: Plan().transpose("a", (0, 2)),
+        lambda: Plan().rearrange("a", "b c"),
+        lambda: Plan().rearrange("a", "b c -> c"),
+        lambda: Plan().rearrange("a", "b b -> b b"),
+        lambda: Plan().rearrange("a", "(b c -> b c"),
+        lambda: Plan().rearrange("a", "b c -> c b", d=2),
+        lambda: Plan().rearrange("a", "b c -> c b", b=0),
+        lambda: Plan().split("a", ["b", "c"], shares=(1,)),
+        lambda: Plan().split("a", ["b", "c"], shares=(1, 0)),
+        lambda: Plan().split("a", "bc"),
+        lambda: Plan().split("a", []),
+        lambda: Plan().split("a.{i}", ["b", "c"]),
+        lambda: Plan().stack("a.{i}.{j}", "a"),
+        lambda: Plan().stack("a", "a"),
+        lambda: Plan().tie("a.{i}", "b"),
+        lambda: Plan().cast("a", "no dtype"),
+        lambda: Plan().cast("a", None),
+        lambda: Plan().separator(".", "."),
+        lambda: Plan().averages("{*n}/EMA", "{*m}"),
+        lambda: Plan().drop(7),
+    ],
+)
+def test_a_plan_that_can_not_be_meant_is_refused_as_it_is_made(make):
+    with pytest.raises(js.BadArgumentError) as error:
+        make()
+    assert error.value.fix
+    assert __file__ in error.value.where
+
+
+def test_values_that_the_plan_does_not_lead_to_are_refused():
+    plan = Plan().split("qkv", ["q", "k", "v"])
+    piece = np.ones(2, np.float32)
+    for values, fault in (
+        ({"q": piece, "k": piece}, "'v' is missing, which belongs to 'q' and others"),
+        ({"q": piece, "k": piece, "v": np.ones(3, np.float32)}, "1:1:1"),
+        ({"q": piece, "k": piece, "v": piece.astype(np.int32)}, "int32"),
+    ):
+        with pytest.raises(js.ParamsMismatchError, match=fault):
+            plan.back(values)
+    with pytest.raises(js.ParamsMismatchError) as error:
+        plan.back({"q": piece, "k": piece, "x": piece}, like={"qkv": np.ones(6, np.float32)})
+    assert error.value.faults == (
+        "the plan leads to 'v', of which there is no value",
+        "the plan does not lead to 'x'",
+    )
+
+
+def test_a_plan_that_would_not_lead_back_says_so():
+    """The file's name can't be told from the value's."""
+    plan = Plan().drop("count").rename({"transformer.{*n}": "{*n}"})
+    with pytest.raises(js.ParamsMismatchError, match="does not lead to 'w/b'"):
+        Plan().also({"w/b": "c"}).back({"w/b": np.ones(1)})
+    assert same(plan.back({"w": np.ones(1)}), {"transformer.w": np.ones(1)})
+
+
+@pytest.mark.parametrize("value", ["text", None, object(), jax.random.key(0)])
+def test_what_is_no_array_is_not_taken_back(value):
+    with pytest.raises(js.JscopeError):
+        Plan().rename({"a": "b"}).back({"b": value})
+
+
+# TF1's habits ---------------------------------------------------------------------------------------------------------
+
+
+def test_moving_averages_are_taken_in_place_of_what_they_are_of(tmp_path):
+    """One line, for all variables; what has no average is taken as it is."""
+    file = {
+        "conv/w": np.float32([1]),
+        "conv/w/ExponentialMovingAverage": np.float32([2]),
+        "bn/moving_mean": np.float32([3]),
+        "fc/w/ExponentialMovingAverage": np.float32([4]),
+    }
+    checkpoint.save_tf(tmp_path / "m.ckpt", file)
+    names = ("conv/w", "bn/moving_mean", "fc/w")
+    params, report = Plan().averages().load({name: np.zeros(1, np.float32) for name in names}, tmp_path / "m.ckpt")
+    assert [float(params[name][0]) for name in names] == [2, 3, 4]
+    assert report.sources["conv/w"] == "conv/w/ExponentialMovingAverage"
+    assert not report.unused
+    assert same(Plan().averages().back(params, like=tmp_path / "m.ckpt"), file)
+
+
+def head(classes: int) -> js.Specs:
+    def program() -> None:
+        with js.variable_scope("enc"):
+            js.get_variable("kernel", [3, 4])
+        with js.variable_scope("cls"):
+            js.get_variable("kernel", [4, classes])
+            js.get_variable("bias", [classes], initializer=js.zeros_initializer())
+
+    return js.transform(program).specs()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"exclude": "cls/"},
+        {"exclude": ["cls/kernel", "cls/bias"]},
+        {"allow_missing": "cls/", "allow_unused": "cls/"},
+        {"allow_missing": ["cls/"], "allow_unused": ".*"},
+    ],
+)
+def test_a_head_of_another_size_is_left_out(options):
+    old = head(2).init(jax.random.key(1))
+    tuned, report = checkpoint.assign_from(head(5), old, key=jax.random.key(0), **options)
+    assert (tuned["enc/kernel"] == old["enc/kernel"]).all()
+    assert (tuned["cls/kernel"] == head(5).init(jax.random.key(0))["cls/kernel"]).all()
+    assert set(report.initialised) == set(report.unused) == {"cls/kernel", "cls/bias"}
+    assert report.loaded == ("enc/kernel",)
+
+
+def test_what_is_excluded_is_left_out_also_where_it_would_fit():
+    old, new = head(2).init(jax.random.key(1)), head(2).init(jax.random.key(2))
+    tuned, report = checkpoint.assign_from(new, old, exclude="cls/kernel")
+    assert (tuned["cls/kernel"] == new["cls/kernel"]).all()
+    assert report.kept == ("cls/kernel",)
+
+
+@pytest.mark.parametrize("options", [{}, {"allow_missing": True, "allow_unused": True}, {"allow_missing": "cls/"}])
+def test_another_size_is_still_a_fault_where_nobody_named_it(options):
+    with pytest.raises(js.ParamsMismatchError, match=r"wanted \(4, 5\)") as error:
+        checkpoint.assign_from(head(5), head(2).init(jax.random.key(1)), key=jax.random.key(0), **options)
+    assert "exclude=" in error.value.fix
+
+
+def test_a_plan_and_rename_together_are_refused():
+    with pytest.raises(js.BadArgumentError, match="not both"):
+        checkpoint.assign_from({"b": np.ones(1)}, {"a": np.ones(1)}, plan=Plan(), rename={"a": "b"})
+
+
+# Entries that are no arrays -------------------------------------------------------------------------------------------
+
+
+def test_entries_that_are_no_arrays_can_be_dropped_and_are_told_where_wanted(tmp_path):
+    np.savez(tmp_path / "m.npz", w=np.ones(2, np.float32), note=np.array("text"))
+    plan = Plan().rename({"w": "kernel", "note": "remark"})
+    target = {"kernel": np.zeros(2, np.float32), "remark": np.zeros(2, np.float32)}
+    assert any("'note' holds" in fault for fault in faults_of(plan, target, tmp_path / "m.npz"))
+    params, _ = Plan().drop("note").rename({"w": "kernel"}).load({"kernel": target["kernel"]}, tmp_path / "m.npz")
+    assert same(params, {"kernel": np.ones(2, np.float32)})
+
+
+# Straight to devices --------------------------------------------------------------------------------------------------
+
+SPREAD = """
+import random, sys, tempfile
+from pathlib import Path
+import jax, numpy as np
+jax.config.update("jax_enable_x64", True)
+from random_plans import random_case, random_cuts
+from jscope import checkpoint
+assert jax.device_count() == 8
+for seed in range(int(sys.argv[1])):
+    rng = random.Random(seed)
+    case = random_case(rng)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "m.safetensors")
+        checkpoint.save(path, case.file)
+        target, shardings = {}, {}
+        for name, array in case.program.items():
+            cuts = random_cuts(rng, array.shape, 8)
+            devices = np.array(rng.sample(jax.devices(), 8)[: max(int(np.prod(cuts)), 1)]).reshape(cuts)
+            mesh = jax.sharding.Mesh(devices, [f"m{i}" for i in range(len(cuts))])
+            shardings[name] = jax.sharding.NamedSharding(mesh, jax.P(*mesh.axis_names))
+            target[name] = jax.ShapeDtypeStruct(array.shape, array.dtype)
+        params, report = case.plan.load(target, path, shardings=shardings)
+        for name, array in case.program.items():
+            assert params[name].sharding.is_equivalent_to(shardings[name], array.ndim), (seed, name)
+            assert np.asarray(params[name]).tobytes() == np.ascontiguousarray(array).tobytes(), (seed, name)
+            whole = shardings[name].is_fully_replicated
+            assert (name in report.unverified) <= (not whole) or "unstack" in str(case.plan), (seed, name)
+print("all right")
+"""
+
+
+def spread_cases(count: int) -> str:
+    paths = [str(ROOT), str(ROOT / "tests" / "support")]
+    env = os.environ | {
+        "PYTHONPATH": os.pathsep.join(paths),
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
+        "JAX_PLATFORMS": "cpu",
+    }
+    done = subprocess.run([sys.executable, "-c", SPREAD, str(count)], capture_output=True, text=True, env=env)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+def test_parts_of_arrays_come_to_the_devices_that_hold_them():
+    assert "all right" in spread_cases(60)
+
+
+@pytest.mark.slow
+def test_many_parts_of_arrays_come_to_the_devices_that_hold_them():
+    assert "all right" in spread_cases(1000)
+
+
+def test_shardings_of_names_that_are_not_there_are_told():
+    one = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    with pytest.raises(js.ParamsMismatchError, match=r"'kernl' has a sharding, and is not there \(near: 'kernel'\)"):
+        checkpoint.assign_from({"kernel": jnp.ones(1)}, {"kernel": np.ones(1, np.float32)}, shardings={"kernl": one})

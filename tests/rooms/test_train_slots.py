@@ -1,0 +1,202 @@
+"""Slots of TF1's optimizers to states of optax and back: a checkpoint that TensorFlow wrote is trained on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optimizer_cases
+import pytest
+from optimizer_cases import OPTIMIZERS, STEPS_AFTER, STEPS_BEFORE
+from paths import DATA
+
+import jscope as js
+from jscope.checkpoint import load_tf
+from jscope.train import from_tf_slots, to_tf_slots
+
+optax = pytest.importorskip("optax")
+
+CHECKPOINT = js.Params(load_tf(DATA / "optimizers.ckpt"))
+AFTER = np.load(DATA / "optimizers.npz")
+BETAS = {"beta1": 0.8, "beta2": 0.99}
+
+
+def options(scope: str) -> dict[str, Any]:
+    return {"name": OPTIMIZERS[scope].name, **(BETAS if scope == "adam" else {})}
+
+
+def variables_of(scope: str, tree: Any = CHECKPOINT) -> js.Params:
+    names = [f"{scope}/{name}" for name in optimizer_cases.SHAPES]
+    return js.Params({name: jnp.asarray(tree[name]) for name in names})
+
+
+@jax.jit
+def train(params: dict[str, js.Params], states: dict[str, Any], x: Any) -> Any:
+    """One step of each optimizer, compiled together."""
+    found = {}
+    for scope, optimizer in OPTIMIZERS.items():
+        gradients = jax.grad(lambda p, scope=scope: optimizer_cases.loss(p[scope], x, jnp.sum))(params[scope])
+        updates, state = optimizer.optax(optax).update(gradients, states[scope], params[scope])
+        found[scope] = optax.apply_updates(params[scope], updates), state
+    return {scope: new for scope, (new, _) in found.items()}, {scope: state for scope, (_, state) in found.items()}
+
+
+def trained(params: dict[str, js.Params], states: dict[str, Any], steps: range) -> list[Any]:
+    """The variables and states of all optimizers after each step."""
+    found = []
+    for number in steps:
+        params, states = train(params, states, optimizer_cases.inputs(number))
+        found.append((params, states))
+    return found
+
+
+@pytest.fixture(scope="module")
+def from_the_first_step():
+    params = {scope: first_params(scope) for scope in OPTIMIZERS}
+    return trained(params, fresh(params), range(STEPS_BEFORE))[-1]
+
+
+@pytest.fixture(scope="module")
+def from_the_checkpoint():
+    params = {scope: variables_of(scope) for scope in OPTIMIZERS}
+    states = {scope: from_tf_slots(CHECKPOINT, state, **options(scope)) for scope, state in fresh(params).items()}
+    return trained(params, states, range(STEPS_BEFORE, STEPS_BEFORE + STEPS_AFTER))
+
+
+def first_params(scope: str) -> js.Params:
+    return js.Params({f"{scope}/{name}": value for name, value in optimizer_cases.first_values(scope).items()})
+
+
+def fresh(params: dict[str, js.Params]) -> dict[str, Any]:
+    return {scope: optimizer.optax(optax).init(params[scope]) for scope, optimizer in OPTIMIZERS.items()}
+
+
+def slots_of(scope: str, tree: Any) -> dict[str, Any]:
+    """What TF1 has beside the variables of a scope."""
+    powers = ["beta1_power", "beta2_power"] if scope == "adam" else []
+    own = [n for n in tree if n.startswith(f"{scope}/") and n.removeprefix(f"{scope}/") not in optimizer_cases.SHAPES]
+    return {name: tree[name] for name in [*own, *powers]}
+
+
+def assert_same(found: Any, expected: Any) -> None:
+    assert set(found) == set(expected)
+    for name in expected:
+        np.testing.assert_allclose(found[name], expected[name], rtol=2e-5, atol=1e-6, err_msg=name)
+
+
+@pytest.mark.parametrize("scope", OPTIMIZERS)
+def test_training_goes_on_from_a_checkpoint_of_tensorflow(scope, from_the_checkpoint):
+    for number, (params, states) in enumerate(from_the_checkpoint, STEPS_BEFORE + 1):
+        after = {key.partition(".")[2]: AFTER[key] for key in AFTER.files if key.startswith(f"{number}.")}
+        assert_same(params[scope].flat(), variables_of(scope, after).flat())
+        found, expected = to_tf_slots(states[scope], **options(scope)), slots_of(scope, after)
+        if scope == "rmsprop":  # without momentum TF1 keeps the last update, of no use to the next one
+            found, expected = ({n: v for n, v in slots.items() if "Prop_1" not in n} for slots in (found, expected))
+        assert_same(found, expected)
+
+
+@pytest.mark.parametrize("scope", OPTIMIZERS)
+def test_training_from_the_first_step_gives_the_slots_of_tensorflow(scope, from_the_first_step):
+    params, states = from_the_first_step[0][scope], from_the_first_step[1][scope]
+    assert_same(params.flat(), variables_of(scope).flat())
+    found = to_tf_slots(states, **options(scope))
+    assert set(found) == set(slots_of(scope, CHECKPOINT.flat()))
+    again = from_tf_slots(found, OPTIMIZERS[scope].optax(optax).init(params), **options(scope))
+    jax.tree.map(np.testing.assert_array_equal, again, states)
+
+
+ADAM = optax.adam(0.1)
+PARAMS = js.Params({"a/w": jnp.ones((2, 3)), "b": jnp.ones(3)})
+
+
+def test_a_state_inside_others():
+    def schedule(step):
+        return 0.1 / (1 + step)
+
+    optimizer = optax.chain(
+        optax.clip_by_global_norm(1.0),
+        optax.multi_transform(
+            {"adam": optax.inject_hyperparams(optax.adam)(0.1), "rest": optax.sgd(schedule, 0.9)},
+            PARAMS.like({"a": "adam", "b": "rest"}),
+        ),
+    )
+    _, state = jax.jit(optimizer.update)(PARAMS, jax.jit(optimizer.init)(PARAMS), PARAMS)
+    slots = to_tf_slots(state, global_step=1, scope="opt")
+    assert set(slots) == {
+        "opt/a/w/Adam",
+        "opt/a/w/Adam_1",
+        "opt/b/Momentum",
+        "opt/beta1_power",
+        "opt/beta2_power",
+        "global_step",
+    }
+    again = from_tf_slots(slots, jax.jit(optimizer.init)(PARAMS), scope="opt")
+    assert jax.tree.structure(again) == jax.tree.structure(state)
+    jax.tree.map(np.testing.assert_array_equal, again, state)
+
+
+def test_trees_that_are_dicts():
+    params = {"a": {"w": jnp.ones(2)}, "b": jnp.ones(3)}
+    _, state = jax.jit(ADAM.update)(params, ADAM.init(params))
+    slots = to_tf_slots(state)
+    assert set(slots) >= {"a/w/Adam", "b/Adam_1"}
+    jax.tree.map(np.testing.assert_array_equal, from_tf_slots(slots, ADAM.init(params)), state)
+
+
+@pytest.mark.parametrize("steps", [0, 1, 3, 10, 100, 640, 700, 3_000, 20_000])
+def test_steps_are_told_by_the_powers_of_beta(steps):
+    """TF1 multiplies in float32. What matters is that the next steps' corrections are the same."""
+    powers = [np.float32(0.9), np.float32(0.999)]
+    for _ in range(steps):
+        powers = [powers[0] * np.float32(0.9), powers[1] * np.float32(0.999)]
+    slots = to_tf_slots(ADAM.init(PARAMS)) | {"beta1_power": powers[0], "beta2_power": powers[1]}
+    count = int(from_tf_slots(slots, ADAM.init(PARAMS))[0].count)
+    assert abs(count - steps) <= (1 if steps > 640 else 0)
+    for beta in (0.9, 0.999):
+        assert (1 - beta ** (count + 1)) == pytest.approx(1 - beta ** (steps + 1), rel=1e-6)
+
+
+@pytest.mark.parametrize(("more", "count"), [({"global_step": 10**6}, 10**6), ({}, 69043)])
+def test_powers_that_have_vanished(more, count):
+    slots = to_tf_slots(ADAM.init(PARAMS)) | {"beta1_power": 0.0, "beta2_power": 0.0, **more}
+    assert int(from_tf_slots(slots, ADAM.init(PARAMS))[0].count) == count
+
+
+def without(slots: dict[str, Any], *names: str) -> dict[str, Any]:
+    return {name: value for name, value in slots.items() if name not in names}
+
+
+def test_all_that_does_not_fit_is_in_one_error():
+    slots = without(to_tf_slots(ADAM.init(PARAMS)), "b/Adam") | {"a/w/Adam": jnp.ones(5), "opt/b/Adam": 1}
+    with pytest.raises(js.ParamsMismatchError) as raised:
+        from_tf_slots(slots, ADAM.init(PARAMS))
+    assert raised.value.faults == (
+        "'a/w/Adam' has shape (5,) and the state's has (2, 3)",
+        "'b/Adam' is missing; there is 'opt/b/Adam'",
+    )
+    with pytest.raises(js.ParamsMismatchError, match="global_step"):
+        from_tf_slots({}, optax.sgd(lambda step: 0.1).init(PARAMS))
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "what"),
+    [
+        (lambda: to_tf_slots(optax.lion(0.1).init(PARAMS)), js.BadTypeError, "ScaleByLionState"),
+        (lambda: to_tf_slots(optax.scale_by_rms().init(PARAMS)), js.BadTypeError, "ScaleByRmsState"),
+        (lambda: to_tf_slots(optax.MultiSteps(ADAM, 2).init(PARAMS)), js.BadTypeError, "MultiStepsState"),
+        (lambda: to_tf_slots(optax.chain(ADAM, ADAM).init(PARAMS)), js.BadArgumentError, "2 states of Adam"),
+        (lambda: to_tf_slots(ADAM.init([jnp.ones(2)])), js.BadTypeError, "no names"),
+        (
+            lambda: from_tf_slots(to_tf_slots(ADAM.init(PARAMS), beta1=0.8), ADAM.init(PARAMS)),
+            js.BadArgumentError,
+            "beta1=0.9",
+        ),
+    ],
+)
+def test_errors(call, error, what):
+    with pytest.raises(error, match=what) as raised:
+        call()
+    assert "Fix:" in str(raised.value)
+    assert __file__ in str(raised.value)
