@@ -29,9 +29,17 @@ KEY = jax.random.key(0, impl="unsafe_rbg")
 DIMENSIONS = ("batch", "height", "width", "depth")
 SAMPLE = ("dense", "dropout", "conv2d", "batch_normalization in training", "BasicRNNCell", "layer_norm")
 every_layer = pytest.mark.parametrize("name", LAYERS)
-slowly_every_layer = pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=() if name in SAMPLE else pytest.mark.slow) for name in LAYERS]
-)
+
+
+def slowly_but(sample: tuple[str, ...]) -> pytest.MarkDecorator:
+    """Every layer, those of a sample in the default suite."""
+    return pytest.mark.parametrize(
+        "name", [pytest.param(name, marks=() if name in sample else pytest.mark.slow) for name in LAYERS]
+    )
+
+
+slowly_every_layer = slowly_but(SAMPLE)
+computed_for_every_layer = slowly_but(("dense", "conv2d", "batch_normalization in training"))
 
 
 def net_of(layer: Layer) -> js.Transformed:
@@ -262,7 +270,7 @@ def filled(layer: Layer, dtype: Any = jnp.float32) -> js.Params:
     )
 
 
-@slowly_every_layer
+@computed_for_every_layer
 def test_values_do_not_depend_on_the_setting(name: str) -> None:
     """Strict ranks and dtypes, a batch of one, double and half precision."""
     layer = LAYERS[name]
@@ -282,7 +290,7 @@ def test_values_do_not_depend_on_the_setting(name: str) -> None:
         np.testing.assert_allclose(coarse.astype(np.float32), theirs, rtol=0.1, atol=0.2)
 
 
-@slowly_every_layer
+@computed_for_every_layer
 def test_what_is_exported_computes_the_same(name: str) -> None:
     layer = LAYERS[name]
     found = exported(layer, symbolic(layer, open_sizes(name, layer)))
