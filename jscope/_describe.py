@@ -44,12 +44,8 @@ def _text(initializer: Any) -> str:
         return name.removesuffix("_initializer")
     if not callable(initializer):
         return repr(initializer)  # a marker for a value
-    return type(initializer).__name__.removesuffix("_initializer") + _arguments(type(initializer), vars_of(initializer))
-
-
-def vars_of(thing: Any) -> Mapping[str, Any]:
-    """The attributes of an object, none for one that keeps them elsewhere."""
-    return getattr(thing, "__dict__", {})
+    kind, attributes = type(initializer), getattr(initializer, "__dict__", {})
+    return kind.__name__.removesuffix("_initializer") + _arguments(kind, attributes)
 
 
 def _function(function: Any) -> str:

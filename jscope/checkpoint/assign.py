@@ -136,7 +136,8 @@ def _read(
     listing = given.listing() if isinstance(given, Checkpoint) else {}
     sizes = {name: bytes_of_spec(listing[old]) if listing else 0 for name, old in found.sources.items()}
     with bar("assigning", sum(sizes.values()), progress) as advance:
-        for name, old in found.sources.items():
+        # The largest first: what is copied on its way to a device then adds least to what is held already.
+        for name, old in sorted(found.sources.items(), key=lambda item: -sizes[item[0]]):
             leaf, dtype = wanted[name], shape_and_dtype(wanted[name])[1]
             sharding = shardings.get(name, getattr(leaf, "sharding", None))
             try:
@@ -164,7 +165,7 @@ def _placed(value: Any, leaf: Any, sharding: Any, is_fresh: bool) -> Any:
         value = value.copy()  # on a CPU, JAX takes over memory of numpy where it can
     if isinstance(value, jax.core.Tracer) or isinstance(leaf, jax.core.Tracer):
         return jnp.array(value)
-    return jax.device_put(value, sharding, may_alias=False)
+    return jax.device_put(value, sharding, may_alias=is_fresh)
 
 
 def _filled(

@@ -20,6 +20,8 @@ from .bundle_writer import save_tf
 from .loaded import Checkpoint, bytes_of_spec, read_named
 from .npz import save_npz
 from .opening import open
+from .plan_command import add_plan
+from .progress import bar
 from .rename import Rename, renamer
 from .safetensors_file import save
 
@@ -144,6 +146,8 @@ def _parser(more: Iterable[Callable[..., None]]) -> argparse.ArgumentParser:
     convert.add_argument("--skip", action="store_true", help="leave out what is no array of numbers, such as strings")
     convert.add_argument("--force", action="store_true", help="replace DST if it is there")
 
+    add_plan(command, _say)
+
     diff = command("diff", _diff, "Compare two checkpoints: names, shapes, dtypes, values.")
     diff.add_argument("left", metavar="A")
     diff.add_argument("right", metavar="B")
@@ -217,7 +221,7 @@ def _shape(spec: Any) -> str:
 
 
 def _show(options: argparse.Namespace) -> int:
-    array = open(options.path)[options.name]
+    array = read_named(open(options.path), [options.name])[options.name]
     lines = [f"{options.name}  {array.dtype.name}  {_shape(array)}  {format_bytes(array.nbytes)}"]
     if options.slice:
         try:
@@ -383,9 +387,11 @@ def _diff(options: argparse.Namespace) -> int:
     rows = [(name, "only in A", "") for name in here if name not in right]
     rows += [(name, "only in B", "") for name in there if name not in left]
     lefts, rights = left.listing(), right.listing()
-    for name in here:
-        if name in right:
+    shared = {name: bytes_of_spec(lefts[name]) for name in here if name in right}
+    with bar("comparing", 0 if options.names else sum(shared.values()), None) as advance:
+        for name, size in shared.items():
             rows += _differences(name, lefts[name], rights[name], None if options.names else (left, right), options)
+            advance(size)
     if rows:
         rows.sort()
         for line in table_lines(("name", "difference", "A, B"), lambda: rows):

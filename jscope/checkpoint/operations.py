@@ -15,7 +15,7 @@ import jax
 import numpy as np
 
 from .casting import cast_array, cast_fault
-from .tensors import Index, Tensor
+from .tensors import Index, Tensor, empty
 
 Spec = jax.ShapeDtypeStruct
 _BLOCK = 1 << 24  # bytes that are compared at a time
@@ -227,7 +227,9 @@ class Split(_Cutting):
             return piece.reshape(_with(array.shape, axis, groups * size))
 
         def read(checked: bool) -> np.ndarray:
-            return picked(tensor.read(checked), self.groups)
+            if self.groups == 1 and tensor.read_part and not (checked and tensor.has_checksum):
+                return read_part(whole(spec.shape))
+            return _copied(picked(tensor.read(checked), self.groups))  # not to keep all the others in memory
 
         def read_part(index: Index) -> np.ndarray:
             along = index[axis]
@@ -269,7 +271,7 @@ class Join(_Cutting):
         each = sum(sizes)
 
         def filled(shape: Sequence[int], groups: int, piece: Callable[[Tensor, int], np.ndarray]) -> np.ndarray:
-            whole, start = np.empty(_with(shape, axis, groups * each), spec.dtype), 0
+            whole, start = empty(_with(shape, axis, groups * each), np.dtype(spec.dtype)), 0
             target = _grouped(whole, axis, groups, each)
             for tensor, size in zip(given, sizes, strict=True):
                 place = (slice(None),) * (axis + 1) + (slice(start, start + size),)
@@ -290,7 +292,7 @@ class Join(_Cutting):
 
                 array = filled(shape, high - low, rows)
                 return array[(slice(None),) * axis + (slice(along.start - low * each, along.stop - low * each),)]
-            part, start = np.empty(shape, spec.dtype), 0
+            part, start = empty(shape, np.dtype(spec.dtype)), 0
             for tensor, size in zip(given, sizes, strict=True):
                 first, last = max(along.start, start), min(along.stop, start + size)
                 if first < last:
@@ -318,13 +320,13 @@ class Stack(Operation):
         (spec,) = self.specs([spec_of(tensor) for tensor in given])
 
         def read(checked: bool) -> np.ndarray:
-            whole = np.empty(spec.shape, spec.dtype)
+            whole = empty(spec.shape, np.dtype(spec.dtype))
             for row, tensor in enumerate(given):
                 whole[row] = tensor.read(checked)
             return whole
 
         def read_part(index: Index) -> np.ndarray:
-            part = np.empty([along.stop - along.start for along in index], spec.dtype)
+            part = empty([along.stop - along.start for along in index], np.dtype(spec.dtype))
             for row in range(index[0].start, index[0].stop):
                 part[row - index[0].start] = given[row].part(index[1:])
             return part
@@ -356,7 +358,7 @@ class Unstack(Operation):
 
             def read(checked: bool) -> np.ndarray:
                 # Only where all rows are read one after the other would a checksum cost no more than the rows.
-                return read_part(whole(tensor.shape[1:])) if tensor.read_part else tensor.read(checked)[number]
+                return read_part(whole(tensor.shape[1:])) if tensor.read_part else _copied(tensor.read(checked)[number])
 
             return Tensor(tensor.shape[1:], tensor.dtype, read, read_part, tensor.read_part is None)
 
@@ -500,6 +502,12 @@ class Drop(Operation):
 def _with(items: Sequence[Any], axis: int, item: Any) -> tuple[Any, ...]:
     """With another item at that place."""
     return (*items[:axis], item, *items[axis + 1 :])
+
+
+def _copied(array: np.ndarray) -> np.ndarray:
+    copy = empty(array.shape, array.dtype)
+    copy[...] = array
+    return copy
 
 
 def _grouped(array: np.ndarray, axis: int, groups: int, size: int) -> np.ndarray:

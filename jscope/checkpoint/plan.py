@@ -356,6 +356,26 @@ class Plan:
             raise misfit(found.faults)
         return found.report(isinstance(target, js.Specs))
 
+    def leads_to(self, source: Path | Mapping[str, Any]) -> dict[str, jax.ShapeDtypeStruct]:
+        """What the plan makes of a file: shapes and dtypes by the names at its end. No array is read.
+
+        Args:
+          source: as in `check`.
+
+        Raises:
+          ParamsMismatchError: if a step can't be done; `faults` lists everything.
+          CheckpointError: if the checkpoint can't be read.
+
+        Example:
+          >>> from jscope.checkpoint import Plan
+          >>> Plan().transpose("w.weight").separator().leads_to({"w.weight": np.ones((3, 2), np.float32)})
+          {'w/weight': ShapeDtypeStruct(shape=(2, 3), dtype=float32)}
+        """
+        course = planned(self.steps, opened(source))
+        if course.faults:
+            raise misfit(course.faults)
+        return {name: spec for name, spec in course.header.items() if spec is not None}
+
     def load(self, target: js.Specs | Mapping[str, Any], source: Path | Mapping[str, Any], **options: Any) -> Assigned:
         """Values of a file for a program's variables: `assign_from` with this plan.
 

@@ -30,7 +30,7 @@ from .faults import Path, damaged, fault, file_name
 from .files import File
 from .leaves import ADVICE, bytes_of, is_text, kind_of
 from .spread import read_part
-from .tensors import Contents, Index, Tensors
+from .tensors import Contents, Index, Tensors, empty
 
 DTYPES = {
     "BOOL": np.dtype("bool"),
@@ -304,7 +304,7 @@ def _read(
     file: File, header: _Header, sums: np.ndarray | None, start: int, name: str, row: int, checked: bool
 ) -> np.ndarray:
     kind, shape, begin, _ = header.entry(row)
-    values = np.empty(shape, DTYPES[kind])
+    values = empty(shape, DTYPES[kind])
     checked = checked and sums is not None
     checksum = file.read_into(values, start + begin, checksum=checked)
     if checked and sums is not None and checksum != int(sums[row]):

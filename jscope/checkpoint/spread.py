@@ -10,7 +10,7 @@ import numpy as np
 
 from .files import File
 from .operations import cast_checked
-from .tensors import Index, Tensor
+from .tensors import Index, Tensor, empty
 
 _BLOCK = 1 << 22  # bytes that are read at once where less of them is wanted
 _WORTH_A_READ = 1 << 16  # bytes
@@ -42,7 +42,7 @@ def spread(tensor: Tensor, sharding: jax.sharding.Sharding, dtype: Any, checked:
 def read_part(file: File, offset: int, shape: tuple[int, ...], dtype: np.dtype, index: Index) -> np.ndarray:
     """A part of an array that lies in a file from `offset` on, in C order. Little more is read than that."""
     wanted = tuple(along.stop - along.start for along in index)
-    part = np.empty(wanted, dtype)
+    part = empty(wanted, dtype)
     if part.size:
         _fill(part, file, offset, shape, index)
     # A byte that is neither 0 nor 1 would be a third truth value to numpy.

@@ -213,7 +213,7 @@ def _as(value: Any, leaf: Any) -> Any:
         return value[()]
     if isinstance(leaf, np.ndarray) or isinstance(value, jax.Array):
         return value
-    array = jax.device_put(value, None if _is_free(leaf) else leaf.sharding, may_alias=False)
+    array = jax.device_put(value, None if _is_free(leaf) else leaf.sharding, may_alias=True)
     if getattr(leaf, "weak_type", False):
         # JAX has no function that makes an array weak. An update of one that is weak gives such a one.
         weak = jnp.broadcast_to(jnp.asarray(_zero(array.dtype)), array.shape)

@@ -4,13 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from array import array
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
 Index = tuple[slice, ...]  # along each dimension from where to where, step by step
+
+
+_ALIGNED = 64  # bytes; JAX takes over such memory on a CPU, and copies other
+
+
+def empty(shape: Sequence[int], dtype: np.dtype) -> np.ndarray:
+    """As `numpy.empty`, in memory that `jax.device_put` need not copy on a CPU."""
+    size = math.prod(shape) * dtype.itemsize
+    memory = np.empty(size + _ALIGNED - 1, np.uint8)
+    start = -memory.ctypes.data % _ALIGNED
+    return memory[start : start + size].view(dtype).reshape(shape)
 
 
 @dataclasses.dataclass(frozen=True)

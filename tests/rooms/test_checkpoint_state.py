@@ -227,15 +227,13 @@ def test_a_process_that_is_killed_leaves_a_whole_state(tmp_path):
     env = os.environ | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
     seen = 0
     for _ in range(50):
-        child = subprocess.Popen(
-            [sys.executable, "-c", SAVING, str(path), str(seen + 1)], stdout=subprocess.PIPE, text=True, env=env
-        )
-        assert child.stdout is not None
-        reported = int(child.stdout.readline())
-        time.sleep(rng.uniform(0, 0.05))
-        child.send_signal(signal.SIGKILL)
-        reported = max([reported, *(int(line) for line in child.stdout.read().split())])
-        child.wait()
+        command = [sys.executable, "-c", SAVING, str(path), str(seen + 1)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env) as child:
+            assert child.stdout is not None
+            reported = int(child.stdout.readline())
+            time.sleep(rng.uniform(0, 0.05))
+            child.send_signal(signal.SIGKILL)
+            reported = max([reported, *(int(line) for line in child.stdout.read().split())])
         state, _ = load_state(path, {"step": 0, "w": np.zeros(300_000, np.float32)})
         assert state["step"] >= reported > seen
         assert (state["w"] == state["step"]).all()

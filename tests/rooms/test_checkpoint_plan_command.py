@@ -1,0 +1,71 @@
+"""`python -m jscope plan`: what a plan makes of a checkpoint, from the shell."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from jscope import checkpoint
+from jscope.checkpoint.command import main
+
+PLAN = """
+from jscope.checkpoint import Plan
+PLAN = Plan().drop("mask").split("qkv", ["q", "k", "v"]).transpose("fc").rename({"fc": "dense/kernel"})
+OTHER = 7
+"""
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    (tmp_path / "plan.py").write_text(PLAN)
+    arrays = {"qkv": np.arange(6), "fc": np.ones((2, 3), np.float32), "mask": np.ones(2, bool)}
+    checkpoint.save(tmp_path / "m.safetensors", arrays)
+    return tmp_path
+
+
+def plan(files: Path, *arguments: str, name: str = "PLAN") -> int:
+    return main(["plan", str(files / "m.safetensors"), "--plan", f"{files / 'plan.py'}:{name}", *arguments])
+
+
+def test_it_shows_what_becomes_of_each_array(files, capsys):
+    assert plan(files) == 0
+    assert capsys.readouterr().out == (
+        "in the file               in the program\n"
+        "fc           float32 2x3  dense/kernel    float32 3x2\n"
+        "qkv          int64 6      k               int64 2\n"
+        "qkv          int64 6      q               int64 2\n"
+        "qkv          int64 6      v               int64 2\n"
+        "mask         bool 2                       dropped\n"
+        "3 arrays in the file, 4 in the program, 0 faults\n"
+    )
+
+
+def test_it_says_what_does_not_fit(files, capsys):
+    target = files / "target.safetensors"
+    assert plan(files, "--write", str(target)) == 0
+    assert plan(files, "--target", str(target)) == 0
+    params = dict(checkpoint.load(target).flat())
+    assert (params["v"] == [4, 5]).all()
+    checkpoint.save(target, {**params, "dense/kernel": np.ones((4, 2), np.float32), "more": np.ones(1)})
+    capsys.readouterr()
+    assert plan(files, "--target", str(target)) == 1
+    out = capsys.readouterr().out
+    assert "fault: 'dense/kernel', from 'fc', has shape (3, 2), wanted (4, 2)" in out
+    assert "fault: 'more' is missing" in out
+    assert plan(files, "--write", str(target)) == 2
+    assert "--force" in capsys.readouterr().err
+
+
+def test_what_a_step_can_not_do_is_a_fault_and_nothing_is_written(files, capsys):
+    checkpoint.save(files / "m.safetensors", {"qkv": np.arange(7), "fc": np.ones(3)})
+    assert plan(files, "--write", str(files / "out")) == 1
+    assert "fault: 'qkv' has 7 along axis 0, which is not 3 equal shares" in capsys.readouterr().out
+    assert not (files / "out").exists()
+
+
+@pytest.mark.parametrize("text", ["plan", "nowhere.py:PLAN", "plan.py:OTHER", "plan.py:NONE", "plan.py:"])
+def test_a_plan_that_is_none_is_refused(files, text, capsys):
+    assert main(["plan", str(files / "m.safetensors"), "--plan", str(files / text)]) == 2
+    assert "--plan" in capsys.readouterr().err
