@@ -15,7 +15,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import NamedTuple, NoReturn
 
 import jax
 import jax.numpy as jnp
@@ -128,16 +128,6 @@ def train_step(state: State, images: jax.Array, key: jax.Array) -> tuple[State, 
     return State(state.step + 1, params.replace_scope("target", target), optimizer_state), loss
 
 
-def name(path: Any) -> str:
-    return jax.tree_util.keystr(path, simple=True, separator="/")
-
-
-def save(path: Path, state: State, losses: np.ndarray, run: dict[str, str]) -> None:
-    """Takes the place of the older file at one stroke: whoever kills the program leaves one or the other."""
-    leaves = {name(path): leaf for path, leaf in jax.tree.leaves_with_path(state)}
-    checkpoint.save(path, leaves | {"losses": losses}, metadata=run)
-
-
 def resume(path: Path, state: State, run: dict[str, str]) -> tuple[State, np.ndarray]:
     """The state that was saved last and the losses up to it, or the one given and none."""
     if not path.exists():
@@ -145,7 +135,8 @@ def resume(path: Path, state: State, run: dict[str, str]) -> tuple[State, np.nda
     saved = checkpoint.open(path)
     if saved.metadata != run:
         raise SystemExit(f"{path} is of another run, {saved.metadata}, not {run}: give another --out")
-    return jax.tree.map_with_path(lambda path, _: jnp.asarray(saved[name(path)]), state), saved["losses"]
+    loaded, _ = checkpoint.load_state(path, {"state": state, "losses": saved["losses"]})
+    return loaded["state"], loaded["losses"]
 
 
 def train(images: np.ndarray, path: Path, steps: int, batch: int, seed: int) -> tuple[State, np.ndarray]:
@@ -161,7 +152,8 @@ def train(images: np.ndarray, path: Path, steps: int, batch: int, seed: int) -> 
         new.append(loss)
         if (step + 1) % SAVE_EVERY == 0 or step + 1 == steps:
             losses, new = np.concatenate([losses, np.array(new)]), []
-            save(path, state, losses, run)
+            # It takes the place of the older file at one stroke: whoever kills the program leaves one or the other.
+            checkpoint.save_state(path, {"state": state, "losses": losses}, metadata=run)
     return state, losses
 
 

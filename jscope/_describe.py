@@ -44,12 +44,8 @@ def _text(initializer: Any) -> str:
         return name.removesuffix("_initializer")
     if not callable(initializer):
         return repr(initializer)  # a marker for a value
-    return type(initializer).__name__.removesuffix("_initializer") + _arguments(type(initializer), vars_of(initializer))
-
-
-def vars_of(thing: Any) -> Mapping[str, Any]:
-    """The attributes of an object, none for one that keeps them elsewhere."""
-    return getattr(thing, "__dict__", {})
+    kind, attributes = type(initializer), getattr(initializer, "__dict__", {})
+    return kind.__name__.removesuffix("_initializer") + arguments_text(kind, attributes)
 
 
 def _function(function: Any) -> str:
@@ -58,7 +54,7 @@ def _function(function: Any) -> str:
     maker = function.__globals__.get(factory) if separator else None
     if inspect.isfunction(maker):
         held = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
-        return factory + _arguments(maker, dict(_contents(held)))
+        return factory + arguments_text(maker, dict(_contents(held)))
     if function.__name__ == "<lambda>":
         code = function.__code__
         return f"lambda at {os.path.basename(code.co_filename)}:{code.co_firstlineno}"
@@ -73,7 +69,7 @@ def _contents(held: Any) -> Iterator[tuple[str, Any]]:
             continue
 
 
-def _arguments(maker: Callable[..., Any], values: Mapping[str, Any]) -> str:
+def arguments_text(maker: Callable[..., Any], values: Mapping[str, Any]) -> str:
     """`(name=value, ...)` of what a class or factory was called with, as far as it was kept under the same names."""
     try:
         parameters = inspect.signature(maker).parameters.values()

@@ -25,12 +25,15 @@ def misspelt(specs: Iterable[Any]) -> dict[str, tuple[str, str]]:
     Returns:
       name -> (its beginning down to the part that may be misspelt, the same of the other).
     """
+    specs = list(specs)
+    if not any(map(_is_suspect, specs)):
+        return {}
     # What is the same but for one part, by that part.
     alike: dict[Any, dict[str, bool]] = defaultdict(dict)
     places: list[tuple[str, list[str], int, Any]] = []
     for spec in specs:
         parts = split(spec.key or spec.name)
-        suspect = spec.auto_reuse and not spec.used_at
+        suspect = _is_suspect(spec)
         for i, part in enumerate(parts):
             numbers = tuple(_DIGITS.findall(part))
             kind = tuple(parts[:i]), tuple(parts[i + 1 :]), numbers, spec.shape, spec.dtype
@@ -45,11 +48,15 @@ def misspelt(specs: Iterable[Any]) -> dict[str, tuple[str, str]]:
     return found
 
 
+def _is_suspect(spec: Any) -> bool:
+    return spec.auto_reuse and not spec.used_at
+
+
 def _near(a: str, b: str) -> bool:
     """Whether one may be the other, mistyped: in letter case, in separators, or in one word of theirs."""
     words, others = (_SEPARATORS.split(text.casefold()) for text in (a, b))
     if "".join(words) == "".join(others):
-        return True
+        return sum(map(len, words)) > 2  # w and W are two names
     if len(words) != len(others):
         return False
     ((word, other), *more) = [pair for pair in zip(words, others, strict=True) if pair[0] != pair[1]]
@@ -63,6 +70,8 @@ def _is_slip(a: str, b: str) -> bool:
         return False
     if a[0] != b[0] and sorted(a[:2]) != sorted(b[:2]) and longer < 6:
         return False  # beta and zeta, local and focal
+    if a[:-1] == b[:-1] and ({a[-1], b[-1]} <= set("abcd") or {a[-1], b[-1]} <= set("xyz")):
+        return False  # letters that count: branchA and branchB
     slips = _slips(a, b)
     return slips == 1 or (slips == 2 and longer >= 8 and a[0] == b[0])
 

@@ -54,7 +54,7 @@ class VariableSpec:
       regularizer: a callable from value to scalar loss (or None), or None.
       constraint: a callable from value to value, or None.
       partition: a `jax.sharding.PartitionSpec` from the partitioner, or None.
-      created_at: the user's `file:line` that made it. Not compared.
+      created_at: the user's `file:line` that made it, or the cell of a notebook: `cell 3, line 2`. Not compared.
       used_at: the `file:line` of each later read of it: where it is shared. Not compared.
       auto_reuse: whether it was made under AUTO_REUSE, where a misspelt name makes a new variable. Not compared.
 
@@ -511,7 +511,7 @@ class Specs(Mapping[str, VariableSpec]):
 
         Args:
           depth: with a number, only the totals of scopes, down to that depth, and the variables outside of those.
-          width: columns that the table may take; longer texts are cut. There are at least 80.
+          width: columns that the table may take, at least 80; longer texts are cut.
 
         Example:
           >>> def program():

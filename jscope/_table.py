@@ -8,10 +8,10 @@ from typing import Any
 
 from ._describe import initializer_text
 from ._misspelt import misspelt
-from ._names import split
 from ._show import format_bytes, printable, short_type
 
 _LEAST = 12  # no column is cut to less
+_DEEPEST = 16  # scopes one inside the other; what lies deeper keeps the rest of its name
 
 
 class Scope:
@@ -37,7 +37,7 @@ class Scope:
         for spec in specs:
             scope = root
             scope._add(spec)
-            for part in split(spec.name)[:-1]:
+            for part in spec.name.split("/", _DEEPEST)[:-1]:
                 scope = scope.scopes.setdefault(part, cls(f"{scope.path}{part}/"))
                 scope._add(spec)
             scope.variables.append(spec)
@@ -55,7 +55,7 @@ class Scope:
     def lines(self, depth: float = math.inf, indent: str = "") -> Iterator[tuple[str, Scope | Any]]:
         """What lies below it, down to a depth: labels, indented, and the `Scope` or the spec; variables come first."""
         for spec in self.variables:
-            yield indent + split(spec.name)[-1], spec
+            yield indent + spec.name[len(self.path) :], spec
         for label, scope in self.inner(depth):
             yield indent + label, scope
             below = depth - label.count("/")

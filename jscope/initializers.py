@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import inspect
 import math
 from typing import Any
 
@@ -17,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ._callsite import user_line
+from ._describe import arguments_text
 from ._errors import BadArgumentError, BadInitialValueTypeError, BadTypeError, InitializerError
 from ._show import short
 
@@ -59,14 +59,7 @@ class Initializer:
 
     def __repr__(self) -> str:
         """The call that makes it, without what is as by default; in short where it holds a table."""
-        arguments = inspect.signature(type(self)).parameters.values()
-        given = [
-            (argument.name, getattr(self, argument.name), argument.default)
-            for argument in arguments
-            if hasattr(self, argument.name)
-        ]
-        said = [f"{name}={short(value)}" for name, value, default in given if short(value) != short(default)]
-        return f"{type(self).__name__}({', '.join(said)})"
+        return type(self).__name__ + (arguments_text(type(self), vars(self)) or "()")
 
     def __call__(self, key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
         raise NotImplementedError

@@ -25,7 +25,7 @@ except ImportError:  # Windows, where a file that somebody has open can't be rem
 
 _TEMPORARY = re.compile(r"\.jscope-[0-9a-f]{32}\.tmp")
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
-_OLD = os.O_WRONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+_OLD = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
 
 def flush(file: BinaryIO) -> None:
@@ -67,6 +67,8 @@ def replacement(path: str) -> Iterator[BinaryIO]:
     Raises:
       OSError: if the system refuses.
     """
+    if not os.path.basename(path):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
     target = os.path.realpath(path)
     mode = permissions(target)
     _remove_left_over(os.path.dirname(target))
@@ -112,7 +114,10 @@ def new_file(path: str, mode: int | None = None) -> BinaryIO:
 def left_over(path: str) -> Iterator[bool | None]:
     """Whether no save is at work on that file, nor will be as long as the context lasts. None if nobody can tell."""
     try:
-        handle = os.open(path, _OLD)
+        try:
+            handle = os.open(path, os.O_WRONLY | _OLD)  # which locks on a network need
+        except PermissionError:
+            handle = os.open(path, os.O_RDONLY | _OLD)  # the file may not be written to, but may be removed
     except OSError:
         yield False  # it is gone, somebody else's, or no file at all
         return

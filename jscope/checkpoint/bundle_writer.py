@@ -12,6 +12,7 @@ import numpy as np
 
 import jscope as js
 
+from .allowance import Allowance
 from .atomic import flush, flush_directory, left_over, new_file, permissions, replacement
 from .bundle import data_path, number_of_shards
 from .crc32c import crc32c, masked
@@ -72,8 +73,10 @@ def save_tf(path: Path, params: Mapping[str, Any]) -> None:
         with _numbered(prefix, mode) as (shards, data):
             try:
                 entries = _write_data(prefix, shards, mode, data, arrays)
+                table = list(write_table(entries))
+                _check_can_be_read(prefix, entries, sum(map(len, table)))
                 with replacement(prefix + ".index") as index:
-                    index.writelines(write_table(entries))
+                    index.writelines(table)
             except BaseException:
                 if _named(prefix) != shards:
                     _remove(_data_files(prefix).get(shards, []))
@@ -104,6 +107,17 @@ def _checked(prefix: str, params: Mapping[str, Any]) -> dict[bytes, Any]:
             raise fault(what, kind="bad_dtype", fix=fix)
         arrays[key] = leaf
     return dict(sorted(arrays.items()))
+
+
+def _check_can_be_read(prefix: str, entries: Mapping[bytes, bytes], size: int) -> None:
+    """Nothing is saved that `load_tf` would refuse: very many names that are stored in very few bytes each."""
+    allowance = Allowance(prefix, size)
+    try:
+        for key, value in entries.items():
+            allowance.take(key, len(value))
+    except js.CheckpointError:
+        what = f"{len(entries) - 1:,} arrays are too many for an index of {size:,} bytes: it could not be read again."
+        raise fault(what, kind="too_many", fix="save them in one file, by jscope.checkpoint.save") from None
 
 
 def _named(prefix: str) -> int | None:

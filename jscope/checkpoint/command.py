@@ -91,7 +91,7 @@ class _Parser(argparse.ArgumentParser):
     def _print_message(self, message: str, file: Any = None) -> None:
         stream = file or sys.stderr
         if stream is not None:
-            stream.write(message)
+            stream.write("\n".join(map(printable, message.split("\n"))))
 
 
 def _parser(more: Iterable[Callable[..., None]]) -> argparse.ArgumentParser:

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 import jscope as js
-from jscope._support import format_bytes, near, shortened, shown, table_lines
+from jscope._support import format_bytes, near, printable, shortened, shown, table_lines
 
 from .faults import user_line
 from .progress import bar
@@ -158,7 +158,7 @@ def read_named(checkpoint: Checkpoint, names: Iterable[str], *, progress: bool |
     """The arrays of these names, read with a bar."""
     listing, names = checkpoint.listing(), list(names)
     total = sum(bytes_of_spec(listing[name]) for name in names)
-    with bar(f"reading {os.path.basename(checkpoint.path)}", total, progress) as advance:
+    with bar(f"reading {printable(os.path.basename(checkpoint.path))}", total, progress) as advance:
         read = {}
         for name in names:
             read[name] = checkpoint[name]

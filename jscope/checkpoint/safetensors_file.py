@@ -68,6 +68,7 @@ _NO_SUM = f"{0:08x}"
 _HEADER_SUM, _SUMS, _VERSION = _OWN + "header", _OWN + "crc32c", _OWN + "version"
 
 
+_MOST_METADATA = 10_000  # texts that are written
 _MOST_ENTRY = 4096  # bytes of what is said of one array: 32 dimensions and some spaces take fewer
 _SPACE = re.compile(rb"[ \t\n\r]*+")
 _STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
@@ -413,6 +414,9 @@ def _checked_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
     if not isinstance(metadata, Mapping):
         what = f"Metadata are texts by name, not {metadata!r:.40}."
         raise fault(what, kind="bad_metadata", fix='give a dict, such as {"step": "7"}')
+    if len(metadata) > _MOST_METADATA:
+        what = f"There are {len(metadata):,} texts of metadata, and at most {_MOST_METADATA:,} are kept."
+        raise fault(what, kind="bad_metadata", fix="put them into one text, by json.dumps")
     for name, text in metadata.items():
         if not (isinstance(name, str) and isinstance(text, str) and is_text(name) and is_text(text)):
             what = f"Metadata are texts by name, not {name!r:.40}: {text!r:.40}."

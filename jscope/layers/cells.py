@@ -18,7 +18,7 @@ from .faults import as_input, bad_argument, refuse
 from .layer import snake_case
 from .products import affine, multiplied, scaled
 from .scopes import add_weight
-from .shardings import arithmetic, by_batch, spec_of
+from .shardings import arithmetic, by_batch
 from .states import State, check_state, shown, zeros
 
 
@@ -144,8 +144,7 @@ def checked(inputs: Any, state: State, cell: RNNCell) -> jax.Array:
 def joined(cell: RNNCell, x: jax.Array, state: jax.Array, kernel: jax.Array, bias: jax.Array) -> jax.Array:
     """`[x, state] @ kernel + bias`; `x` says how both are sharded: over the batch alone."""
     with arithmetic(type(cell).__name__, x, state=state, kernel=kernel, bias=bias):
-        batch = (spec_of(x) or (None,))[0]
-        return affine(jnp.concatenate([by_batch(x, batch), by_batch(state, batch)], 1), kernel, bias)
+        return affine(jnp.concatenate([by_batch(x, x), by_batch(state, x)], 1), kernel, bias)
 
 
 class _OneState(RNNCell):

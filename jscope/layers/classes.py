@@ -6,6 +6,7 @@ TF1's order and under its names, which are the names of TF1's attributes too: `l
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -42,13 +43,15 @@ class OfFunction(Layer):
 
     def call(self, inputs: Any, *args: Any, **at_call: Any) -> jax.Array:
         """What the function gives, in the scope of the layer."""
-        x = self._of_own_dtype(inputs)
-        outputs = type(self).function(x, *args, **self._arguments(), **at_call, name=HERE)
-        for variable in [] if self.built else self.variables:
-            scope, _, name = variable.name.rpartition("/")
-            if scope == self.scope_name and name in self.made:
-                setattr(self, name, js.value(variable))
-        return outputs
+        return type(self).function(self._of_own_dtype(inputs), *args, **self._arguments(), **at_call, name=HERE)
+
+    def __getattr__(self, name: str) -> Any:
+        if name in type(self).made:
+            with contextlib.suppress(js.OutsideProgramError):
+                for variable in self.variables:
+                    if variable.name == f"{self.scope_name}/{name}":
+                        return js.value(variable)
+        return super().__getattr__(name)
 
     def _arguments(self) -> dict[str, Any]:
         return {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in _OF_THE_LAYER}

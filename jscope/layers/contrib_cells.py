@@ -15,7 +15,7 @@ from .contrib.normalization import layer_norm
 from .core import kept_and_scaled
 from .faults import bad_argument
 from .products import multiplied
-from .shardings import arithmetic, by_batch, spec_of
+from .shardings import arithmetic, by_batch
 from .wrappers import step_key
 
 
@@ -125,8 +125,7 @@ class LayerNormBasicLSTMCell(_CellOfTwo):
         kernel = self.add_weight("kernel", [x.shape[-1] + self._num_units, size], x.dtype)
         if self._layer_norm:
             with arithmetic(type(self).__name__, x, state=h, kernel=kernel):
-                batch = (spec_of(x) or (None,))[0]
-                gates = multiplied(jnp.concatenate([by_batch(x, batch), by_batch(h, batch)], 1), kernel)
+                gates = multiplied(jnp.concatenate([by_batch(x, x), by_batch(h, x)], 1), kernel)
         else:
             gates = joined(self, x, h, kernel, self.add_weight("bias", [size], x.dtype))
         i, j, f, o = jnp.split(gates, 4, 1)
@@ -181,7 +180,7 @@ class NASCell(_CellOfTwo):
         kernel = self.add_weight("kernel", [x.shape[-1], size], x.dtype)
         with arithmetic("NASCell", x, state=h, recurrent_kernel=recurrent, kernel=kernel):
             of_inputs = multiplied(x, kernel)
-            of_state = multiplied(by_batch(h, (spec_of(x) or (None,))[0]), recurrent)
+            of_state = multiplied(by_batch(h, x), recurrent)
         if self._use_biases:
             of_state += row(self.add_weight("bias", [size], x.dtype, js.zeros_initializer()))
         pairs = list(zip(jnp.split(of_inputs, 8, 1), jnp.split(of_state, 8, 1), strict=True))

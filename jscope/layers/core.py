@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 import jax
+import jax.core
 import jax.numpy as jnp
 
 import jscope as js
@@ -14,7 +15,7 @@ from .by_name import Activation, Regularizer, activation_of
 from .faults import as_input, bad_argument, both_ways, check_min_rank, refuse
 from .products import affine, multiplied
 from .scopes import add_weight, layer_scope, options
-from .shardings import arithmetic, spread_spec
+from .shardings import arithmetic, spread_sharding
 
 NO_ACTIVITY = "leave it out, and add the penalty of the output to your loss"
 
@@ -26,8 +27,8 @@ def dense(
     use_bias: bool = True,
     kernel_initializer: Any = None,
     bias_initializer: Any = js.zeros_initializer(),  # noqa: B008 (a frozen value, as in TF1's signature)
-    kernel_regularizer: Regularizer | None = None,
-    bias_regularizer: Regularizer | None = None,
+    kernel_regularizer: Regularizer | str | None = None,
+    bias_regularizer: Regularizer | str | None = None,
     activity_regularizer: None = None,
     kernel_constraint: Any = None,
     bias_constraint: Any = None,
@@ -171,8 +172,11 @@ def dropped(inputs: Any, *, rate: Any, noise_shape: Any, seed: int | None, train
 
 def kept_and_scaled(x: jax.Array, rate: Any, noise_shape: tuple[int, ...], key: jax.Array) -> jax.Array:
     """`x` with elements set to zero with probability `rate`, the others divided by that of being kept."""
-    spec = spread_spec(x, noise_shape)
-    kept = jax.random.bernoulli(key, 1 - jnp.asarray(rate, jnp.float32), noise_shape, out_sharding=spec)
+    keep_prob, sharding = 1 - jnp.asarray(rate, jnp.float32), spread_sharding(x, noise_shape)
+    if sharding is None or isinstance(x, jax.core.Tracer):
+        kept = jax.random.bernoulli(key, keep_prob, noise_shape, out_sharding=sharding)
+    else:  # outside jax.jit, JAX draws on the devices of the key
+        kept = jax.sharding.reshard(jax.random.bernoulli(key, keep_prob, noise_shape), sharding)
     return jnp.where(kept, x / (1 - jnp.asarray(rate, x.dtype)), jnp.zeros_like(x))
 
 

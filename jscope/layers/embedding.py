@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from .faults import bad_argument
-from .shardings import arithmetic, spec_of
+from .shardings import arithmetic, sharding, spec_of
 
 
 def embedding_lookup(
@@ -71,6 +71,6 @@ def _rows(table: jax.Array, ids: jax.Array) -> jax.Array:
     if of_table is None and of_ids is None:
         return jnp.take(table, ids, axis=0, mode="fill")
     # Each row where its number is, with its elements where they are in the table.
-    spec = jax.P(*(of_ids or [None] * ids.ndim), *(of_table or [None] * table.ndim)[1:])
+    spec = (*(of_ids or [None] * ids.ndim), *(of_table or [None] * table.ndim)[1:])
     with arithmetic("embedding_lookup", ids, params=table):
-        return table.at[ids].get(mode="fill", out_sharding=spec)
+        return table.at[ids].get(mode="fill", out_sharding=sharding(spec, ids, table))

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from .._support import jit_inlined
-from .shardings import spec_of
+from .shardings import sharding, spec_of
 
 
 @jit_inlined
@@ -36,7 +36,7 @@ def multiplied(x: jax.Array, kernel: jax.Array) -> jax.Array:
     left, right = spec_of(x), spec_of(kernel)
     if left is None or right is None:
         return jnp.matmul(x, kernel)
-    return jnp.matmul(x, kernel, out_sharding=jax.P(*left[:-1], right[-1]))
+    return jnp.matmul(x, kernel, out_sharding=sharding((*left[:-1], right[-1]), x))
 
 
 def _spread(of_last: jax.Array, like: jax.Array) -> jax.Array:

@@ -124,7 +124,7 @@ def _start(given: Any, x: jax.Array) -> jax.Array:
             fix="start from cell.zero_state(batch_size, dtype)",
         ) from None
     part = part.astype(part.dtype)  # never weakly typed: JAX would trace the body twice for what changes its type
-    return by_batch(part, (spec_of(x) or (None, None))[1]) if part.ndim else part
+    return by_batch(part, x, 1) if part.ndim else part
 
 
 def _check_next(old: State, new: State, cell: RNNCell) -> None:

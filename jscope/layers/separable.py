@@ -14,14 +14,14 @@ from .core import NO_ACTIVITY
 from .families import member
 from .faults import as_input, refuse
 from .scopes import add_weight, layer_scope, options
-from .shardings import by_batch
+from .shardings import whole
 from .windows import Windows, add_bias, check_filters, convolve, sizes, windows
 
 
 def depthwise(x: jax.Array, kernel: jax.Array, how: Windows) -> jax.Array:
     """A convolution of each channel by itself; the kernel is [*window, channels, multiplier]."""
     *window, channels, multiplier = kernel.shape
-    kernel = by_batch(kernel, None).reshape(*window, 1, channels * multiplier)  # JAX can't merge sharded dimensions
+    kernel = whole(kernel).reshape(*window, 1, channels * multiplier)  # JAX can't merge sharded dimensions
     return convolve(x, kernel, how, groups=channels)
 
 

@@ -5,9 +5,12 @@ Everywhere else `spec_of` gives None, and a layer computes as if this file were 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import jax
+import jax.core
+from jax.sharding import NamedSharding
 
 from .._support import is_sharding_error, short_type
 from .faults import bad_argument
@@ -19,23 +22,37 @@ def spec_of(x: jax.Array) -> tuple[Any, ...] | None:
     return None if all(axes is None for axes in spec) else (*spec, *[None] * (x.ndim - len(spec)))
 
 
-def spread_spec(x: jax.Array, shape: tuple[Any, ...]) -> jax.P | None:
+def sharding(spec: Iterable[Any], *arrays: jax.Array) -> NamedSharding:
+    """The sharding over mesh axes, of the mesh of the first of `arrays` that is sharded."""
+    sharded = next((x for x in arrays if spec_of(x)), arrays[0])
+    # The type of an array has a mesh without devices, which does where `jax.set_mesh` or `jax.jit` brings them.
+    own: Any = jax.typeof(sharded) if isinstance(sharded, jax.core.Tracer) else sharded
+    return NamedSharding(own.sharding.mesh, jax.P(*spec))
+
+
+def spread_sharding(x: jax.Array, shape: tuple[Any, ...]) -> NamedSharding | None:
     """The sharding of what has `shape` and is to spread over `x`: not sharded where it has one element."""
     spec = spec_of(x)
     if spec is None:
         return None
-    return jax.P(*(axes if n == size else None for axes, n, size in zip(spec, shape, x.shape, strict=True)))
+    return sharding((axes if n == size else None for axes, n, size in zip(spec, shape, x.shape, strict=True)), x)
 
 
 def as_sharded(x: jax.Array, like: jax.Array) -> jax.Array:
     """`x`, sharded as an array of the same shape."""
-    return x if spec_of(x) == spec_of(like) else jax.sharding.reshard(x, jax.P(*(spec_of(like) or ())))
+    wanted = spec_of(like)
+    return x if spec_of(x) == wanted else jax.sharding.reshard(x, sharding(wanted or (), like, x))
 
 
-def by_batch(x: jax.Array, batch: Any) -> jax.Array:
-    """`x` with its first dimension sharded over the mesh axes `batch`, and no other."""
-    spec = (batch, *[None] * (x.ndim - 1))
-    return x if (spec_of(x) or (None,) * x.ndim) == spec else jax.sharding.reshard(x, jax.P(*spec))
+def by_batch(x: jax.Array, like: jax.Array, batch: int = 0) -> jax.Array:
+    """`x` with its first dimension sharded as the dimension `batch` of `like`, and no other."""
+    spec = ((spec_of(like) or (None,) * like.ndim)[batch], *[None] * (x.ndim - 1))
+    return x if (spec_of(x) or (None,) * x.ndim) == spec else jax.sharding.reshard(x, sharding(spec, like, x))
+
+
+def whole(x: jax.Array) -> jax.Array:
+    """`x`, not sharded."""
+    return x if spec_of(x) is None else jax.sharding.reshard(x, sharding((), x))
 
 
 class arithmetic:  # noqa: N801 (read as `with arithmetic("dense", ...):`)

@@ -10,11 +10,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import NamedSharding
 
 from .dtypes import single_or_wider
 from .faults import bad_argument
 from .products import shifted
-from .shardings import arithmetic, spec_of
+from .shardings import arithmetic, sharding, spec_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -160,7 +161,7 @@ def convolve(x: jax.Array, kernel: jax.Array, how: Windows, groups: int = 1) -> 
             rhs_dilation=how.dilation,
             dimension_numbers=how.dimension_numbers("IO"),
             feature_group_count=groups,
-            out_sharding=_result_spec(x, kernel, how, -1),
+            out_sharding=_result_sharding(x, kernel, how, -1),
         )
 
 
@@ -181,11 +182,11 @@ def convolve_transposed(x: jax.Array, kernel: jax.Array, how: Windows) -> jax.Ar
             pads,
             lhs_dilation=how.strides,
             dimension_numbers=how.dimension_numbers("OI"),
-            out_sharding=_result_spec(x, kernel, how, -2),
+            out_sharding=_result_sharding(x, kernel, how, -2),
         )
 
 
-def _result_spec(x: jax.Array, kernel: jax.Array, how: Windows, filters: int) -> jax.P | None:
+def _result_sharding(x: jax.Array, kernel: jax.Array, how: Windows, filters: int) -> NamedSharding | None:
     """The sharding of a convolution whose channels or filters are sharded, which JAX asks for; else it has a rule."""
     channels = 1 if how.channels_first else x.ndim - 1
     left, right = spec_of(x) or [None] * x.ndim, spec_of(kernel)
@@ -193,7 +194,7 @@ def _result_spec(x: jax.Array, kernel: jax.Array, how: Windows, filters: int) ->
         return None
     spec = list(left)
     spec[channels] = None if right is None else right[filters]
-    return jax.P(*spec)
+    return sharding(spec, x, kernel)
 
 
 def pooled(x: jax.Array, how: Windows, average: bool) -> jax.Array:

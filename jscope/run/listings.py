@@ -67,6 +67,8 @@ def _items(run: Run, key: str) -> list[Any]:
 
 
 def _variables(run: Run) -> list[Variable]:
+    if run.body is None:
+        return list(run.by_name.values())
     return [variable for variable in run.by_name.values() if not run.is_to_come(variable.mark)]
 
 

@@ -59,6 +59,12 @@ _DIFFERENTIATED = _Obstacle(
     "from a value that is differentiated inside the program",
     "assign jax.lax.stop_gradient(value), or return the value from the differentiated function and assign it outside",
 )
+_HANDED_ON = _Obstacle(
+    ("trace", "derivative"),
+    "in a function that a jax.custom_vjp function is handed as one of those arguments that it does not differentiate, "
+    "as solvers hand on the function that they solve, while something is differentiated",
+    "let the solver carry the value as a part of its state, and assign what it returns",
+)
 _UNFORESEEN = _Obstacle((), "inside a JAX transform", _RETURN)
 _AT_ONCE = _Obstacle(
     (),
@@ -121,7 +127,7 @@ class Refs:
       names: as given.
     """
 
-    __slots__ = ("_entry", "_impls", "_perhaps_differentiated", "_refs", "_why_unknown", "names")
+    __slots__ = ("_entry", "_impls", "_perhaps_differentiated", "_perhaps_handed_on", "_refs", "_why_unknown", "names")
 
     def __init__(self, entry: CodeType, names: frozenset[str], why_unknown: str = "") -> None:
         self._entry = entry
@@ -129,6 +135,7 @@ class Refs:
         self._refs: dict[str, Any] = {}
         self._impls: dict[Any, Any] = {}  # dtype of random keys -> what JAX makes them by
         self._perhaps_differentiated: TransformError | None = None
+        self._perhaps_handed_on: TransformError | None = None
         self.names = names
 
     def start(self, name: str, value: Any) -> None:
@@ -231,8 +238,11 @@ class Refs:
         """What is to be raised instead of an error of JAX's about a ref; None for any other error.
 
         If a value that is assigned turns out to be differentiated within the program, JAX says so at the assignment or,
-        where that is traced first (by jit, say) and differentiated then, at the end of that.
+        where that is traced first (by jit, say) and differentiated then, at the end of that. And it says that a tracer,
+        the ref, is handed on to a `jax.custom_vjp` function only when that is called.
         """
+        if isinstance(error, jax.errors.UnexpectedTracerError) and "nondiff_argnums" in str(error):
+            return self._perhaps_handed_on
         # JAX has no class for this error, and raises nothing else so bare.
         return self._perhaps_differentiated if type(error) is Exception else None
 
@@ -250,6 +260,8 @@ class Refs:
         for obstacle in _OBSTACLES:
             if (obstacle.reading or done == "assigned") and around.nested(*obstacle.inside):
                 raise _refusal(variable, done, obstacle, asked)
+        if around.nested(*_HANDED_ON.inside) and self._perhaps_handed_on is None:
+            self._perhaps_handed_on = _refusal(variable, done, _HANDED_ON, asked)
         return around
 
 

@@ -112,7 +112,7 @@ def _tree(head: str, leaves: Iterable[Any], cells: Callable[[Any], Iterable[Cell
 def _inside(scope: Scope, cells: Callable[[Any], Iterable[Cell]], is_open: bool) -> str:
     rows = []
     for leaf in scope.variables:
-        texts = [("", leaf.name.rpartition("/")[2]), *cells(leaf)]
+        texts = [("", leaf.name[len(scope.path) :]), *cells(leaf)]
         rows.append(f'<tr title="{_text(leaf.name)}">{"".join(map(_cell, texts))}</tr>')
     parts = [f"<table>{''.join(rows)}</table>"] * bool(rows)
     for label, inner in scope.inner():

@@ -6,6 +6,7 @@ const ROWS = 40;       // unfolded at first, at most
 const STEP = 200;      // rows of one scope at a time
 const MATCHES = 300;   // rows that a search shows
 const PLACES = 40;     // more places than this stand together by file
+const DEEPEST = 16;    // scopes one inside the other; what lies deeper keeps the rest of its name
 const GAP = 26;        // pixels from one place to the next
 const FOLLOWING = 2000; // edges that follow when the page is scrolled; more would be slow
 
@@ -23,7 +24,7 @@ const variables = data.variables.map(([name, type, bytes, size, frozen, initiali
   text: [name, ...reads.map(([place]) => data.places[place].full)].join(" ").toLowerCase(),
 }));
 const isShared = (variable) => variable.count > 1;
-const largest = Math.max(1, ...variables.map((variable) => variable.bytes).filter(Number.isFinite));
+const largest = variables.reduce((most, variable) => Math.max(most, variable.bytes), 1);
 
 function newScope(path, label) {
   return { path, label, variables: [], scopes: new Map(), all: [], bytes: 0, size: "", open: false, limit: STEP };
@@ -35,8 +36,9 @@ for (const variable of variables) {
   let scope = root;
   scope.all.push(variable);
   const parts = variable.name.split("/");
-  variable.label = parts.pop();
-  for (const part of parts) {
+  const scopes = parts.slice(0, Math.min(parts.length - 1, DEEPEST));
+  variable.label = parts.slice(scopes.length).join("/");
+  for (const part of scopes) {
     if (!scope.scopes.has(part)) scope.scopes.set(part, newScope(`${scope.path}${part}/`, `${part}/`));
     scope = scope.scopes.get(part);
     scope.all.push(variable);
@@ -281,13 +283,16 @@ let pinned = null; // the key of a place
 let places = []; // as in the rail: {key, place, isFile, ends: Map of target -> times, members, entry}
 let lines = []; // {path, place, target}
 
+// A file with its folders: two of one name are two.
+const fileOf = (place) => data.places[place].full.slice(0, -data.places[place].line.length);
+
 // The places that read what is drawn. Where there are many, those of one file stand together until it is opened.
 function gather() {
   const seen = new Set(targets.flatMap((target) => [...target.reads.keys()]));
   const linesOf = new Map();
-  for (const place of seen) linesOf.set(data.places[place].file, (linesOf.get(data.places[place].file) || 0) + 1);
+  for (const place of seen) linesOf.set(fileOf(place), (linesOf.get(fileOf(place)) || 0) + 1);
   const keyOf = (place) => {
-    const { file } = data.places[place];
+    const file = fileOf(place);
     return seen.size > PLACES && linesOf.get(file) > 1 && !openFiles.has(file) ? `f${file}` : `p${place}`;
   };
   const byKey = new Map();
@@ -393,11 +398,13 @@ function drawPlace(place) {
   entry.setAttribute("aria-pressed", String(pinned === place.key));
   entry.addEventListener("click", () => {
     if (place.isFile) {
-      openFiles.add(file);
+      openFiles.add(fileOf(place.place));
+      drawEdges();
     } else {
       pinned = pinned === place.key ? null : place.key;
+      for (const each of places) each.entry.setAttribute("aria-pressed", String(each.key === pinned));
+      light(pinned);
     }
-    drawEdges();
   });
   return entry;
 }

@@ -116,8 +116,9 @@ def from_tf_slots(
       name, scope, powers, beta1, beta2: as in `to_tf_slots`.
 
     Returns:
-      `opt_state` with the slots' values, in the dtypes that it has. The number of steps that Adam counts comes from the
-      powers of beta, that of learning-rate schedules and `inject_hyperparams` from `global_step`.
+      `opt_state` with the slots' values, in the dtypes that it has, on the default device: for a sharded state give it
+      to `jax.device_put` with the shardings of `opt_state`. The number of steps that Adam counts comes from the powers
+      of beta, that of learning-rate schedules and `inject_hyperparams` from `global_step`.
 
     Raises:
       ParamsMismatchError: for slots that are not there or of another shape; `faults` lists all of them.

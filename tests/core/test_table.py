@@ -85,6 +85,16 @@ def test_it_keeps_to_its_width_whatever_the_texts() -> None:
     assert "v" * 200 in declared(program).table(width=900)
 
 
+def test_names_however_deep() -> None:
+    spec = declared(nested)["step"]
+    names = ["/".join(["a"] * depth) for depth in (*range(1, 40), 9999)]
+    specs = js.Specs(js.VariableSpec(name, name, (), spec.dtype, spec.initializer, auto_reuse=True) for name in names)
+    for text in (str(specs), specs.to_text()):
+        assert max(map(len, text.splitlines())) <= 120
+    assert len(str(specs).splitlines()) == 2 + len(names) + 16  # sixteen scopes, and no more
+    assert specs._repr_html_().count("<details") == 16
+
+
 def test_what_steers_a_terminal_is_escaped() -> None:
     spec = declared(nested)["step"]
     table = str(js.Specs([js.VariableSpec("a\x1b[2J\n/b\u202e", None, (), spec.dtype, spec.initializer)]))
@@ -233,7 +243,9 @@ def test_the_variable_itself_and_words_among_others() -> None:
         ("layer_1/v", "layer_2/v", "layer_10/v"),
         ("encoder/v", "decoder/v"),
         ("w_q", "w_k", "w_v"),
+        ("s/w", "s/W", "s/_w"),
         ("block_a/v", "block_b/v"),
+        ("branchA/v", "branchB/v", "branchC/v"),
         ("fw/v", "bw/v"),
         ("gamma", "beta", "zeta"),
         ("key/kernel", "query/kernel", "value/kernel"),

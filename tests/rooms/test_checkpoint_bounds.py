@@ -148,3 +148,14 @@ def test_the_names_of_a_large_program_are_no_attack(tmp_path: Path) -> None:
     assert list(checkpoint.list_tf(tmp_path / "m")) == sorted(names)
     assert list(checkpoint.open(tmp_path / "s")) == sorted(names)
     assert list(checkpoint.open(tmp_path / "z.npz")) == sorted(names[:2_000])
+
+
+@pytest.mark.slow
+def test_nothing_is_saved_that_could_not_be_read_again(tmp_path: Path) -> None:
+    many = dict.fromkeys((f"{i:x}" for i in range(130_000)), np.float32(1))
+    with pytest.raises(js.CheckpointError) as info:
+        checkpoint.save_tf(tmp_path / "m", many)
+    assert info.value.kind == "too_many"
+    with pytest.raises(js.CheckpointError, match="texts of metadata"):
+        checkpoint.save(tmp_path / "s", {"a": 1}, metadata=dict.fromkeys(map(str, range(20_000)), ""))
+    assert not list(tmp_path.iterdir())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import pickle
 from typing import Any
 
 import numpy as np
@@ -81,6 +82,25 @@ def test_signature(name):
             assert default is None  # as the scope says, which is True unless it is frozen
         elif wanted != "...":
             assert default == (tuple(wanted) if isinstance(wanted, list) else wanted), argument
+
+
+FUNCTIONS = [
+    (room, name)
+    for room in (js.layers, js.layers.contrib)
+    for name in room.__all__
+    if inspect.isfunction(vars(room)[name])
+]
+
+
+@pytest.mark.parametrize(("room", "name"), FUNCTIONS, ids=[f"{room.__name__}.{name}" for room, name in FUNCTIONS])
+def test_each_layer_is_a_function_of_its_own(room: Any, name: str) -> None:
+    """Also where a family makes it: it has its own name and docstring, and can be pickled."""
+    function = vars(room)[name]
+    assert function.__name__ == function.__qualname__
+    assert vars(room)[function.__name__] is function  # of two names of one function, the one that it has
+    assert "$" not in function.__doc__
+    assert pickle.loads(pickle.dumps(function)) is function
+    assert not {"args", "kwargs"} & set(inspect.signature(function).parameters) or name in ("repeat", "stack")
 
 
 # TensorFlow takes these by `**kwargs`.

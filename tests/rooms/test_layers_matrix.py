@@ -27,11 +27,19 @@ from jscope.layers import contrib as slim
 
 KEY = jax.random.key(0, impl="unsafe_rbg")
 DIMENSIONS = ("batch", "height", "width", "depth")
-SAMPLE = ("dense", "conv2d", "average_pooling2d", "batch_normalization in training", "BasicRNNCell", "layer_norm")
+SAMPLE = ("dense", "dropout", "conv2d", "batch_normalization in training", "BasicRNNCell", "layer_norm")
 every_layer = pytest.mark.parametrize("name", LAYERS)
-slowly_every_layer = pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=() if name in SAMPLE else pytest.mark.slow) for name in LAYERS]
-)
+
+
+def slowly_but(sample: tuple[str, ...]) -> pytest.MarkDecorator:
+    """Every layer, those of a sample in the default suite."""
+    return pytest.mark.parametrize(
+        "name", [pytest.param(name, marks=() if name in sample else pytest.mark.slow) for name in LAYERS]
+    )
+
+
+slowly_every_layer = slowly_but(SAMPLE)
+computed_for_every_layer = slowly_but(("dense", "conv2d", "batch_normalization in training"))
 
 
 def net_of(layer: Layer) -> js.Transformed:
@@ -262,7 +270,7 @@ def filled(layer: Layer, dtype: Any = jnp.float32) -> js.Params:
     )
 
 
-@slowly_every_layer
+@computed_for_every_layer
 def test_values_do_not_depend_on_the_setting(name: str) -> None:
     """Strict ranks and dtypes, a batch of one, double and half precision."""
     layer = LAYERS[name]
@@ -282,7 +290,7 @@ def test_values_do_not_depend_on_the_setting(name: str) -> None:
         np.testing.assert_allclose(coarse.astype(np.float32), theirs, rtol=0.1, atol=0.2)
 
 
-@slowly_every_layer
+@computed_for_every_layer
 def test_what_is_exported_computes_the_same(name: str) -> None:
     layer = LAYERS[name]
     found = exported(layer, symbolic(layer, open_sizes(name, layer)))
@@ -297,33 +305,40 @@ import json, sys
 import jax, numpy as np
 from jax.sharding import AxisType, NamedSharding
 from layer_matrix import LAYERS
-from test_layers_matrix import computed, filled, over_batch, over_last
+from test_layers_matrix import SAMPLE, computed, filled, over_batch, over_last
+
 mesh = jax.make_mesh((2, 2), ("data", "model"), axis_types=(AxisType.Explicit,) * 2)
-for name in json.loads(sys.argv[1]):
+
+def put(x, spec):
+    return jax.device_put(x, NamedSharding(mesh, spec))
+
+def check(name, plain):
     layer = LAYERS[name]
-    plain = computed(layer, layer.input())
+    x = put(layer.input(), over_batch(layer.input()))
+    for specs in (lambda leaf: jax.P(), over_last("model")):
+        found = computed(layer, x, jax.tree.map(lambda leaf: put(leaf, specs(leaf)), filled(layer)))
+        for mine, theirs in zip(found, plain, strict=True):
+            np.testing.assert_allclose(mine, theirs, rtol=1e-4, atol=1e-5, err_msg=name)
+
+for name in json.loads(sys.argv[1]):
+    plain = computed(LAYERS[name], LAYERS[name].input())
     with jax.set_mesh(mesh):
-        put = lambda x, spec: jax.device_put(x, NamedSharding(mesh, spec))
-        x, params = put(layer.input(), over_batch(layer.input())), filled(layer)
-        for specs in (lambda leaf: jax.P(), over_last("model")):
-            found = computed(layer, x, jax.tree.map(lambda leaf: put(leaf, specs(leaf)), params))
-            for mine, theirs in zip(found, plain, strict=True):
-                np.testing.assert_allclose(mine, theirs, rtol=1e-4, atol=1e-5, err_msg=name)
+        check(name, plain)
+    if name in SAMPLE:  # the arrays alone tell the mesh
+        check(name, plain)
     print(name)
 """
-NEEDS_WHOLE_VARIABLES = {"separable_conv2d", "contrib separable_conv2d, depthwise"}  # whose last dimension is small
 
 
 @pytest.mark.slow
 def test_values_on_a_mesh_are_those_of_one_device() -> None:
-    names = [name for name in LAYERS if name not in NEEDS_WHOLE_VARIABLES]
     here = os.path.dirname(__file__)
     path = os.pathsep.join([here, os.path.join(here, "..", "support"), *sys.path])
     flags = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=4", "PYTHONPATH": path}
-    command = [sys.executable, "-c", ON_DEVICES, json.dumps(names)]
+    command = [sys.executable, "-c", ON_DEVICES, json.dumps(list(LAYERS))]
     done = subprocess.run(command, capture_output=True, text=True, env=flags | {"JAX_PLATFORMS": "cpu"})
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split("\n")[:-1] == names
+    assert done.stdout.split("\n")[:-1] == list(LAYERS)
 
 
 # Names that Keras knows, and states that do not fit -------------------------------------------------------------------

@@ -15,7 +15,7 @@ from jscope import layers
 
 # What a layer takes beside inputs, and has no default for.
 GIVEN = {"filters": 3, "units": 3, "num_outputs": 3, "kernel_size": 2, "strides": 1, "stride": 1, "pool_size": 2}
-GIVEN |= {"vocab_size": 5, "embed_dim": 3, "depth_multiplier": 1, "rate": 0.5}
+GIVEN |= {"vocab_size": 5, "embed_dim": 3, "depth_multiplier": 1, "rate": 0.5, "dim": 1}
 # Layers that take functions or cells, and so no inputs alone.
 OTHERS = {"bidirectional_dynamic_rnn", "dynamic_rnn", "repeat", "stack"}
 # Whether one trains is by default True, and then it can't be run by `apply`, whatever its numbers are.

@@ -334,11 +334,14 @@ def test_faults_of_the_command_are_said(run: Callable[..., Any], arguments: list
 
 def test_the_command_itself(tmp_path: Path) -> None:
     (tmp_path / "model.py").write_text(MODEL)
-    command = [sys.executable, "-m", "jscope"]
-    made = subprocess.run([*command, "report", "model:specs"], capture_output=True, text=True, cwd=tmp_path, check=True)
+    command = [sys.executable, "-m", "jscope", "report", "model:specs"]
+    made = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=True)
     assert made.stdout == "Specs: 2 variables, 16 elements, 64 B -> specs.html\n"
-    help_text = subprocess.run([*command, "--help"], capture_output=True, text=True, check=True).stdout
-    assert "    report " in help_text
+
+
+def test_help_lists_the_command(run: Callable[..., Any]) -> None:
+    assert "    report " in run("--help")[1]
+    assert "f32[8,28,28]" in run("report", "--help")[1]
 
 
 # The examples ---------------------------------------------------------------------------------------------------------

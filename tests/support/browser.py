@@ -40,10 +40,16 @@ class Browser:
         self._in, from_browser = os.pipe()
         os.set_blocking(self._in, False)
         # Chromium reads commands from file 3 and writes to file 4. A shell moves them there.
-        flags = "--headless=new --no-sandbox --disable-gpu --no-first-run --hide-scrollbars --remote-debugging-pipe"
+        flags = "--headless=new --no-sandbox --disable-gpu --disable-dev-shm-usage --no-first-run --hide-scrollbars"
         pipes = f"3<&{for_browser} 4>&{from_browser}"
         self._process = subprocess.Popen(
-            ["bash", "-c", f'exec "$0" {flags} --user-data-dir="$1" about:blank {pipes}', CHROMIUM, self._profile],
+            [
+                "bash",
+                "-c",
+                f'exec "$0" {flags} --remote-debugging-pipe --user-data-dir="$1" about:blank {pipes}',
+                CHROMIUM,
+                self._profile,
+            ],
             pass_fds=(for_browser, from_browser),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -147,6 +153,7 @@ class Browser:
         found = f"[...document.querySelectorAll({json.dumps(selector)})]"
         found += f".find((e) => e.innerText.includes({json.dumps(text)}))"
         self.run(f"{found}.scrollIntoView({{block: 'center'}})")
+        self.settle()
         left, top, width, height = self.run(f"Object.values({found}.getBoundingClientRect().toJSON()).slice(0, 4)")
         x, y = left + width / 2, top + height / 2
         for kind in ("mousePressed", "mouseReleased"):
@@ -159,11 +166,15 @@ class Browser:
 
     def press(self, key: str) -> None:
         """Presses a key."""
-        for kind in ("keyDown", "keyUp"):
-            self.call(
-                "Input.dispatchKeyEvent", type=kind, key=key, text=key if kind == "keyDown" and len(key) == 1 else ""
-            )
+        text = {"Enter": "\r"}.get(key, key if len(key) == 1 else "")
+        code = {"Enter": 13, "Escape": 27}.get(key, 0)
+        self.call("Input.dispatchKeyEvent", type="keyDown", key=key, text=text, windowsVirtualKeyCode=code)
+        self.call("Input.dispatchKeyEvent", type="keyUp", key=key, windowsVirtualKeyCode=code)
         self.run("new Promise((done) => setTimeout(done, 50))")
+
+    def settle(self) -> None:
+        """Waits until the page has been drawn again."""
+        self.run("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
 
     def first_paint(self) -> float:
         """Milliseconds from the start of loading to the first paint with something in it."""

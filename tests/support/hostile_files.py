@@ -129,6 +129,34 @@ def safetensors_spaces(directory: Path, size: int) -> Path:
     return safetensors(directory, b"{" + b" " * size)
 
 
+@family
+def folder_many_names(directory: Path, size: int) -> Path:
+    """An index that speaks of several files, of which one is there."""
+    named(directory, ["a"])
+    where = {f"{i:x}": "m.safetensors" if i % 2 else "../m.safetensors" for i in range(size // 25)}
+    (directory / "model.safetensors.index.json").write_text(json.dumps({"weight_map": where}))
+    return directory / "model.safetensors.index.json"
+
+
+@family
+def folder_many_files(directory: Path, size: int) -> Path:
+    where = {f"{i:x}": f"{i:x}.safetensors" for i in range(size // 32)}
+    (directory / "model.safetensors.index.json").write_text(json.dumps({"weight_map": where}))
+    return directory / "model.safetensors.index.json"
+
+
+@family
+def folder_empty_lists(directory: Path, size: int) -> Path:
+    (directory / "model.safetensors.index.json").write_text('{"a":[' + "[]," * (size // 3) + "[]]}")
+    return directory / "model.safetensors.index.json"
+
+
+@family
+def folder_lists_in_lists(directory: Path, size: int) -> Path:
+    (directory / "model.safetensors.index.json").write_text('{"weight_map":' + "[" * size)
+    return directory / "model.safetensors.index.json"
+
+
 # TensorFlow, second version -------------------------------------------------------------------------------------------
 
 

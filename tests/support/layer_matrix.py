@@ -77,12 +77,26 @@ def one_step(x: Any) -> Any:
     return jax.tree.leaves(cell(x, cell.zero_state(x.shape[0], x.dtype)))
 
 
+def written_out(cell: Callable[[], Any]) -> Callable[[Any], Any]:
+    """A cell along two steps that are written out."""
+
+    def program(x: Any) -> Any:
+        outputs, state = layers.static_rnn(cell(), [x, x], dtype=x.dtype)
+        return outputs, jax.tree.leaves(state)
+
+    return program
+
+
 def looked_up(ids: Any) -> Any:
     return layers.embedding_lookup(js.get_variable("table", [5, 6]), ids, max_norm=1.0)
 
 
 def attention(x: Any) -> Any:
     return layers.multi_head_attention(x, num_heads=2, mask=jnp.ones(x.shape[:2]), dropout_rate=0.5, training=True)
+
+
+def twice(layer: Any, x: Any) -> Any:
+    return layer(layer(x))
 
 
 LAYERS = {
@@ -127,6 +141,18 @@ LAYERS = {
     "MultiRNNCell, one step": Layer(one_step, ROWS),
     "DropoutWrapper": Layer(rnn(lambda: layers.DropoutWrapper(layers.LSTMCell(6), 0.5, 0.5, 0.5)), STEPS),
     "ResidualWrapper": Layer(rnn(lambda: layers.ResidualWrapper(layers.GRUCell(6))), STEPS),
+    "LayerNormBasicLSTMCell": Layer(rnn(lambda: layers.LayerNormBasicLSTMCell(6, dropout_keep_prob=0.5)), STEPS),
+    "LayerNormBasicLSTMCell, not normalized": Layer(
+        written_out(lambda: layers.LayerNormBasicLSTMCell(6, layer_norm=False)), ROWS
+    ),
+    "NASCell": Layer(rnn(lambda: layers.NASCell(6, num_proj=4, use_biases=True)), STEPS),
+    "LSTMBlockCell": Layer(written_out(lambda: layers.LSTMBlockCell(6, cell_clip=1.0, use_peephole=True)), ROWS),
+    "static_bidirectional_rnn with lengths": Layer(
+        lambda x: layers.static_bidirectional_rnn(
+            layers.GRUCell(6), layers.GRUCell(4), [x, x], dtype=x.dtype, sequence_length=jnp.ones(x.shape[0], int)
+        )[0],
+        ROWS,
+    ),
     "dynamic_rnn, time first": Layer(
         lambda x: layers.dynamic_rnn(layers.GRUCell(6), jnp.swapaxes(x, 0, 1), dtype=x.dtype, time_major=True)[0],
         STEPS,
@@ -161,6 +187,9 @@ LAYERS = {
     "max_pool3d": Layer(lambda x: slim.max_pool3d(x, 2), VOLUME),
     "avg_pool2d": Layer(lambda x: slim.avg_pool2d(x, 2, padding="SAME"), IMAGE),
     "avg_pool3d": Layer(lambda x: slim.avg_pool3d(x, 2), VOLUME),
+    "bias_add": Layer(lambda x: slim.bias_add(x, activation_fn="relu"), IMAGE),
+    "unit_norm": Layer(lambda x: slim.unit_norm(x, 1), STEPS),
+    "Conv2D twice": Layer(lambda x: twice(layers.Conv2D(6, 3, padding="same"), x), IMAGE),
     "repeat": Layer(lambda x: slim.repeat(x, 2, slim.fully_connected, 4), ROWS),
     "stack": Layer(lambda x: slim.stack(x, slim.fully_connected, [4, 2]), ROWS),
 }

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import re
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +11,7 @@ from paths import ROOT
 from PIL import Image
 
 PAGE = ROOT / "docs" / "how-to" / "see.md"
+PICTURE = PAGE.with_name("see-picture.png")
 
 
 def specs_of_page() -> Any:
@@ -24,24 +23,19 @@ def specs_of_page() -> Any:
     return names["specs"]
 
 
-def take(browser: Browser, page: Path, target: Path, width: int, height: int) -> None:
-    """A picture of a page, its colours few, so that it is small."""
-    browser.size(width, height)
+def take(browser: Browser, target: Path) -> None:
+    """The picture of the page's program, in few colours, so that it is small."""
+    page = target.with_suffix(".html")
+    specs_of_page().to_html(path=page, title="translate")
+    browser.dark(False)
+    browser.size(1100, 1000)
     browser.open(page)
-    shot = page.with_suffix(".png")
-    browser.screenshot(shot, whole=False)
-    image = Image.open(io.BytesIO(shot.read_bytes())).convert("RGB").quantize(256, dither=Image.Dither.NONE)
-    image.save(target, optimize=True)
-    print(f"{target.relative_to(ROOT)}: {image.width} x {image.height}, {target.stat().st_size:,} bytes")
-
-
-def main() -> None:
-    with tempfile.TemporaryDirectory() as folder, Browser() as browser:
-        page = Path(folder) / "page.html"
-        specs_of_page().to_html(path=page, title="translate")
-        browser.dark(False)
-        take(browser, page, PAGE.with_name("see-picture.png"), 1100, 1000)
+    browser.screenshot(target, whole=False)
+    Image.open(target).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(target, optimize=True)
+    page.unlink()
 
 
 if __name__ == "__main__":
-    main()
+    with Browser() as browser:
+        take(browser, PICTURE)
+    print(f"{PICTURE.relative_to(ROOT)}: {PICTURE.stat().st_size:,} bytes")

@@ -12,6 +12,7 @@ import jscope as js
 
 from ..by_name import Activation, Regularizer
 from ..faults import as_input, bad_argument, check_min_rank, check_rank
+from ..shardings import arithmetic
 from .collections import collect_outputs, collections_for, finish, model_variable
 from .core import fully_connected
 
@@ -71,7 +72,9 @@ def bias_add(
             collections=collections_for(variables_collections, "biases"),
             trainable=trainable,
         )
-        outputs = x + (biases[:, None, None] if data_format == "NCHW" else biases.reshape([1] * (x.ndim - 1) + [-1]))
+        others = (0, 2, 3) if data_format == "NCHW" else range(x.ndim - 1)
+        with arithmetic("bias_add", x, biases=biases):
+            outputs = x + jax.lax.expand_dims(biases, others)
         return finish(outputs, activation_fn=activation_fn, outputs_collections=outputs_collections)
 
 

@@ -18,7 +18,7 @@ def check(recorded: dict[str, Any]) -> None:
     """Compares all of them."""
     assert set(recorded) == {f"schedule.{name}" for name in SCHEDULES} | {f"loss.{name}" for name in LOSSES}
     for name, (_, make) in SCHEDULES.items():
-        found = [make(optax)(step) for step in range(SCHEDULE_STEPS)]
+        found = make(optax)(np.arange(SCHEDULE_STEPS))
         np.testing.assert_allclose(found, recorded[f"schedule.{name}"], rtol=1e-5, err_msg=name)
     for name, (_, make) in LOSSES.items():
         np.testing.assert_allclose(make(optax), recorded[f"loss.{name}"], rtol=1e-5, atol=1e-6, err_msg=name)
