@@ -153,3 +153,19 @@ def through(course: Course, source: Mapping[str, Any]) -> Checkpoint:
     path = source.path if isinstance(source, Checkpoint) else "the source"
     contents = Contents(path, {name: tensors[name] for name in led_to}, {})
     return Checkpoint(contents, source.verifies if isinstance(source, Checkpoint) else True)
+
+
+def differences(values: Mapping[str, Spec], led_to: Mapping[str, Spec | None]) -> list[str]:
+    """How values are not what a plan leads to."""
+    faults = [f"the plan leads to {shown(name)}, of which there is no value" for name in led_to if name not in values]
+    for name, spec in values.items():
+        other = led_to.get(name)
+        if other is None:
+            faults.append(f"the plan does not lead to {shown(name)}")
+        elif (other.shape, other.dtype) != (spec.shape, spec.dtype):
+            faults.append(f"the plan leads to {shown(name)} as {_text(other)}, and the value is {_text(spec)}")
+    return faults
+
+
+def _text(spec: Spec) -> str:
+    return f"{np.dtype(spec.dtype).name} of shape {spec.shape}"

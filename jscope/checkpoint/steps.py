@@ -11,15 +11,14 @@ import numpy as np
 
 from jscope._support import shown
 
+from .cutting import Join, Split
 from .operations import (
     Axes,
     Cast,
     Drop,
-    Join,
     Operation,
     Same,
     Spec,
-    Split,
     Stack,
     Tie,
     Unstack,

@@ -429,6 +429,7 @@ def test_shardings_of_names_that_are_not_there_are_told():
         checkpoint.assign_from({"kernel": jnp.ones(1)}, {"kernel": np.ones(1, np.float32)}, shardings={"kernl": one})
 
 
+@pytest.mark.slow
 def test_a_file_of_many_names_takes_no_more_memory_than_it_may(tmp_path):
     path = tmp_path / "m.safetensors"
     checkpoint.save(path, {f"layer_{i}/w": np.zeros(1, np.float32) for i in range(20_000)})
