@@ -20,6 +20,7 @@ from .allowance import Allowance
 from .faults import damaged, fault, unreadable, user_line
 from .files import File
 from .locate import STATE
+from .npz import is_npz, read_npz
 from .safetensors_file import read_safetensors
 from .tensors import Contents, Tensor
 from .wild import told
@@ -222,12 +223,7 @@ def _nothing(folder: str, names: list[str]) -> Exception:
     for name in names:
         path = os.path.join(folder, name)
         if os.path.isfile(path) and not name.endswith((".json", ".txt", ".md", ".py")) and len(faults) < _MOST_FAULTS:
-            try:
-                error = told(File(path)) if not name.endswith((".bin", ".pt", ".pth", ".keras", ".npz")) else None
-                what = error.what if isinstance(error, js.CheckpointError) else ""
-            except js.CheckpointError as error:
-                what = error.what
-            faults.append(what.replace(path, name) or f"{name} can be opened by its own path, if it is a checkpoint")
+            faults.append(_what_it_is(path).replace(path, name))
     listed = ", ".join(map(shown, names[:8])) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
     return js.CheckpointError(
         f"{folder} has no checkpoint in it that is read.",
@@ -237,3 +233,14 @@ def _nothing(folder: str, names: list[str]) -> Exception:
         exists=listed,
         fix="give the path of one file, or a folder with model.safetensors or model.safetensors.index.json in it",
     )
+
+
+def _what_it_is(path: str) -> str:
+    try:
+        file = File(path)
+        if is_npz(file):
+            read_npz(file)
+        error = told(file)
+    except js.CheckpointError as raised:
+        error = raised
+    return error.what if isinstance(error, js.CheckpointError) else f"{path} can be opened, if it is a checkpoint."
