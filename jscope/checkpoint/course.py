@@ -87,7 +87,9 @@ def _after(course: Course, step: Step, ahead: bool) -> Course:
     batch: _Batch = []
     for move in moves:
         sources = [header[name] for name in move.sources]
-        origin = tuple(dict.fromkeys(first for name in move.sources for first in course.origins[name]))
+        origin = course.origins[move.sources[0]]
+        if len(move.sources) > 1:
+            origin = tuple(dict.fromkeys(first for name in move.sources for first in course.origins[name]))
         results, fault = _results(move, sources)
         faults += [fault] * bool(fault)
         if not fault and all(spec is not None for spec in sources):
@@ -151,3 +153,19 @@ def through(course: Course, source: Mapping[str, Any]) -> Checkpoint:
     path = source.path if isinstance(source, Checkpoint) else "the source"
     contents = Contents(path, {name: tensors[name] for name in led_to}, {})
     return Checkpoint(contents, source.verifies if isinstance(source, Checkpoint) else True)
+
+
+def differences(values: Mapping[str, Spec], led_to: Mapping[str, Spec | None]) -> list[str]:
+    """How values are not what a plan leads to."""
+    faults = [f"the plan leads to {shown(name)}, of which there is no value" for name in led_to if name not in values]
+    for name, spec in values.items():
+        other = led_to.get(name)
+        if other is None:
+            faults.append(f"the plan does not lead to {shown(name)}")
+        elif (other.shape, other.dtype) != (spec.shape, spec.dtype):
+            faults.append(f"the plan leads to {shown(name)} as {_text(other)}, and the value is {_text(spec)}")
+    return faults
+
+
+def _text(spec: Spec) -> str:
+    return f"{np.dtype(spec.dtype).name} of shape {spec.shape}"

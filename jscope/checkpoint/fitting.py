@@ -100,8 +100,10 @@ def fit(
         course = planned(plan.steps, given)
         faults += course.faults
         told = {name for name, spec in course.header.items() if spec is None}
-        given, origins = through(course, given), course.origins
-    shapes = _shapes(given)
+        origins = course.origins
+        shapes = {name: spec for name, spec in sorted(course.header.items()) if spec is not None}
+    else:
+        course, shapes = None, _shapes(given)
     renamed, wrong = renamer(rename, shapes)
     faults += wrong
     excluded = allows(exclude or False)
@@ -143,6 +145,8 @@ def fit(
         if name not in left and not all(map(may_leave, origins.get(name, (name,)))):
             new, first = renamed(name), _origin(origins, name)
             faults.append(f"{_shown(first)} is not used{f' as {shown(new)}' if new != first else ''}{near.text(new)}")
+    if course is not None and not faults:
+        given = through(course, given)
     return Fit(given, wanted, sources, cast, missing, unused, faults, skipped, origins)
 
 

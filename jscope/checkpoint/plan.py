@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -15,14 +14,15 @@ import jscope as js
 from jscope._support import shown
 
 from . import steps
-from .course import planned, run, tensors_of
+from .course import differences, planned, run, tensors_of
 from .faults import Path, fault, user_line
 from .fitting import Allowed, fit, misfit, opened
 from .leaves import kind_of
 from .loaded import Checkpoint
-from .operations import Axes, Spec, spec_of
+from .operations import spec_of
 from .report import Assigned, AssignReport
 from .safetensors_file import save
+from .step_arguments import axes_of, bad, dtype_of, numbered, pairs, pieces
 from .templates import Template, same_fields, templates
 from .tensors import Tensor
 
@@ -92,7 +92,7 @@ class Plan:
           >>> Plan().rename({"h.{i}.ln_1.weight": "model/h{i}/ln_1/g"})
           rename h.{i}.ln_1.weight -> model/h{i}/ln_1/g
         """
-        return self._then(steps.Rename(*_pairs(names)))
+        return self._then(steps.Rename(*pairs(names)))
 
     def also(self, names: Mapping[str, str]) -> Plan:
         """Names that some files have in place of others, such as those of older versions. `save` does not write them.
@@ -105,7 +105,7 @@ class Plan:
           >>> Plan().also({"{*name}.gamma": "{*name}.weight", "{*name}.beta": "{*name}.bias"})
           also {*name}.gamma -> {*name}.weight, {*name}.beta -> {*name}.bias
         """
-        return self._then(steps.Rename(*_pairs(names), goes_back=False))
+        return self._then(steps.Rename(*pairs(names), goes_back=False))
 
     def separator(self, file: str = ".", program: str = "/") -> Plan:
         """One character for another in all names: `encoder.layer.0.bias` is `encoder/layer/0/bias`.
@@ -119,7 +119,7 @@ class Plan:
           separator . -> /
         """
         if not (isinstance(file, str) and isinstance(program, str) and file and program and file != program):
-            raise _bad(f"separator takes two texts that differ, not {file!r} and {program!r}", "write such as '.', '/'")
+            raise bad(f"separator takes two texts that differ, not {file!r} and {program!r}", "write such as '.', '/'")
         return self._then(steps.Separator(file, program))
 
     def transpose(
@@ -140,7 +140,7 @@ class Plan:
         """
         order = None if axes is None else tuple(axes)
         if order is not None and sorted(order) != [*range(len(order))]:
-            raise _bad(f"{order} is no order of axes", "write such as (1, 0)")
+            raise bad(f"{order} is no order of axes", "write such as (1, 0)")
         return self._then(steps.transpose(templates(names), order, may_miss))
 
     def rearrange(self, names: str | Iterable[str], axes: str, *, may_miss: bool = False, **sizes: int) -> Plan:
@@ -158,7 +158,7 @@ class Plan:
           >>> Plan().rearrange("q.weight", "(heads size) d -> d heads size", heads=12)
           rearrange q.weight: (heads size) d -> d heads size
         """
-        return self._then(steps.rearrange(templates(names), _axes(axes, sizes), axes, may_miss))
+        return self._then(steps.rearrange(templates(names), axes_of(axes, sizes), axes, may_miss))
 
     def split(
         self,
@@ -186,7 +186,7 @@ class Plan:
           >>> Plan().split("h.{i}.qkv.{*kind}", ["h.{i}.q.{*kind}", "h.{i}.k.{*kind}", "h.{i}.v.{*kind}"], groups=12)
           split h.{i}.qkv.{*kind} -> h.{i}.q.{*kind}, h.{i}.k.{*kind}, h.{i}.v.{*kind}
         """
-        return self._then(_pieces(name, into, axis, shares, groups, False, may_miss))
+        return self._then(pieces(name, into, axis, shares, groups, False, may_miss))
 
     def concatenate(
         self,
@@ -210,7 +210,7 @@ class Plan:
           >>> Plan().concatenate(["mlp.gate.weight", "mlp.up.weight"], "mlp.gate_up.weight")
           concatenate mlp.gate.weight, mlp.up.weight -> mlp.gate_up.weight
         """
-        return self._then(_pieces(to, names, axis, shares, groups, True, may_miss))
+        return self._then(pieces(to, names, axis, shares, groups, True, may_miss))
 
     def stack(self, names: str, to: str, *, may_miss: bool = False) -> Plan:
         """Numbered arrays of the file are one of the program, along a new first axis: what `lax.scan` takes.
@@ -225,7 +225,7 @@ class Plan:
           >>> Plan().stack("layers.{i}.{*name}", "layers.{*name}")
           stack layers.{i}.{*name} -> layers.{*name}
         """
-        return self._then(_numbered(names, to, True, may_miss))
+        return self._then(numbered(names, to, True, may_miss))
 
     def unstack(self, name: str, to: str, *, may_miss: bool = False) -> Plan:
         """One array of the file is numbered arrays of the program: `stack` the other way round.
@@ -240,7 +240,7 @@ class Plan:
           >>> Plan().unstack("layers.{*name}", "layers.{i}.{*name}")
           unstack layers.{*name} -> layers.{i}.{*name}
         """
-        return self._then(_numbered(to, name, False, may_miss))
+        return self._then(numbered(to, name, False, may_miss))
 
     def tie(self, name: str, *others: str) -> Plan:
         """Several names of the file for one variable. The file has one of them or more, and then with equal values.
@@ -285,9 +285,9 @@ class Plan:
           >>> Plan().cast("{*name}", jnp.float32, stored=jnp.bfloat16)
           cast {*name} to float32
         """
-        dtypes = [None if dtype is None else _dtype(dtype) for dtype in (to, stored)]
+        dtypes = [None if dtype is None else dtype_of(dtype) for dtype in (to, stored)]
         if dtypes[0] is None:
-            raise _bad("cast takes a dtype", "write such as jnp.float32")
+            raise bad("cast takes a dtype", "write such as jnp.float32")
         return self._then(steps.cast(templates(names), dtypes[0], dtypes[1]))
 
     def averages(self, name: str = _AVERAGE, of: str = "{*name}") -> Plan:
@@ -374,7 +374,7 @@ class Plan:
         course = planned(self.steps, opened(source))
         if course.faults:
             raise misfit(course.faults)
-        return {name: spec for name, spec in course.header.items() if spec is not None}
+        return {name: jax.ShapeDtypeStruct(*spec) for name, spec in course.header.items() if spec is not None}
 
     def load(self, target: js.Specs | Mapping[str, Any], source: Path | Mapping[str, Any], **options: Any) -> Assigned:
         """Values of a file for a program's variables: `assign_from` with this plan.
@@ -427,11 +427,11 @@ class Plan:
         if like is None:
             course = run(self.steps, header, ahead=False)
             again = run(self.steps, course.header)
-            _refuse(course.faults or again.faults or _differences(header, again.header))
+            _refuse(course.faults or again.faults or differences(header, again.header))
             return _read_all(course.tensors(values)[0])
         source = opened(like)
         course = planned(self.steps, source)
-        _refuse(course.faults or _differences(header, course.header))
+        _refuse(course.faults or differences(header, course.header))
         _, dropped = course.tensors(tensors_of(source))
         return _read_all(course.back(values, dropped))
 
@@ -470,68 +470,6 @@ class Plan:
         save(path, self.back(params, like=source), metadata=metadata)
 
 
-def _pairs(names: Any) -> tuple[tuple[Template, ...], tuple[Template, ...]]:
-    if not isinstance(names, Mapping):
-        raise _bad(f"rename takes a mapping from name to name, not {names!r:.80}", 'write {"old.{i}": "new/{i}"}')
-    old, new = templates(tuple(names.keys())), templates(tuple(names.values()))
-    for one, other in zip(old, new, strict=True):
-        same_fields(one, other)
-    return old, new
-
-
-def _pieces(
-    one: str, many: Sequence[str], axis: int, shares: Sequence[int] | None, groups: int, joins: bool, may_miss: bool
-) -> steps.Step:
-    template, pieces = Template(one), templates(many)
-    for piece in pieces:
-        same_fields(template, piece)
-    shares = (1,) * len(pieces) if shares is None else tuple(shares)
-    if isinstance(many, str) or len(shares) != len(pieces) or not pieces:
-        raise _bad(f"{len(pieces)} pieces can't have the shares {shares}", "give one share for each of several names")
-    if not all(isinstance(number, int) and number > 0 for number in (*shares, groups)) or not isinstance(axis, int):
-        raise _bad(f"shares {shares}, groups {groups} and axis {axis!r} are not whole numbers", "give whole numbers")
-    return steps.Pieces(template, pieces, axis, shares, groups, joins, may_miss)
-
-
-def _numbered(many: str, one: str, stacks: bool, may_miss: bool) -> steps.Step:
-    numbered, stacked = Template(many), Template(one)
-    fields = [field for field in numbered.fields if field not in stacked.fields]
-    if len(fields) != 1:
-        raise _bad(f"{many!r} has not one field more than {one!r}", "write such as 'layers.{i}.{*name}'")
-    same_fields(numbered, stacked, but=fields[0])
-    return steps.Numbered(numbered, stacked, fields[0], stacks, may_miss)
-
-
-_GROUP = re.compile(r"\(([^()]*)\)|([^\s()]+)")
-
-
-def _axes(text: Any, sizes: Mapping[str, int]) -> Axes:
-    sides = text.split("->") if isinstance(text, str) else []
-    if len(sides) != 2 or any(_GROUP.sub("", side).strip() for side in sides):
-        raise _bad(f"{text!r:.80} says not how axes go", "write such as 'out in -> in out'")
-    groups: list[tuple[tuple[str, ...], ...]] = []
-    for side in sides:
-        found = (match[1].split() if match[2] is None else [match[2]] for match in _GROUP.finditer(side))
-        groups.append(tuple(tuple(axis for axis in group if axis != "1") for group in found))
-    left, right = ([axis for group in side for axis in group] for side in groups)
-    if sorted(left) != sorted(right) or len(set(left)) < len(left) or not all(map(str.isidentifier, left)):
-        raise _bad(f"{text!r} has not the same axes on both sides, each once", "write such as 'out in -> in out'")
-    if not set(sizes) <= set(left) or not all(isinstance(size, int) and size > 0 for size in sizes.values()):
-        raise _bad(f"sizes {dict(sizes)} are not those of axes in {text!r}", "give whole numbers by the axes' names")
-    return Axes(groups[0], groups[1], tuple(sizes.items()))
-
-
-def _dtype(given: Any) -> np.dtype:
-    try:
-        return np.dtype(given)
-    except TypeError:
-        raise _bad(f"{given!r:.80} is no dtype", "write such as jnp.float32") from None
-
-
-def _bad(what: str, fix: str) -> js.BadArgumentError:
-    return js.BadArgumentError(f"{what}.", kind="bad_plan", where=user_line(), fix=fix)
-
-
 def _refuse(faults: Sequence[str]) -> None:
     if faults:
         raise js.ParamsMismatchError(
@@ -554,22 +492,6 @@ def _held(name: str, leaf: Any) -> Tensor:
         raise fault(what, kind="bad_dtype", fix="save jax.random.key_data(key)")
     array = leaf if isinstance(leaf, jax.Array) else np.asarray(leaf)
     return Tensor(tuple(array.shape), np.dtype(array.dtype), lambda checked: np.asarray(array), None, False)
-
-
-def _differences(values: Mapping[str, Spec], led_to: Mapping[str, Spec | None]) -> list[str]:
-    """How values are not what a plan leads to."""
-    faults = [f"the plan leads to {shown(name)}, of which there is no value" for name in led_to if name not in values]
-    for name, spec in values.items():
-        other = led_to.get(name)
-        if other is None:
-            faults.append(f"the plan does not lead to {shown(name)}")
-        elif (other.shape, other.dtype) != (spec.shape, spec.dtype):
-            faults.append(f"the plan leads to {shown(name)} as {_text(other)}, and the value is {_text(spec)}")
-    return faults
-
-
-def _text(spec: Spec) -> str:
-    return f"{np.dtype(spec.dtype).name} of shape {spec.shape}"
 
 
 def _read_all(tensors: Mapping[str, Tensor]) -> dict[str, np.ndarray]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -10,15 +11,14 @@ import numpy as np
 
 from jscope._support import shown
 
+from .cutting import Join, Split
 from .operations import (
     Axes,
     Cast,
     Drop,
-    Join,
     Operation,
     Same,
     Spec,
-    Split,
     Stack,
     Tie,
     Unstack,
@@ -26,9 +26,10 @@ from .operations import (
 from .templates import Template
 
 Header = Mapping[str, Spec | None]  # None of what a fault was found with already
+_SAME = Same()
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, slots=True)  # there may be one for each name of a file
 class Move:
     """One operation, and the names of what it takes and gives."""
 
@@ -100,7 +101,7 @@ def _renamed(header: Header, old: Sequence[Template], new: Sequence[Template]) -
     for name, row, fields in Names(old).found(header):
         other = new[row].fill(fields)
         if other != name:
-            yield Move((name,), (other,), Same())
+            yield Move((name,), (other,), _SAME)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,7 +122,7 @@ class Separator(Step):
             if new in name:
                 yield f"{shown(name)} has a {new!r}, which could not be told from what was {old!r}"
             elif old in name:
-                yield Move((name,), (name.replace(old, new),), Same())
+                yield Move((name,), (name.replace(old, new),), _SAME)
 
     def __str__(self) -> str:
         return f"separator {self.old} -> {self.new}"
@@ -169,7 +170,8 @@ def transpose(names: tuple[Template, ...], axes: tuple[int, ...] | None, may_mis
     return Each(names, ahead, back, f"transpose {_listed(names)}", may_miss)
 
 
-def _permuted(order: Sequence[int]) -> Operation:
+@functools.lru_cache(maxsize=100)
+def _permuted(order: tuple[int, ...]) -> Operation:
     return Axes(tuple((f"a{axis}",) for axis in sorted(order)), tuple((f"a{axis}",) for axis in order))
 
 
@@ -311,7 +313,7 @@ class Preferred(Step):
             plain = self.plain.fill(fields)
             if plain in header:
                 yield Move((plain,), (), Drop())
-            yield Move((name,), (plain,), Same())
+            yield Move((name,), (plain,), _SAME)
 
     def backward(self, header: Header) -> Iterator[Move | str]:
         return iter(())

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -426,3 +427,19 @@ def test_shardings_of_names_that_are_not_there_are_told():
     one = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     with pytest.raises(js.ParamsMismatchError, match=r"'kernl' has a sharding, and is not there \(near: 'kernel'\)"):
         checkpoint.assign_from({"kernel": jnp.ones(1)}, {"kernel": np.ones(1, np.float32)}, shardings={"kernl": one})
+
+
+@pytest.mark.slow
+def test_a_file_of_many_names_takes_no_more_memory_than_it_may(tmp_path):
+    path = tmp_path / "m.safetensors"
+    checkpoint.save(path, {f"layer_{i}/w": np.zeros(1, np.float32) for i in range(20_000)})
+    plan = Plan().rename({"layer_{i}/w": "h/{i}/k"}).transpose("h/{i}/k").separator("/", ".")
+    tracemalloc.start()
+    try:
+        with pytest.raises(js.ParamsMismatchError) as error:
+            plan.check({f"h.{i}.kk": np.zeros(1, np.float32) for i in range(10)}, path)
+        assert len(error.value.faults) == 20_010
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak <= 32_000_000 + 8 * path.stat().st_size

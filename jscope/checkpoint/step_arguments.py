@@ -1,0 +1,84 @@
+"""The arguments of a plan's methods, checked before there is a step: what can't be meant is refused at once."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+import jscope as js
+
+from . import steps
+from .faults import user_line
+from .operations import Axes
+from .templates import Template, same_fields, templates
+
+
+def pairs(names: Any) -> tuple[tuple[Template, ...], tuple[Template, ...]]:
+    """The names of the file and those of the program."""
+    if not isinstance(names, Mapping):
+        raise bad(f"rename takes a mapping from name to name, not {names!r:.80}", 'write {"old.{i}": "new/{i}"}')
+    old, new = templates(tuple(names.keys())), templates(tuple(names.values()))
+    for one, other in zip(old, new, strict=True):
+        same_fields(one, other)
+    return old, new
+
+
+def pieces(
+    one: str, many: Sequence[str], axis: int, shares: Sequence[int] | None, groups: int, joins: bool, may_miss: bool
+) -> steps.Step:
+    """The step of `split`, or of `concatenate` where `joins` says so."""
+    template, found = Template(one), templates(many)
+    for piece in found:
+        same_fields(template, piece)
+    shares = (1,) * len(found) if shares is None else tuple(shares)
+    if isinstance(many, str) or len(shares) != len(found) or not found:
+        raise bad(f"{len(found)} pieces can't have the shares {shares}", "give one share for each of several names")
+    if not all(isinstance(number, int) and number > 0 for number in (*shares, groups)) or not isinstance(axis, int):
+        raise bad(f"shares {shares}, groups {groups} and axis {axis!r} are not whole numbers", "give whole numbers")
+    return steps.Pieces(template, found, axis, shares, groups, joins, may_miss)
+
+
+def numbered(many: str, one: str, stacks: bool, may_miss: bool) -> steps.Step:
+    """The step of `stack`, or of `unstack`."""
+    several, stacked = Template(many), Template(one)
+    fields = [field for field in several.fields if field not in stacked.fields]
+    if len(fields) != 1:
+        raise bad(f"{many!r} has not one field more than {one!r}", "write such as 'layers.{i}.{*name}'")
+    same_fields(several, stacked, but=fields[0])
+    return steps.Numbered(several, stacked, fields[0], stacks, may_miss)
+
+
+_GROUP = re.compile(r"\(([^()]*)\)|([^\s()]+)")
+
+
+def axes_of(text: Any, sizes: Mapping[str, int]) -> Axes:
+    """The operation that a text in the notation of einops stands for."""
+    sides = text.split("->") if isinstance(text, str) else []
+    if len(sides) != 2 or any(_GROUP.sub("", side).strip() for side in sides):
+        raise bad(f"{text!r:.80} says not how axes go", "write such as 'out in -> in out'")
+    groups: list[tuple[tuple[str, ...], ...]] = []
+    for side in sides:
+        found = (match[1].split() if match[2] is None else [match[2]] for match in _GROUP.finditer(side))
+        groups.append(tuple(tuple(axis for axis in group if axis != "1") for group in found))
+    left, right = ([axis for group in side for axis in group] for side in groups)
+    if sorted(left) != sorted(right) or len(set(left)) < len(left) or not all(map(str.isidentifier, left)):
+        raise bad(f"{text!r} has not the same axes on both sides, each once", "write such as 'out in -> in out'")
+    if not set(sizes) <= set(left) or not all(isinstance(size, int) and size > 0 for size in sizes.values()):
+        raise bad(f"sizes {dict(sizes)} are not those of axes in {text!r}", "give whole numbers by the axes' names")
+    return Axes(groups[0], groups[1], tuple(sizes.items()))
+
+
+def dtype_of(given: Any) -> np.dtype:
+    """A dtype of numpy."""
+    try:
+        return np.dtype(given)
+    except TypeError:
+        raise bad(f"{given!r:.80} is no dtype", "write such as jnp.float32") from None
+
+
+def bad(what: str, fix: str) -> js.BadArgumentError:
+    """The error for arguments that can't be meant."""
+    return js.BadArgumentError(f"{what}.", kind="bad_plan", where=user_line(), fix=fix)
