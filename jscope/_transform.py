@@ -159,15 +159,9 @@ class Transformed(Generic[P, R]):
     @overload
     def init(self, key: jax.Array, /, *args: P.args, **kwargs: P.kwargs) -> Params: ...
     @overload
-    def init(
-        self,
-        key: jax.Array,
-        /,
-        *args: Any,
-        warm_start: Mapping[str, Any] | None = ...,
-        out_shardings: Any = ...,
-        **kwargs: Any,
-    ) -> Params: ...
+    def init(self, key: jax.Array, /, *args: Any, warm_start: Mapping[str, Any] | None, **kwargs: Any) -> Params: ...
+    @overload
+    def init(self, key: jax.Array, /, *args: Any, out_shardings: Any, **kwargs: Any) -> Params: ...
     def init(
         self,
         key: jax.Array,

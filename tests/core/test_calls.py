@@ -76,6 +76,8 @@ def decorated(function: Callable[..., Any]) -> Callable[..., Any]:
     return wrapper
 
 
+OF_INIT = {"warm_start", "out_shardings"}  # what init takes by keyword, beside the program's own
+
 # A program, and how `apply` takes its arguments; `init` has a key in the place of the tree, `specs` has neither.
 SIGNATURES = {
     "plain": (lambda x, training: x, "(params, /, x, training, *, rng=None)"),
@@ -112,7 +114,7 @@ def test_calls_have_the_signature_of_the_program(name: str) -> None:
     made = js.transform(program)
     assert shown(made.apply) == shown(made.update) == of_apply
     of_program = [name for name in inspect.signature(made.apply).parameters if name != "rng"][1:]
-    assert [name for name in inspect.signature(made.init).parameters if name != "warm_start"][1:] == of_program
+    assert [name for name in inspect.signature(made.init).parameters if name not in OF_INIT][1:] == of_program
     assert next(iter(inspect.signature(made.init).parameters)) == ("key_" if "key" in of_program else "key")
     if name != "without a signature":
         assert shown(made.specs) == shown(made) == shown(program)

@@ -157,7 +157,7 @@ def test_I10_callable_without_arguments_sets_shape_and_dtype():
     P(v.shape, v.dtype.name)
 
 
-@row("TypeError")
+@row("TypeError init_value")
 def test_I11_callable_without_arguments_and_a_shape():
     E(lambda: gv("a", [1], initializer=lambda: [2.0]))
 
