@@ -2,7 +2,7 @@
 
 All is done in a copy first: the version is set, the changelog's section is closed, wheel and sdist are built and
 checked, and the wheel runs README's first program in an empty environment. Only if all of that went well, and without
---dry-run, is the version committed and tagged here, with both files in `dist/`. It needs the extra `jscope[dev]`.
+--dry-run, is the version committed and tagged here, with both files in `dist/`. It needs the extra `jax-scope[dev]`.
 """
 
 from __future__ import annotations

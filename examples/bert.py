@@ -5,7 +5,7 @@ the parameters here. A small model learns from the language reference that Pytho
 words that are masked out, and to tell whether one passage follows another. Every tenth topic is held out. It prints how
 well it does on those, and writes the checkpoint in TensorFlow's format (`bert.ckpt`) and a picture (`bert.png`).
 
-    pip install "jscope[examples]"
+    pip install "jax-scope[examples]"
     python bert.py --steps 1000 --batch 16 --seed 0 --out out
 
 A published model, as transformers has it, is loaded by a plan (`PLAN`), and says what stands at each place:
@@ -40,7 +40,7 @@ try:
     from matplotlib.ticker import PercentFormatter
     from rich.progress import track
 except ModuleNotFoundError as error:
-    raise SystemExit(f'this example needs {error.name}: pip install "jscope[examples]"') from None
+    raise SystemExit(f'this example needs {error.name}: pip install "jax-scope[examples]"') from None
 
 # Configuration --------------------------------------------------------------------------------------------------------
 

@@ -6,7 +6,7 @@ each step it becomes a moving average of the online scope. How much was learnt i
 each digit. It takes some seconds on a CPU, and writes all that it needs to go on (`byol.safetensors`) and a picture
 (`byol.png`). Killed and started again, it goes on from what was written last, and ends with the same loss to the bit.
 
-    pip install "jscope[examples]"
+    pip install "jax-scope[examples]"
     python byol_digits.py --steps 1500 --batch 128 --seed 0 --out out
 """
 
@@ -34,7 +34,7 @@ try:
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import train_test_split
 except ModuleNotFoundError as error:
-    raise SystemExit(f'this example needs {error.name}: pip install "jscope[examples]"') from None
+    raise SystemExit(f'this example needs {error.name}: pip install "jax-scope[examples]"') from None
 
 DECAY = 0.99
 SHOWN, DRAWS = 3, 5

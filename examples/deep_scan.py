@@ -8,7 +8,7 @@ values.
 It prints how far the two differ, what each costs to compile and to run, and how well the scanned one, once trained,
 reads digits that it was not trained on. It writes a picture (`deep_scan.png`).
 
-    pip install "jscope[examples]"
+    pip install "jax-scope[examples]"
     python deep_scan.py --steps 200 --batch 128 --seed 0 --out out
 """
 
@@ -40,7 +40,7 @@ try:
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
 except ModuleNotFoundError as error:
-    raise SystemExit(f'this example needs {error.name}: pip install "jscope[examples]"') from None
+    raise SystemExit(f'this example needs {error.name}: pip install "jax-scope[examples]"') from None
 
 DEPTH = 8
 WIDTH = 32

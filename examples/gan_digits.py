@@ -5,7 +5,7 @@ Both live in one tree by their scopes, and each step trains one and leaves the o
 CPU, and writes all that it needs to go on (`gan.safetensors`) and a picture (`gan.png`). Killed and started again, it
 goes on from what was written last, and ends with the same loss to the bit.
 
-    pip install "jscope[examples]"
+    pip install "jax-scope[examples]"
     python gan_digits.py --steps 4000 --batch 128 --seed 0 --out out
 """
 
@@ -32,7 +32,7 @@ try:
     from sklearn.datasets import load_digits
     from sklearn.neighbors import KNeighborsClassifier
 except ModuleNotFoundError as error:
-    raise SystemExit(f'this example needs {error.name}: pip install "jscope[examples]"') from None
+    raise SystemExit(f'this example needs {error.name}: pip install "jax-scope[examples]"') from None
 
 NOISE = 16
 SAVE_EVERY = 500

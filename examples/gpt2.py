@@ -5,7 +5,7 @@ the parameters here. A small model learns, byte by byte, the language reference 
 a megabyte of text, of which every tenth topic is held out. It prints the losses and a sample, and writes the checkpoint
 in TensorFlow's format (`gpt2.ckpt`) and a picture (`gpt2.png`).
 
-    pip install "jscope[examples]"
+    pip install "jax-scope[examples]"
     python gpt2.py --steps 600 --batch 16 --seed 0 --out out
     python gpt2.py --load out/gpt2.ckpt --steps 600
 
@@ -37,7 +37,7 @@ try:
     from matplotlib.figure import Figure
     from rich.progress import track
 except ModuleNotFoundError as error:
-    raise SystemExit(f'this example needs {error.name}: pip install "jscope[examples]"') from None
+    raise SystemExit(f'this example needs {error.name}: pip install "jax-scope[examples]"') from None
 
 
 # The model ------------------------------------------------------------------------------------------------------------

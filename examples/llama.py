@@ -5,7 +5,7 @@ feed-forward layer, after the papers (RMSNorm: arXiv 1910.07467, RoPE: 2104.0986
 The names of the variables are this program's own; `plan` leads to them from those of transformers' LlamaForCausalLM,
 and back.
 
-    pip install "jscope[examples]"
+    pip install "jax-scope[examples]"
     python llama.py --checkpoint FOLDER --tokens 1,15043,3186 --length 20
     python llama.py --checkpoint FOLDER --tokens 1,15043,3186 --steps 10 --save tuned.safetensors
     python llama.py --steps 200
@@ -31,7 +31,7 @@ from jscope.checkpoint import AssignReport, Plan
 try:
     import optax
 except ModuleNotFoundError as error:
-    raise SystemExit(f'this example needs {error.name}: pip install "jscope[examples]"') from None
+    raise SystemExit(f'this example needs {error.name}: pip install "jax-scope[examples]"') from None
 
 
 # Configuration --------------------------------------------------------------------------------------------------------

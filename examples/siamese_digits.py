@@ -4,7 +4,7 @@ It learns from pairs of images which digits are the same, on the 1,797 real 8x8 
 seconds on a CPU. It prints how well that works on images that it was not trained on, and writes the parameters
 (`siamese.safetensors`) and a picture (`siamese.png`).
 
-    pip install "jscope[examples]"
+    pip install "jax-scope[examples]"
     python siamese_digits.py --steps 1000 --batch 256 --seed 0 --out out
 """
 
@@ -34,7 +34,7 @@ try:
     from sklearn.decomposition import PCA
     from sklearn.model_selection import train_test_split
 except ModuleNotFoundError as error:
-    raise SystemExit(f'this example needs {error.name}: pip install "jscope[examples]"') from None
+    raise SystemExit(f'this example needs {error.name}: pip install "jax-scope[examples]"') from None
 
 MARGIN = 1.0
 SUPPORT = 5

@@ -51,7 +51,7 @@ def unwritable(path: str, error: OSError) -> js.CheckpointError:
 
 def needs_extra(what: str) -> js.CheckpointError:
     """A package that only the extra installs is missing."""
-    return fault(what, kind="needs_extra", fix='pip install "jscope[checkpoint]"')
+    return fault(what, kind="needs_extra", fix='pip install "jax-scope[checkpoint]"')
 
 
 def file_name(path: Path, kind: str) -> str:

@@ -122,7 +122,7 @@ class Checkpoint(_Named):
 
         Args:
           progress: whether a bar shows how far it is. None: where it takes long enough to be worth one, standard error
-            is a terminal and the extra `jscope[checkpoint]` is installed.
+            is a terminal and the extra `jax-scope[checkpoint]` is installed.
         """
         return js.Params(read_named(self, self, progress=progress))
 

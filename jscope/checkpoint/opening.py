@@ -64,7 +64,7 @@ def load(path: Path, *, verify: bool = True, progress: bool | None = None) -> js
     Args:
       path, verify: as in `open`.
       progress: whether a bar shows how far it is. None: where it takes long enough to be worth one, standard error is
-        a terminal and the extra `jscope[checkpoint]` is installed.
+        a terminal and the extra `jax-scope[checkpoint]` is installed.
 
     Returns:
       A `Params` of numpy arrays.
@@ -109,7 +109,7 @@ def load_tf(path: Path, *, verify: bool = True) -> Checkpoint:
 
     Raises:
       CheckpointError: if there is no checkpoint, or the files are damaged. It says which and where. Also if the extra
-        `jscope[checkpoint]` is not installed, which computes checksums.
+        `jax-scope[checkpoint]` is not installed, which computes checksums.
 
     Example:
       >>> import pathlib, tempfile

@@ -13,7 +13,7 @@ try:
     import hypothesis as hypothesis
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError(
-        'jscope.testing needs hypothesis, which is not installed: pip install "jscope[testing]"', name="hypothesis"
+        'jscope.testing needs hypothesis, which is not installed: pip install "jax-scope[testing]"', name="hypothesis"
     ) from error
 
 from .assertions import assert_golden, assert_order_independent, assert_pure, assert_same_variables

@@ -571,13 +571,13 @@ def left_out(libraries: Sequence[str], only: Sequence[str]) -> tuple[list[str], 
     missing = [library for library in libraries if not models.installed(library)]
     notes = [
         f"{models.LIBRARIES[library].title} is left out, as it is not installed: "
-        f"`pip install 'jscope[{models.LIBRARIES[library].extra}]'`."
+        f"`pip install 'jax-scope[{models.LIBRARIES[library].extra}]'`."
         for library in missing
     ]
     figures = list(only)
     if {"sgd", "adam"} & set(only) and importlib.util.find_spec("optax") is None:
         figures = [figure for figure in only if figure not in ("sgd", "adam")]
-        notes.append("Training is left out, as optax is not installed: `pip install 'jscope[bench]'`.")
+        notes.append("Training is left out, as optax is not installed: `pip install 'jax-scope[bench]'`.")
     if "memory" in only and not Path("/proc/self/clear_refs").exists():
         figures.remove("memory")
         notes.append("Memory is left out, as there is no /proc/self/clear_refs.")

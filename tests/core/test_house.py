@@ -66,7 +66,7 @@ def lower_bounds() -> dict[str, str]:
     extras = PROJECT["optional-dependencies"]
     needed = [*PROJECT["dependencies"]]
     for extra in ("testing", "checkpoint", "peers", "examples", "bench", "test"):
-        needed += [need for need in extras[extra] if not need.startswith("jscope[")]
+        needed += [need for need in extras[extra] if not need.startswith("jax-scope[")]
     return dict(re.fullmatch(r"([\w-]+)>=([\d.]+)", need).groups() for need in needed)  # type: ignore[union-attr, misc]
 
 

@@ -112,7 +112,7 @@ def test_the_first_program_is_the_readmes(release: Any) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not importlib.util.find_spec("twine"), reason="needs the extra jscope[dev]")
+@pytest.mark.skipif(not importlib.util.find_spec("twine"), reason="needs the extra jax-scope[dev]")
 def test_wheel_and_sdist_are_built_and_the_wheel_runs(tmp_path: Path) -> None:
     """In a copy of what is committed here."""
     copy = tmp_path / "copy"
@@ -121,6 +121,6 @@ def test_wheel_and_sdist_are_built_and_the_wheel_runs(tmp_path: Path) -> None:
         [sys.executable, ".ci/release.py", "99.0.0", "--dry-run"], cwd=copy, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert "jscope-99.0.0-py3-none-any.whl" in done.stdout
-    assert "jscope-99.0.0.tar.gz" in done.stdout
+    assert "jax_scope-99.0.0-py3-none-any.whl" in done.stdout
+    assert "jax_scope-99.0.0.tar.gz" in done.stdout
     assert not git(copy, "status", "--porcelain")

@@ -225,8 +225,8 @@ def test_a_library_that_is_not_installed_is_left_out_with_a_note(monkeypatch: py
     monkeypatch.setattr(models, "installed", lambda library: library not in ("haiku", "equinox"))
     libraries, _, notes = suite.left_out(["haiku", "equinox", "jscope"], ["first"])
     assert libraries == ["by_hand", "jscope"]
-    assert re.search(r"Haiku is left out.*jscope\[peers\]", notes[0])
-    assert re.search(r"Equinox is left out.*jscope\[bench\]", notes[1])
+    assert re.search(r"Haiku is left out.*jax-scope\[peers\]", notes[0])
+    assert re.search(r"Equinox is left out.*jax-scope\[bench\]", notes[1])
 
 
 def test_a_first_init_is_measured_in_a_process_of_its_own() -> None:

@@ -212,10 +212,19 @@ def test_pages_name_only_what_exists(page):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not importlib.util.find_spec("mkdocs"), reason="needs the extra jscope[docs]")
+@pytest.mark.skipif(not importlib.util.find_spec("mkdocs"), reason="needs the extra jax-scope[docs]")
 def test_site_builds(tmp_path):
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "-q", "-f", ".ci/mkdocs.yml", "-d", str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     reference = (tmp_path / "reference" / "index.html").read_text()
     assert not [name for name in listed() if f'id="jscope.{name}"' not in reference]
+
+
+def test_nobody_is_told_to_install_another_project():
+    """`jscope` on the package index is another project's tool; this distribution is called `jax-scope`."""
+    telling = re.compile(r"jscope\\?\[\w+|pip install (?:-U )?[\"']?jscope\b")
+    files = [ROOT / "pyproject.toml", *ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/*.py")]
+    files += [*ROOT.glob("jscope/**/*.py"), *ROOT.glob("tests/**/*.py")]
+    wrong = [str(file) for file in files if file != Path(__file__).resolve() and telling.search(file.read_text())]
+    assert not wrong

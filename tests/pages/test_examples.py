@@ -334,7 +334,7 @@ def test_missing_package(monkeypatch, example, package):
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(
-        SystemExit, match=rf'this example needs {package}\S*: pip install "jscope\[examples\]"'
+        SystemExit, match=rf'this example needs {package}\S*: pip install "jax-scope\[examples\]"'
     ) as stopped:
         runpy.run_path(str(EXAMPLES / f"{example}.py"))
     assert "\n" not in stopped.value.code

@@ -192,7 +192,7 @@ def test_compressed_blocks_need_the_extra(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "cramjam", None)
     error = error_of(load_tf, tmp_path / "m")
     assert error.kind == "needs_extra"
-    assert "jscope[checkpoint]" in error.fix
+    assert "jax-scope[checkpoint]" in error.fix
 
 
 @pytest.mark.parametrize("data", [b"", b"\xff\xff\xff\xff\x0f", b"\xff" * 12, b"\x10\xff\xff", b"\x04\x0cabcdefg"])
@@ -681,6 +681,6 @@ def test_checksums_need_the_extra(tmp_path, monkeypatch):
         lambda: checkpoint.open(tmp_path / "s"),
     ):
         error = error_of(call)
-        assert (error.kind, error.fix) == ("needs_extra", 'pip install "jscope[checkpoint]"')
+        assert (error.kind, error.fix) == ("needs_extra", 'pip install "jax-scope[checkpoint]"')
     assert sorted(file.name for file in tmp_path.iterdir()) == ["foreign", "m.data-00000-of-00001", "m.index", "s"]
     assert checkpoint.load(tmp_path / "foreign")["a"][0] == 1

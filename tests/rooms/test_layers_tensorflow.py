@@ -1,6 +1,6 @@
 """The cases of `layer_cases` with other random values, in TensorFlow and in jscope side by side.
 
-It needs the extra `jscope[tensorflow]`, and is skipped without it.
+It needs the extra `jax-scope[tensorflow]`, and is skipped without it.
 """
 
 from __future__ import annotations

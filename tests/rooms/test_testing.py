@@ -495,7 +495,7 @@ def test_says_what_to_install():
     code = "import sys; sys.modules['hypothesis'] = None; import jscope.testing"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert "ModuleNotFoundError: jscope.testing needs hypothesis" in out.stderr
-    assert 'pip install "jscope[testing]"' in out.stderr
+    assert 'pip install "jax-scope[testing]"' in out.stderr
 
 
 def test_everything_is_called_by_its_public_name():

@@ -2,7 +2,7 @@
 
     TF_USE_LEGACY_KERAS=1 python tests/support/record_ports.py
 
-It needs the extra `jscope[tensorflow]`.
+It needs the extra `jax-scope[tensorflow]`.
 """
 
 from __future__ import annotations
