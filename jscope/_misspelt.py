@@ -11,6 +11,7 @@ from ._names import split
 
 _DIGITS = re.compile(r"\d+")
 _SEPARATORS = re.compile(r"[_.\-]+")
+_DEEPEST = 64  # scopes: the time goes by the square of their number, and nobody's own names are as deep
 
 
 def misspelt(specs: Iterable[Any]) -> dict[str, tuple[str, str]]:
@@ -33,6 +34,8 @@ def misspelt(specs: Iterable[Any]) -> dict[str, tuple[str, str]]:
     places: list[tuple[str, list[str], int, Any]] = []
     for spec in specs:
         parts = split(spec.key or spec.name)
+        if len(parts) > _DEEPEST:
+            continue
         suspect = _is_suspect(spec)
         for i, part in enumerate(parts):
             numbers = tuple(_DIGITS.findall(part))

@@ -20,9 +20,14 @@ X = jnp.ones((4, 16))
 RULES = {"a": "data", "b": "model", "layers": None}
 INITIALIZERS = [
     js.random_normal_initializer(stddev=0.02),
-    js.orthogonal_initializer(),
-    js.zeros_initializer(),
     js.constant_initializer(np.arange(64 * 32.0).reshape(64, 32)),
+    lambda key, shape, dtype: jax.random.uniform(key, shape, dtype),
+]
+MORE = [
+    js.orthogonal_initializer(),
+    js.truncated_normal_initializer(),
+    js.zeros_initializer(),
+    js.identity_initializer(),
     jax.nn.initializers.lecun_normal(),
     lambda key, shape, dtype: jax.random.gamma(key, 2.0, shape, dtype),
 ]
@@ -105,6 +110,11 @@ def same_values(params: js.Params, plain: js.Params) -> None:
         assert np.array_equal(np.asarray(params[name]), np.asarray(plain[name])), name
 
 
+def check_more_initializers() -> None:
+    INITIALIZERS[:] = MORE
+    check_init(AxisType.Auto)
+
+
 def check_all() -> None:
     check_init(AxisType.Auto)
     check_init(AxisType.Explicit)
@@ -113,8 +123,9 @@ def check_all() -> None:
     check_a_key_that_is_bound_elsewhere()
 
 
-def test_on_eight_devices() -> None:
-    command = "import test_sharded_init; test_sharded_init.check_all()"
+@pytest.mark.parametrize("checks", ["check_all", pytest.param("check_more_initializers", marks=pytest.mark.slow)])
+def test_on_eight_devices(checks: str) -> None:
+    command = f"import test_sharded_init; test_sharded_init.{checks}()"
     here = os.pathsep.join([str(Path(__file__).parent), *sys.path])
     env = os.environ | {
         "XLA_FLAGS": "--xla_force_host_platform_device_count=8",

@@ -202,7 +202,7 @@ def test_config_is_read_from_a_file(tmp_path):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"hidden_act": "swish"}, "hidden_act='swish' is none of gelu, relu, tanh, linear"),
+        ({"hidden_act": "swish"}, "hidden_act='swish' is none of gelu, gelu_erf, relu, tanh, linear"),
         ({"num_attention_heads": 5}, "hidden_size=32 is no multiple of 5 heads"),
         ({"max_position_embeddings": 2}, "3 tokens in a row; the model has 2 positions"),
     ],

@@ -85,7 +85,7 @@ def measured(use: Callable[[Path], object], path: Path) -> tuple[float, int]:
     return seconds, peak - given
 
 
-def compare(tmp_path: Path, name: str, sizes: list[int], uses: tuple[str, ...]) -> list[str]:
+def compare(tmp_path: Path, name: str, sizes: list[int], uses: tuple[str, ...], is_timed: bool = True) -> list[str]:
     """A row of the table for each use and size; fails where one grows too fast."""
     rows = []
     before: dict[str, tuple[float, int]] = {}
@@ -101,17 +101,24 @@ def compare(tmp_path: Path, name: str, sizes: list[int], uses: tuple[str, ...]) 
             row = f"{name:45} {use:28} {stored / 1e3:8.0f} kB {seconds:7.3f} s {peak / 1e6:7.1f} MB"
             rows.append(row)
             assert peak <= 32e6 + 8 * stored + 2 * arrays, row
-            assert seconds <= 1 + 20e-6 * stored, row
-            if use in before:
+            assert not is_timed or seconds <= 1 + 20e-6 * stored, row
+            if use in before and is_timed:
                 earlier, smaller = before[use]
                 assert seconds <= 0.5 + 2 * earlier * stored / smaller, (row, earlier, smaller)
             before[use] = seconds, stored
     return rows
 
 
-@pytest.mark.parametrize("name", hostile_files.FAMILIES)
+# Of each format some, as the rest takes long.
+ALWAYS = {name for number, name in enumerate(hostile_files.FAMILIES) if number % 8 == 0}
+
+
+@pytest.mark.parametrize(
+    "name", [name if name in ALWAYS else pytest.param(name, marks=pytest.mark.slow) for name in hostile_files.FAMILIES]
+)
 def test_what_a_hostile_file_takes(tmp_path: Path, name: str) -> None:
-    compare(tmp_path, name, [100_000 if name.startswith("npz_") and "many" not in name else 8_000], QUICK)
+    size = 100_000 if name.startswith("npz_") and "many" not in name else 8_000
+    compare(tmp_path, name, [size], QUICK, is_timed=False)
 
 
 @pytest.mark.slow
