@@ -378,7 +378,7 @@ def _value(value: Any, depth: int = 0) -> Hashable:
         raise _UnknownError
     inner = functools.partial(_value, depth=depth + 1)
     if type(value).__module__.startswith("jscope.") and callable(value):  # not a class of the user's that inherits
-        if np.ndim(getattr(value, "value", None)):
+        if np.ndim(getattr(value, "value", 0)):
             raise _UnknownError  # a constant with a table
         try:
             hash(value)

@@ -219,7 +219,7 @@ def _pieces(file: File, member: _Member, most: int = _PIECE) -> Iterator[np.ndar
             if not piece.size and not data:
                 raise ValueError(f"{shown(member.name)} ends too early")
             data = inflate.unconsumed_tail
-        checksum = zlib.crc32(piece, checksum)
+        checksum = zlib.crc32(piece.data, checksum)
         done += piece.size
         yield piece
     if done > member.size or checksum != member.checksum:

@@ -188,7 +188,7 @@ def _unsnappy(file: File, offset: int, data: np.ndarray) -> memoryview:
         if size > free + factor * data.size:
             raise WireError(0, f"a compressed block claims to be one of {size} bytes")
         contents = np.zeros(size, np.uint8)
-        if cramjam.snappy.decompress_raw_into(data, contents) != size:
+        if cramjam.snappy.decompress_raw_into(data.data, contents.data) != size:
             raise WireError(0, "a compressed block has another length than it claims")
     except (WireError, cramjam.DecompressionError) as error:
         raise damaged(file.path, offset, str(error)) from None
