@@ -281,5 +281,5 @@ def test_tables_are_let_go_with_their_programs(holds: str) -> None:
     code = FOLDS.replace("{initializer}", HOLDING[holds])
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
     assert out.returncode == 0, out.stderr
-    # Five tables: what the C library keeps of a process varies by one or two. Tables that are kept would be 20 and more.
+    # Five tables: what the C library keeps varies by one or two. Tables that are kept would be 20 and more.
     assert int(out.stdout) <= 30_000_000
