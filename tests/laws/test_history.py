@@ -263,6 +263,7 @@ def test_state_of_integers_survives_loops_and_debug_nans(dtype: str) -> None:
         assert after["n"] == values[-1]
 
 
+@pytest.mark.slow
 def test_the_whole_is_alike_under_coverage_and_without_assertions(tmp_path: Path) -> None:
     """In processes of their own: as it is, with `python -O`, and measured by coverage."""
     code = """

@@ -159,6 +159,7 @@ def of(found: list[dict[str, Any]], figure: str) -> list[dict[str, Any]]:
     return [row for row in found if row["figure"] == figure]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("figure", FIGURES)
 def test_the_suite_measures_every_library_against_the_mean_of_by_hand(found: list[dict[str, Any]], figure: str) -> None:
     rows = of(found, figure)
@@ -170,6 +171,7 @@ def test_the_suite_measures_every_library_against_the_mean_of_by_hand(found: lis
         assert all(row["quartiles"][0] > 0 for row in own.values())
 
 
+@pytest.mark.slow
 def test_goals_stand_beside_the_figures_of_jscope(found: list[dict[str, Any]]) -> None:
     goals = {(row["figure"], row["case"]): row["goal"] for row in found if row["library"] == "jscope" and "goal" in row}
     cases = {(figure, f"{kind}, 1 layers") for figure, kind in suite.GOALS}
@@ -178,6 +180,7 @@ def test_goals_stand_beside_the_figures_of_jscope(found: list[dict[str, Any]]) -
     assert goals.keys() == cases
 
 
+@pytest.mark.slow
 def test_variants_stand_beside_plain_deep(found: list[dict[str, Any]]) -> None:
     rows = {row["library"]: row for row in of(found, "variants")}
     assert rows.keys() >= {"jscope", *VARIANTS}
@@ -185,6 +188,7 @@ def test_variants_stand_beside_plain_deep(found: list[dict[str, Any]]) -> None:
     assert all(len(rows[name]["beside"]["above plain"]) == 3 for name in VARIANTS)
 
 
+@pytest.mark.slow
 def test_specs_stand_beside_first_traces_by_hand_and_of_the_same_model(found: list[dict[str, Any]]) -> None:
     rows = {row["library"]: row for row in of(found, "specs") if row["model"] == "deep"}
     assert rows[suite.traced("by hand")]["beside"] == {"to the first trace by hand": [1, 1, 1]}
@@ -204,17 +208,20 @@ def test_a_first_trace_makes_the_model_anew() -> None:
     assert len({model.apply for model in made}) == 3
 
 
+@pytest.mark.slow
 def test_the_counts_of_the_suite_have_no_noise(found: list[dict[str, Any]]) -> None:
     again = [row for row in of(found, "calls") if row["library"] == suite.AGAIN]
     assert [row["ratio"][1] for row in again] == [pytest.approx(1, abs=0.02)] * 3
     assert {row["ratio"][1] for row in of(found, "equations")} == {1}
 
 
+@pytest.mark.slow
 def test_the_suite_sees_who_writes_op_names(found: list[dict[str, Any]]) -> None:
     writes = {row["library"]: row["op_names"] for row in of(found, "first")}
     assert writes == {name: name not in ("by hand", suite.AGAIN) for name in TITLES}
 
 
+@pytest.mark.slow
 def test_the_suite_writes_tables_and_a_picture(out: Path) -> None:
     text = (out / "figures.md").read_text()
     assert all(suite.FIGURES[figure].title in text for figure in FIGURES)
