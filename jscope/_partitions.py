@@ -7,9 +7,11 @@ replicated that was meant to be cut.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 import jax
@@ -172,9 +174,18 @@ class ExplicitTypes:
         cut = (tuple(one for one in _axes(entry) if one in self._explicit) for entry in axes)
         return jax.sharding.reshard(value, PartitionSpec(*(entry or None for entry in cut)))
 
-    def shardings(self, specs: Mapping[str, Any]) -> dict[str, Any]:
-        """Where the values of all variables lie by this."""
-        return shardings_of(specs, self._mesh, self._rules).flat()
+    def shardings(self, specs: Mapping[str, Any], key: Any) -> dict[str, Any]:
+        """Where the values of all variables lie by this, if they are drawn from that key."""
+        # While JAX traces, it does not say which devices there are.
+        mesh = self._mesh if is_traced(key) else jax.sharding.get_mesh()
+        return shardings_of(specs, mesh, self._rules).flat()
+
+
+def out_of_mesh(key: Any) -> AbstractContextManager[Any]:
+    """Makes a context to draw from a key in: no mesh is in force, of which JAX 0.10's last bits would depend."""
+    if is_traced(key) or jax.sharding.get_abstract_mesh().empty:
+        return contextlib.nullcontext()
+    return jax.sharding.use_abstract_mesh(jax.sharding.AbstractMesh((), ()))
 
 
 def _axes(entry: Any) -> tuple[Any, ...]:

@@ -27,7 +27,7 @@ from ._initial_values import Drawers, check_key, draw
 from ._mismatch import count_of, mismatch, mismatch_error, without_values
 from ._names import near
 from ._params import Params
-from ._partitions import Rules, copied, placements, shardings_for, shardings_of
+from ._partitions import Rules, copied, out_of_mesh, placements, shardings_for, shardings_of
 from ._see import seeing
 from ._show import format_bytes, short_type, table
 from ._table import specs_table
@@ -322,7 +322,12 @@ class Specs(Mapping[str, VariableSpec]):
                     fix="rename or drop what is not declared (params.select), convert what has a wrong shape or dtype",
                 )
             _log.info("warm start: %d kept, %d made\n%s", len(report.kept), len(report.missing), report)
-        kept, placed = given.flat(), placed or {}
+        with out_of_mesh(drawers.key):
+            return Params(self._values(drawers, computed, given.flat(), placed or {}))
+
+    def _values(
+        self, drawers: Drawers, computed: Mapping[str, Any], kept: Mapping[str, Any], placed: Mapping[str, Any]
+    ) -> dict[str, Any]:
         values: dict[str, Any] = {}
         for name, spec in self.items():
             source = kept.get(name, computed.get(name))
@@ -342,7 +347,7 @@ class Specs(Mapping[str, VariableSpec]):
                 except Exception as error:
                     add_place(error, f"the initial value of '{name}', asked for at {spec.created_at}")
                     raise
-        return Params(values)
+        return values
 
     def compare(self, params: Mapping[str, Any]) -> Comparison:
         """How `params` fits: what would be kept, is missing, is not declared, or has the wrong shape or dtype.

@@ -205,7 +205,7 @@ class Transformed(Generic[P, R]):
             if out_shardings is not None:
                 placed = placements(specs, out_shardings, key, "init(out_shardings=)")
             else:
-                placed = None if types is None else types.shardings(specs)
+                placed = None if types is None else types.shardings(specs, key)
             by_program = [
                 name for name, spec in specs.items() if isinstance(spec.initializer, FromProgram) and name not in kept
             ]
