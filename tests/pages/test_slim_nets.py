@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 
 import jax
 import jax.numpy as jnp
@@ -70,8 +71,14 @@ def test_a_network_trains_and_predicts(slim_nets):
 def test_main(slim_nets, capsys):
     slim_nets.main(["resnet_v1_50", "--classes", "10", "--size", "32"])
     printed = capsys.readouterr().out
-    for line in ("resnet_v1_50/", "block4/unit_3/bottleneck_v1/", "conv3/BatchNorm/", "moving_variance"):
-        assert any(shown.strip().startswith(line.split("/")[0]) for shown in printed.splitlines()), line
+    names, scopes = [], []
+    for line in printed.splitlines():
+        if re.match(r" *\S+ +(f32\[|\d+ variables, )", line):  # a variable, or a scope with its total
+            word, depth = line.split()[0], (len(line) - len(line.lstrip())) // 2
+            scopes = [*scopes[:depth], word]
+            names += ["".join(scopes)] * (not word.endswith("/"))
+    assert "resnet_v1_50/block4/unit_3/bottleneck_v1/conv3/BatchNorm/moving_variance" in names
+    assert len(set(names)) == len(names) == 267
     assert "267 variables" in printed
 
 
