@@ -10,7 +10,7 @@ from typing import Any
 from ._callsite import user_line
 from ._errors import BadArgumentError
 from ._initial_values import describe
-from ._show import short
+from ._show import count_of, short
 
 
 def united(one: dict[str, Any], other: dict[str, Any]) -> list[Any]:
@@ -38,7 +38,7 @@ def united(one: dict[str, Any], other: dict[str, Any]) -> list[Any]:
             both[name] = dataclasses.replace(found, used_at=(*found.used_at, *more))
     if faults:
         raise BadArgumentError(
-            f"The two programs declare {len(faults)} variable{'s' if len(faults) > 1 else ''} of one name differently.",
+            f"The two programs declare {count_of(faults, 'variable')} of one name differently.",
             kind="other_declaration",
             faults=faults,
             where=user_line(),

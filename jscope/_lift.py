@@ -24,7 +24,7 @@ from ._params import Params, make
 from ._show import short
 from ._specs import Specs, VariableSpec
 from ._transform import Transformed
-from ._values import FromProgram, InitialValue
+from ._values import FromProgram, InitialValue, is_traced
 from .run.record import TRAINABLE_VARIABLES
 from .run.variables import Run
 
@@ -128,31 +128,29 @@ class _Stack(NamedTuple):
                 fix=f"lift js.transform(functools.partial(function, {own[0]}=...)), or rename the parameter",
             )
         names, axis = kwargs.pop("names", "layer_%d"), kwargs.pop("axis", "layers")
-        if isinstance(count, bool) or not hasattr(count, "__index__"):
-            raise BadTypeError(
-                f"stack is the number of layers, not {count!r:.80}.",
-                kind="bad_stack",
-                where=user_line(),
-                fix="give an int: it has to be known while the program is traced",
-            )
+        where = {
+            "kind": "bad_stack",
+            "asked": f"lift of program {net.__name__} with "
+            f"stack={short(count)}, names={short(names)}, axis={short(axis)}",
+            "where": user_line(),
+        }
+        if isinstance(count, bool) or is_traced(count) or not hasattr(count, "__index__"):
+            fix = "give an int: it has to be known while the program is traced"
+            raise BadTypeError(f"stack is the number of layers, not {short(count)}.", **where, fix=fix)
+        if not (axis is None or isinstance(axis, str)):
+            fix = 'give a name as in axis="layers", or None'
+            raise BadTypeError(f"axis is the name of a dimension, not {short(axis)}.", **where, fix=fix)
         if operator.index(count) < 1:
-            raise BadArgumentError(
-                f"stack={count}: there must be one layer at least.",
-                kind="bad_stack",
-                where=user_line(),
-                fix="leave the layers out where there are none",
-            )
+            fix = "leave the layers out where there are none"
+            raise BadArgumentError(f"stack={count}: there must be one layer at least.", **where, fix=fix)
         try:
             is_pattern = isinstance(names, str) and names % 0 != names % 1
         except (TypeError, ValueError):
             is_pattern = False
         if not is_pattern:
-            raise BadArgumentError(
-                f"names={names!r:.80} has no one place for the number of a layer.",
-                kind="bad_stack",
-                where=user_line(),
-                fix='write it as in names="layer_%d"',
-            )
+            fix = 'write it as in names="layer_%d"'
+            what = f"names={short(names)} has no one place for the number of a layer."
+            raise BadArgumentError(what, **where, fix=fix)
         return cls(operator.index(count), names, axis)
 
     def spec(self, spec: VariableSpec, prefix: str) -> VariableSpec:

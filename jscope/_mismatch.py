@@ -10,7 +10,7 @@ import numpy as np
 
 from ._callsite import user_line
 from ._errors import BadInitialValueTypeError, ParamsMismatchError
-from ._show import short
+from ._show import count_of, short
 from ._values import as_initial_value
 
 
@@ -55,8 +55,3 @@ def mismatch_error(faults: list[str], where: str = "", fix: str = _SEE) -> Param
         where=where or user_line(),
         fix=fix,
     )
-
-
-def count_of(faults: list[str]) -> str:
-    """How many they are, in words."""
-    return f"{len(faults)} fault{'s' if len(faults) > 1 else ''}"

@@ -23,7 +23,7 @@ from ._callsite import user_line
 from ._errors import BadArgumentError, BadTypeError
 from ._names import near
 from ._params import Params
-from ._show import short_type
+from ._show import count_of, short, short_type, some
 from ._table import partition_text
 from ._values import is_traced
 
@@ -93,6 +93,7 @@ def axes_partitioner(
             raise BadTypeError(
                 f"axes_partitioner takes pairs of a pattern and a jax.P, not {pair!r:.80}.",
                 kind="bad_partition",
+                asked=f"axes_partitioner({short(rules)})",
                 where=user_line(),
                 fix='give a list as in [(".*kernel", jax.P("embed", "mlp")), (".*bias", jax.P("mlp"))]',
             )
@@ -102,6 +103,7 @@ def axes_partitioner(
             raise BadArgumentError(
                 f"{pair[0]!r} is not a regular expression: {error}.",
                 kind="bad_pattern",
+                asked=f"axes_partitioner({short(rules)})",
                 where=user_line(),
                 fix="escape special characters with re.escape",
             ) from None
@@ -123,6 +125,7 @@ def checked_rules(rules: Any) -> dict[str, Any]:
         raise BadTypeError(
             f"{what}.",
             kind="bad_rules",
+            asked=f"rules={short(rules)}",
             where=user_line(),
             fix='write them as in {"embed": "data", "mlp": ("model", "stage"), "layers": None}',
         )
@@ -168,6 +171,7 @@ class ExplicitTypes:
                 f"force, {dict(self._mesh.shape)}, whose axes are a part of types.",
                 kind="bad_shardings",
                 faults=faults,
+                asked=f"'{variable.name}' {short_type(variable)} with {_shown(self._rules)}",
                 where=user_line(),
                 fix='give the rules to the program: js.transform(function, rules={"axis": "axis of the mesh"})',
             )
@@ -199,6 +203,7 @@ def shardings_of(specs: Mapping[str, Any], mesh: Any, rules: Rules | None) -> Pa
         raise BadTypeError(
             f"shardings takes a mesh of devices, not a {type(mesh).__name__}.",
             kind="no_mesh",
+            asked=f"shardings({short(mesh)})",
             where=user_line(),
             fix='make one: jax.make_mesh((4, 2), ("data", "model"))',
         )
@@ -215,10 +220,10 @@ def shardings_of(specs: Mapping[str, Any], mesh: Any, rules: Rules | None) -> Pa
             found[name] = NamedSharding(mesh, PartitionSpec(*axes))
     if faults:
         raise BadArgumentError(
-            f"The partitions of the variables do not fit the mesh {dict(mesh.shape)}: "
-            f"{len(faults)} fault{'s' if len(faults) > 1 else ''}.",
+            f"The partitions of the variables do not fit the mesh {dict(mesh.shape)}: {count_of(faults)}.",
             kind="bad_shardings",
             faults=faults,
+            asked=f"shardings with {_shown(rules)}",
             where=user_line(),
             fix='correct the partitioners or the rules; an axis that is not to be cut is written as {"axis": None}',
         )
@@ -274,6 +279,10 @@ def _axis_of_mesh(axis: Any, mesh: Any, rules: Rules | None) -> tuple[tuple[str,
     return (), f"there is no rule for axis '{axis}'{hint}"
 
 
+def _shown(rules: Rules | None) -> str:
+    return "no rules" if rules is None else f"rules for {_all(rules)}"
+
+
 def _all(names: Iterable[str]) -> str:
     return ", ".join(f"'{name}'" for name in names) or "none"
 
@@ -306,10 +315,12 @@ def shardings_for(names: Iterable[str], shardings: Any, call: str) -> dict[str, 
             faults.append(f"'{name}' is given a {type(sharding).__name__}, no sharding")
     if faults:
         raise BadArgumentError(
-            f"The shardings for {call} do not fit the program: {len(faults)} fault{'s' if len(faults) > 1 else ''}.",
+            f"The shardings for {call} do not fit the program: {count_of(faults)}.",
             kind="bad_shardings",
             faults=faults,
+            asked=call,
             where=user_line(),
+            exists=f"the program declares {some(names)}",
             fix="pass net.specs(...).shardings(mesh, rules) of this very program and these arguments",
         )
     return given

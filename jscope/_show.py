@@ -129,6 +129,11 @@ def _line(row: Sequence[str], widths: list[int]) -> str:
     return "  ".join(printable(cell).ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
 
 
+def count_of(faults: Sequence[str], what: str = "fault") -> str:
+    """`1 fault`, `2 faults`."""
+    return f"{len(faults)} {what}{'s' if len(faults) != 1 else ''}"
+
+
 def format_bytes(count: float) -> str:
     """`1.5 MB`: decimal units."""
     for unit in ("B", "kB", "MB", "GB"):

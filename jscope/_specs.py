@@ -24,12 +24,12 @@ from ._errors import (
     add_place,
 )
 from ._initial_values import Drawers, check_key, draw
-from ._mismatch import count_of, mismatch, mismatch_error, without_values
+from ._mismatch import mismatch, mismatch_error, without_values
 from ._names import near
 from ._params import Params
 from ._partitions import Rules, copied, out_of_mesh, placements, shardings_for, shardings_of
 from ._see import seeing
-from ._show import format_bytes, short_type, table
+from ._show import count_of, format_bytes, short_type, table
 from ._table import specs_table
 from ._values import FromProgram, InitialValue
 

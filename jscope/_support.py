@@ -11,11 +11,12 @@ from ._describe import initializer_text
 from ._misspelt import misspelt
 from ._names import near
 from ._see import seeing
-from ._show import format_bytes, printable, short_type, shortened, shown, table, table_lines
+from ._show import count_of, format_bytes, printable, short_type, shortened, shown, table, table_lines
 from ._table import Scope, cut, partition_text, short_place
 
 __all__ = [
     "Scope",
+    "count_of",
     "cut",
     "format_bytes",
     "initializer_text",

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 import jscope as js
-from jscope._support import shown
+from jscope._support import count_of, shown
 
 from .casting import cast_fault
 from .course import planned, through
@@ -186,7 +186,7 @@ def allows(allowed: Allowed) -> Callable[[str], bool]:
 def misfit(faults: Sequence[str]) -> js.ParamsMismatchError:
     """The error that lists everything."""
     return js.ParamsMismatchError(
-        f"The source does not fit: {len(faults)} fault{'s' if len(faults) > 1 else ''}. Nothing was assigned.",
+        f"The source does not fit: {count_of(faults)}. Nothing was assigned.",
         kind="params_mismatch",
         faults=faults,
         where=user_line(),

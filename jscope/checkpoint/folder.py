@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jscope as js
-from jscope._support import shown
+from jscope._support import count_of, shown
 
 from . import orbax_folder
 from .allowance import Allowance
@@ -106,7 +106,7 @@ def read_index(path: str) -> Contents:
     if faults:
         more = [f"and {len(faults) - _MOST_FAULTS} more"] * (len(faults) > _MOST_FAULTS)
         raise js.CheckpointError(
-            f"{path} does not fit the files beside it: {len(faults)} fault{'s' if len(faults) > 1 else ''}.",
+            f"{path} does not fit the files beside it: {count_of(faults)}.",
             kind="bad_index",
             faults=faults[:_MOST_FAULTS] + more,
             where=user_line(),

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import jscope as js
-from jscope._support import shown
+from jscope._support import count_of, shown
 
 from . import steps
 from .course import differences, planned, run, tensors_of
@@ -473,7 +473,7 @@ class Plan:
 def _refuse(faults: Sequence[str]) -> None:
     if faults:
         raise js.ParamsMismatchError(
-            f"The values can't be taken back by this plan: {len(faults)} fault{'s' if len(faults) > 1 else ''}.",
+            f"The values can't be taken back by this plan: {count_of(faults)}.",
             kind="params_mismatch",
             faults=faults,
             where=user_line(),

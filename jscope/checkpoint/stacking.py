@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import jscope as js
+from jscope._support import count_of
 
 from .faults import user_line
 
@@ -158,7 +159,7 @@ def _layer(leaf: Any, number: int) -> Any:
 def _refuse(faults: list[str], what: str) -> None:
     if faults:
         raise js.ParamsMismatchError(
-            f"{what}: {len(faults)} fault{'s' if len(faults) > 1 else ''}.",
+            f"{what}: {count_of(faults)}.",
             kind="bad_layers",
             faults=faults,
             where=user_line(),

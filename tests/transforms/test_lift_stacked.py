@@ -195,6 +195,8 @@ def test_a_second_lift_under_reuse_finds_the_same() -> None:
         ({"stack": -1}, js.BadArgumentError, "stack=-1"),
         ({"stack": True}, js.BadTypeError, "stack is the number of layers, not True"),
         ({"stack": 2.0}, js.BadTypeError, "stack is the number of layers, not 2.0"),
+        ({"stack": jax.ShapeDtypeStruct((), jnp.int32)}, js.BadTypeError, "stack is the number of layers, not"),
+        ({"stack": 2, "axis": 3}, js.BadTypeError, "axis is the name of a dimension, not 3"),
         ({"stack": 2, "names": "layer"}, js.BadArgumentError, "names='layer' has no one place for the number"),
         ({"stack": 2, "names": "%d_%d"}, js.BadArgumentError, "has no one place for the number"),
         ({"stack": 2, "names": 3}, js.BadArgumentError, "names=3"),
@@ -203,7 +205,13 @@ def test_a_second_lift_under_reuse_finds_the_same() -> None:
 def test_refused(more: dict[str, Any], error: type[js.JscopeError], message: str) -> None:
     with pytest.raises(error, match=message) as caught:
         js.transform(lambda x: js.lift(js.transform(block), x, **more)).specs(X)
+    assert "lift of program block with stack=" in caught.value.asked
     assert caught.value.fix
+
+
+def test_a_number_of_layers_that_jax_traces_is_refused() -> None:
+    with pytest.raises(js.BadTypeError, match="it has to be known while the program is traced"):
+        js.transform(lambda x, n: js.lift(js.transform(block), x, stack=n)).specs(X, jnp.int32(2))
 
 
 def test_a_program_with_such_a_parameter_is_refused_by_its_name() -> None:
