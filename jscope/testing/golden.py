@@ -67,6 +67,11 @@ def assert_golden(variables: Mapping[str, Any], path: str | os.PathLike[str], *,
         raise AssertionError(f"The variables differ from {path}:\n{shown}\n  If that is meant, {_HOW}.")
 
 
+def declared_differences(first: js.Specs, second: js.Specs) -> list[str]:
+    """What is gone in the second (`-`), new (`+`) and changed (`~`): the lines of `assert_golden`."""
+    return _changes(_rows_of(first), _rows_of(second))
+
+
 @dataclasses.dataclass(frozen=True)
 class _Row:
     """One variable: its dtype and shape, and what else is known of it, `{}` where that is not known."""
