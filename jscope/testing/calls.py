@@ -24,6 +24,7 @@ class Call:
 
     Attributes:
       arrays: the arrays among the arguments, in the order of `jax.tree.leaves`.
+      count: how many arrays the function gave in the run made last.
       filled: from such a list to `(args, kwargs)` with these arrays in them.
     """
 
@@ -31,11 +32,13 @@ class Call:
         self.function = function
         self.arrays, self.filled = _split((args, kwargs))
         self._refilled: Callable[[list[Any]], Any] = list
+        self.count = 0
 
     def run(self, *arrays: Any) -> list[Any]:
         """The arrays that the function gives for these arguments."""
         args, kwargs = self.filled(list(arrays))
         out, self._refilled = _split(self.function(*args, **kwargs))
+        self.count = len(out)
         return out
 
     def whole(self, results: Any) -> Any:
