@@ -21,6 +21,8 @@ from .dependence import assert_causal, assert_masked, assert_rows_independent
 from .functions import assert_functional, assert_strict
 from .golden import assert_golden
 from .gradients import assert_finite, assert_gradients, assert_trained
+from .machine import TrainingMachine, profile
+from .meshes import meshes, shardings
 from .programs import ScopeProgram, Statement
 from .sharing import assert_shared, assert_uses
 from .stacks import Stack, assert_same_under, stacks
@@ -34,6 +36,7 @@ __all__ = [
     "ScopeProgram",
     "Stack",
     "Statement",
+    "TrainingMachine",
     "arrays",
     "assert_causal",
     "assert_close",
@@ -57,14 +60,18 @@ __all__ = [
     "assert_trained",
     "assert_uses",
     "dtypes",
+    "meshes",
     "names",
     "params",
+    "profile",
     "scope_names",
     "scope_programs",
     "shapes",
+    "shardings",
     "stacks",
 ]
 
 # Tracebacks, pickles and documentation name what users import, not the file that it happens to be written in.
 for _name in __all__:
-    globals()[_name].__module__ = __name__
+    if _name != "profile":
+        globals()[_name].__module__ = __name__

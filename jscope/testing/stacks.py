@@ -126,6 +126,10 @@ class Stack:
     def __repr__(self) -> str:
         return f"Stack({', '.join(map(repr, self.names))})"
 
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        # What hypothesis and IPython ask for; without it hypothesis shows the fields.
+        printer.text(repr(self))
+
     def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """The function under these transforms. What is no array among its arguments and results stays as it is."""
 
@@ -144,7 +148,7 @@ class Stack:
         for name in reversed(self.names):
             if name in ("vmap", "map") and not call.arrays:
                 continue  # JAX has no axis to map over
-            namespace = {"jax": jax, "jnp": jnp, "np": np}
+            namespace: dict[str, Any] = {"jax": jax, "jnp": jnp, "np": np}
             exec(_compiled(name), namespace)
             wrapped = namespace["under"](wrapped)
         return wrapped
