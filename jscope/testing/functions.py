@@ -77,6 +77,16 @@ def leak_of(error: BaseException) -> str:
     return f"it keeps {kept} after the trace has ended (a global, an attribute or a default argument holds it)"
 
 
+def _is_key(array: Any) -> bool:
+    return jax.dtypes.issubdtype(array.dtype, jax.dtypes.prng_key)
+
+
+def _is_harmless(rule: str, error: Exception) -> bool:
+    """Whether JAX refuses what is right: a float times a bool or an integer, where no other float is widened."""
+    dtypes = re.findall(r"'(\w+)'", str(error).partition("have no")[0])
+    return rule == "dtype_promotion" and any(dtype.startswith(("bool", "int", "uint")) for dtype in dtypes)
+
+
 def _told(rule: str, error: Exception) -> str:
     if rule == "leaks":
         return leak_of(error)
@@ -138,7 +148,8 @@ def assert_strict(function: Callable[..., Any], /, *args: Any, allow: Collection
     * `key_reuse`: no random key is consumed twice: two dropouts of one key drop the same.
     * `outer_broadcast`: no `(n, 1)` meets an `(n,)`, which makes an `(n, n)` silently. A bias `(m,)` may be added
       to an `(n, m)`.
-    * `dtype_promotion`: no `float32` array meets a `bfloat16` one, which widens all that comes after.
+    * `dtype_promotion`: no `float32` array meets a `bfloat16` one, which widens all that comes after. JAX stops at the
+      first mixture; if that is a float with a bool or an integer, which is right, this rule sees no further.
     * `leaks`: no tracer outlives its trace.
 
     Args:
@@ -167,8 +178,11 @@ def assert_strict(function: Callable[..., Any], /, *args: Any, allow: Collection
         raise ValueError(f"No such rule: {', '.join(sorted(unknown))}. Fix: allow some of {', '.join(_RULES)}")
     call = Call(function, args, kwargs)
     call.jitted()  # what fails without any rule is no broken rule
+    # JAX notes in a key itself that it was consumed, by an earlier test perhaps.
+    call.arrays = [jax.random.clone(array) if _is_key(array) else array for array in call.arrays]
     broken = {rule: _broken(call, _RULES[rule]()) for rule in _RULES if rule not in allow}
-    told = [f"{rule}: {_told(rule, error)}" for rule, error in broken.items() if error is not None]
-    if told:
-        cause = next(error for error in broken.values() if error is not None)
+    found = {rule: error for rule, error in broken.items() if error is not None and not _is_harmless(rule, error)}
+    if found:
+        told = [f"{rule}: {_told(rule, error)}" for rule, error in found.items()]
+        cause = next(iter(found.values()))
         raise AssertionError(listed(f"`{called(function)}` breaks {len(told)} of the strict rules:", told)) from cause

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 from hypothesis.strategies import SearchStrategy
 
 from .calls import is_inexact, names_of
@@ -87,6 +87,7 @@ class TrainingMachine(RuleBasedStateMachine):
         self.first = type(self).start(jax.random.key(seed))
         self.state = self.first
         self.history: list[Any] = []
+        self._holds()
 
     @rule(batch=st.runner().flatmap(lambda machine: machine.batches()))
     def train(self, batch: Any) -> None:
@@ -97,6 +98,7 @@ class TrainingMachine(RuleBasedStateMachine):
             _require(eager, after, "a jitted step gives something else than an eager one", Tolerance())
         self.state = after
         self.history.append(batch)
+        self._holds()
 
     @rule()
     def resume(self) -> None:
@@ -104,6 +106,7 @@ class TrainingMachine(RuleBasedStateMachine):
         back = self.save_and_load(self.state)
         _require(self.state, back, "a state that was saved and loaded is another")
         self.state = back
+        self._holds()
 
     @precondition(lambda self: 0 < len(self.history) <= _MOST_REPLAYED)
     @rule()
@@ -114,11 +117,9 @@ class TrainingMachine(RuleBasedStateMachine):
             state = _jitted(type(self))(state, batch)
         _require(self.state, state, "the same steps from the same start give another state")
 
-    @invariant()
-    def keeps_its_form(self) -> None:
-        """Names, shapes and dtypes are those of the start, all numbers are finite, and `check` is content."""
-        if not hasattr(self, "state"):
-            return
+    def _holds(self) -> None:
+        # No invariant of hypothesis's, since that would stand between any two lines of the program that it shows.
+        __tracebackhide__ = True
         _require(_form(self.first), _form(self.state), "a step changed names, shapes or dtypes")
         leaves = zip(names_of(self.state), jax.tree.leaves(self.state), strict=True)
         bad = [f"'{name}'" for name, leaf in leaves if is_inexact(leaf) and not jnp.isfinite(leaf).all()]

@@ -35,7 +35,7 @@ _CODE = {
     "vmap": """\
         def under(f):
             def twice(*arrays):
-                results = jax.vmap(f)(*[jnp.stack([array, array]) for array in arrays])
+                results = jax.vmap(f)(*[jnp.stack([jnp.flip(array), array]) for array in arrays])
                 return [result[1] for result in results]
             return twice
     """,
@@ -49,7 +49,7 @@ _CODE = {
     "map": """\
         def under(f):
             def last(*arrays):
-                results = jax.lax.map(lambda row: f(*row), tuple(jnp.stack([array, array]) for array in arrays))
+                results = jax.lax.map(lambda row: f(*row), tuple(jnp.stack([jnp.flip(a), a]) for a in arrays))
                 return [result[1] for result in results]
             return last
     """,
@@ -93,10 +93,10 @@ _DERIVATIVES = ("grad", "jvp")
 class Stack:
     """Transforms of JAX around a function, the outermost first: data, which hypothesis can draw and shrink.
 
-    Called with a function, it gives that function under its transforms. `scan`, `map`, `vmap` and `while` run it twice
-    and give what the last run gives; `cond` takes a branch that is known when it runs; so these, `jit`, `checkpoint`
-    and `checkpoint_dots` change nothing. `grad` and `jvp` give the function's results and, after these, its derivatives
-    in a fixed direction.
+    Called with a function, it gives that function under its transforms. `scan`, `while`, `map` and `vmap` run it twice,
+    the last two with flipped arrays first, and give what the last run gives; `cond` takes a branch that is known when
+    it runs; so these, `jit`, `checkpoint` and `checkpoint_dots` change nothing. `grad` and `jvp` give the function's
+    results and, after these, its derivatives in a fixed direction.
 
     Attributes:
       names: of the transforms, each one of the names above.
