@@ -81,16 +81,26 @@ def _is_key(array: Any) -> bool:
     return jax.dtypes.issubdtype(array.dtype, jax.dtypes.prng_key)
 
 
+def _mixed(error: Exception) -> list[str]:
+    """The dtypes of which JAX says that they have no promotion path."""
+    return sorted(re.findall(r"'(\w+)'", str(error).partition("have no")[0]))
+
+
 def _is_harmless(rule: str, error: Exception) -> bool:
     """Whether JAX refuses what is right: a float times a bool or an integer, where no other float is widened."""
-    dtypes = re.findall(r"'(\w+)'", str(error).partition("have no")[0])
-    return rule == "dtype_promotion" and any(dtype.startswith(("bool", "int", "uint")) for dtype in dtypes)
+    return rule == "dtype_promotion" and any(dtype.startswith(("bool", "int", "uint")) for dtype in _mixed(error))
 
 
 def _told(rule: str, error: Exception) -> str:
-    if rule == "leaks":
-        return leak_of(error)
-    return str(error) if rule == "outer_broadcast" else first_sentence(error) + raised_at(error)
+    match rule:
+        case "leaks":
+            return leak_of(error)
+        case "outer_broadcast":
+            return str(error)
+        case "dtype_promotion" if _mixed(error):
+            return f"{' and '.join(_mixed(error))} are mixed{raised_at(error)}"
+        case _:
+            return first_sentence(error) + raised_at(error)
 
 
 def _broken(call: Call, setting: contextlib.AbstractContextManager[Any]) -> Exception | None:

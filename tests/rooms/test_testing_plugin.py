@@ -41,26 +41,34 @@ def run_pytest(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
 
 
-def test_one_option_writes_golden_files_anew(tmp_path: Path) -> None:
-    file = tmp_path / "test_model.py"
-    file.write_text(TEST.replace("WIDTH", "3"))
-    assert "There is no golden file net.txt." in run_pytest(tmp_path).stdout
-    assert run_pytest(tmp_path, "--jscope-update", "-p", "xdist", "-n", "1").returncode == 0
-    assert "tower/kernel  f32[2,3]" in (tmp_path / "net.txt").read_text()
-    file.write_text(TEST.replace("WIDTH", "4"))
-    done = run_pytest(tmp_path)
-    assert done.returncode == 1
-    assert "  ~ tower/kernel: f32[2,3] is now f32[2,4]" in done.stdout
-    assert "golden.py" not in done.stdout  # the failure stands in the test, not in jscope
-
-
 def test_a_comparison_that_fails_names_what_differs(tmp_path: Path) -> None:
-    (tmp_path / "test_compares.py").write_text(COMPARES)
+    (tmp_path / "test_compares.py").write_text(COMPARES + TEST.replace("WIDTH", "3"))
     out = run_pytest(tmp_path).stdout
     assert "assert Params == Params" in out
     assert "['tower/bias']: 1 of 3 elements differ, by 0.5 at most, at [1]: 0.0, then 0.5" in out
     assert "assert Specs == Specs" in out
     assert "~ kernel: f32[2,3] is now f32[2,4]" in out
+    assert "There is no golden file net.txt." in out
+    assert "golden.py" not in out  # the failure stands in the test, not in jscope
+
+
+def test_one_option_writes_golden_files_anew(tmp_path: Path) -> None:
+    file = tmp_path / "test_model.py"
+    file.write_text(TEST.replace("WIDTH", "3"))
+    assert run_pytest(tmp_path, "--jscope-update").returncode == 0
+    assert "tower/kernel  f32[2,3]" in (tmp_path / "net.txt").read_text()
+
+
+@pytest.mark.slow
+def test_golden_files_are_written_and_read_under_xdist(tmp_path: Path) -> None:
+    file = tmp_path / "test_model.py"
+    file.write_text(TEST.replace("WIDTH", "3"))
+    xdist = ("-p", "xdist", "-n", "2")
+    assert run_pytest(tmp_path, *xdist, "--jscope-update").returncode == 0
+    file.write_text(TEST.replace("WIDTH", "4"))
+    done = run_pytest(tmp_path, *xdist)
+    assert done.returncode == 1
+    assert "  ~ tower/kernel: f32[2,3] is now f32[2,4]" in done.stdout
 
 
 def test_the_plugin_is_installed_and_imports_next_to_nothing() -> None:
@@ -74,11 +82,10 @@ def test_the_plugin_is_installed_and_imports_next_to_nothing() -> None:
     assert done.stdout.strip() == "['jscope_pytest']"
 
 
-@pytest.mark.parametrize("options", [(), ("-n", "1", "-p", "xdist")], ids=["alone", "xdist"])
-def test_a_run_without_jscope_is_left_alone(tmp_path: Path, options: tuple[str, ...]) -> None:
+def test_a_run_without_jscope_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "test_other.py").write_text(
         "import sys\n\ndef test_other():\n    assert 'jax' not in sys.modules\n    assert {'a': 1} == {'a': 2}\n"
     )
-    done = run_pytest(tmp_path, *options)
+    done = run_pytest(tmp_path)
     assert "Differing items" in done.stdout
     assert "1 failed" in done.stdout
