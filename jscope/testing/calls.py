@@ -18,6 +18,9 @@ import jscope as js
 
 from .trees import is_array
 
+# For what is run once, to look at derivatives or transforms, not at what XLA makes of them: half the time to compile.
+QUICK = {"xla_backend_optimization_level": 0}
+
 
 class Call:
     """A function and what it is called with.

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import jax.test_util
 import numpy as np
 
-from .calls import Call, is_inexact, matches, names_of, quietly, weighted_sum
+from .calls import QUICK, Call, is_inexact, matches, names_of, quietly, weighted_sum
 from .functions import called
 from .trees import listed
 
@@ -51,7 +51,7 @@ def assert_trained(
         return weighted_sum(loss(jax.tree.unflatten(structure, merged), *args, **kwargs))
 
     with quietly():
-        found = jax.jit(jax.grad(total))([jnp.asarray(leaves[i]) for i in learns])
+        found = jax.jit(jax.grad(total), compiler_options=QUICK)([jnp.asarray(leaves[i]) for i in learns])
     names, faults = names_of(tree), []
     for i, gradient in zip(learns, found, strict=True):
         largest = float(np.max(np.abs(np.asarray(gradient, np.complex128)), initial=0.0))

@@ -13,7 +13,7 @@ import numpy as np
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
-from .calls import Call, first_sentence, is_inexact, quietly, raised_at
+from .calls import QUICK, Call, first_sentence, is_inexact, quietly, raised_at
 from .functions import called
 from .trees import Tolerance, listed, tree_differences
 
@@ -261,13 +261,9 @@ def _few(has_slopes: bool) -> list[Stack]:
     return [*map(Stack, _PLAIN), *(slopes if has_slopes else [Stack("while")])]
 
 
-# One compilation for a whole stack, and a quick one: the transforms are under test, not how XLA optimizes.
-_QUICK = {"xla_backend_optimization_level": 0}
-
-
 def _run(call: Call, stack: Stack) -> list[Any]:
     with quietly():
-        return jax.jit(stack.around(call), compiler_options=_QUICK)(*call.arrays)
+        return jax.jit(stack.around(call), compiler_options=QUICK)(*call.arrays)
 
 
 def _compare(call: Call, stack: Stack, expected: dict[Stack, list[Any]], within: Tolerance) -> None:
