@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 
 import jscope as js
+from jscope._support import user_line
 
 from .trees import is_array
 
@@ -110,6 +111,11 @@ def quietly() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", js.RetraceWarning)
         yield
+
+
+def bad_argument(what: str, fix: str) -> js.BadArgumentError:
+    """The error for what an assertion can't be asked."""
+    return js.BadArgumentError(what, kind="bad_argument", where=user_line(), fix=fix)
 
 
 _LIBRARIES = re.compile(r"[\\/](?:site|dist)-packages[\\/]|[\\/]lib[\\/]python3\.\d+[\\/]|^<")

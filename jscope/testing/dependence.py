@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .calls import quietly
+from .calls import bad_argument, quietly
 from .functions import called
 from .trees import Tolerance, is_array, leaf_difference, listed
 
@@ -110,7 +110,7 @@ def assert_masked(function: Callable[[Any], Any], x: Any, mask: Any, /) -> None:
     __tracebackhide__ = True
     mask = np.asarray(mask, bool)
     if mask.all():
-        raise ValueError("The mask leaves nothing out. Fix: give one with a False in it")
+        raise bad_argument("The mask leaves nothing out.", "give one with a False in it")
     wide = mask.reshape(mask.shape + (1,) * (np.ndim(x) - mask.ndim))
     with quietly():
         first, second = function(x), function(jnp.where(wide, x, _others(x)))
@@ -129,9 +129,8 @@ def assert_masked(function: Callable[[Any], Any], x: Any, mask: Any, /) -> None:
 def _length(x: Any, axis: int) -> int:
     lengths = {leaf.shape[axis] for leaf in jax.tree.leaves(x) if is_array(leaf)}
     if len(lengths) != 1 or min(lengths) < 2:
-        raise ValueError(
-            f"Axis {axis} of the argument has {sorted(lengths)} rows. Fix: give two or more, alike in all arrays"
-        )
+        what = f"Axis {axis} of the argument has {', '.join(map(str, sorted(lengths))) or 'no'} rows."
+        raise bad_argument(what, "give two or more, alike in all arrays")
     return lengths.pop()
 
 
@@ -167,6 +166,6 @@ def _others(x: Any) -> Any:
     if x.dtype == bool:
         return ~x
     if x.min() == x.max():
-        raise ValueError("All tokens are the same, so none can be changed. Fix: give at least two")
+        raise bad_argument("All tokens are the same, so none can be changed.", "give at least two")
     mirrored = x.min() + x.max() - x
     return jnp.where(mirrored == x, x.max(), mirrored)

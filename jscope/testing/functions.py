@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .calls import Call, first_sentence, raised_at, running_at
+from .calls import Call, bad_argument, first_sentence, raised_at, running_at
 from .trees import Tolerance, listed, tree_differences
 
 
@@ -186,7 +186,7 @@ def assert_strict(function: Callable[..., Any], /, *args: Any, allow: Collection
     __tracebackhide__ = True
     unknown = set(allow) - set(_RULES)
     if unknown:
-        raise ValueError(f"No such rule: {', '.join(sorted(unknown))}. Fix: allow some of {', '.join(_RULES)}")
+        raise bad_argument(f"There is no rule {', '.join(sorted(unknown))}.", f"allow some of {', '.join(_RULES)}")
     call = Call(function, args, kwargs)
     call.jitted()  # what fails without any rule is no broken rule
     # JAX notes in a key itself that it was consumed, by an earlier test perhaps.

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 from hypothesis.strategies import SearchStrategy
 
-from .calls import is_inexact, names_of
+from .calls import bad_argument, is_inexact, names_of
 from .trees import Tolerance, is_array, listed, tree_differences
 
 # A test of JAX compiles in its first example, and again for every new shape: so no time limit for one example, few
@@ -63,16 +63,16 @@ class TrainingMachine(RuleBasedStateMachine):
     @staticmethod
     def start(key: jax.Array) -> Any:
         """The state in which training starts: a tree of arrays."""
-        raise NotImplementedError("Give the machine a static method start(key)")
+        raise bad_argument("The machine does not say how training starts.", "give it a static method start(key)")
 
     @staticmethod
     def step(state: Any, batch: Any) -> Any:
         """The state after one step."""
-        raise NotImplementedError("Give the machine a static method step(state, batch)")
+        raise bad_argument("The machine has no step.", "give it a static method step(state, batch)")
 
     def batches(self) -> SearchStrategy[Any]:
         """A strategy for batches; few shapes, as each is compiled."""
-        raise NotImplementedError("Give the machine a method batches()")
+        raise bad_argument("The machine has no batches.", "give it a method batches()")
 
     def save_and_load(self, state: Any) -> Any:
         """The state as it comes back from where it is kept. Default: from a pickle."""

@@ -13,7 +13,7 @@ import numpy as np
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
-from .calls import QUICK, Call, first_sentence, is_inexact, quietly, raised_at
+from .calls import QUICK, Call, bad_argument, first_sentence, is_inexact, quietly, raised_at
 from .functions import called
 from .trees import Tolerance, listed, tree_differences
 
@@ -120,7 +120,7 @@ class Stack:
     def __init__(self, *names: str) -> None:
         unknown = [name for name in names if name not in _CODE]
         if unknown:
-            raise ValueError(f"There is no transform {unknown[0]!r}. Fix: take some of {', '.join(_CODE)}")
+            raise bad_argument(f"There is no transform {unknown[0]!r}.", f"take some of {', '.join(_CODE)}")
         object.__setattr__(self, "names", names)
 
     def __repr__(self) -> str:
@@ -135,13 +135,13 @@ class Stack:
 
         def under(*args: Any, **kwargs: Any) -> Any:
             call = Call(function, args, kwargs)
-            results = self.around(call)(*call.arrays)
+            results = self._around(call)(*call.arrays)
             extra = len(results) - call.count
             return call.whole(results) if not extra else (call.whole(results[: call.count]), results[call.count :])
 
         return under
 
-    def around(self, call: Call) -> Callable[..., list[Any]]:
+    def _around(self, call: Call) -> Callable[..., list[Any]]:
         """A call's function of arrays under these transforms."""
         # A function of its own, so that JAX knows nothing of it: it files traces by function.
         wrapped: Callable[..., list[Any]] = lambda *arrays: call.run(*arrays)  # noqa: E731
@@ -263,7 +263,7 @@ def _few(has_slopes: bool) -> list[Stack]:
 
 def _run(call: Call, stack: Stack) -> list[Any]:
     with quietly():
-        return jax.jit(stack.around(call), compiler_options=QUICK)(*call.arrays)
+        return jax.jit(stack._around(call), compiler_options=QUICK)(*call.arrays)
 
 
 def _compare(call: Call, stack: Stack, expected: dict[Stack, list[Any]], within: Tolerance) -> None:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from jscope._support import short_type
 
-from .calls import first_sentence, quietly
+from .calls import bad_argument, first_sentence, quietly
 from .functions import called
 from .trees import Tolerance, is_array, listed, tree_differences
 
@@ -43,7 +43,7 @@ def assert_traces(function: Callable[..., Any], /, *calls: Sequence[Any], traces
     """
     __tracebackhide__ = True
     if not all(isinstance(call, tuple | list) for call in calls):
-        raise TypeError("Each call is a tuple of arguments. Fix: write assert_traces(f, (x,), (y,))")
+        raise bad_argument("Each call is a tuple of arguments.", "write assert_traces(f, (x,), (y,))")
     count = [0]
 
     def counted(*args: Any, **kwargs: Any) -> Any:

@@ -12,7 +12,7 @@ import numpy as np
 
 import jscope as js
 
-from .calls import first_sentence
+from .calls import bad_argument, first_sentence
 from .functions import called
 from .trees import is_array, listed, tree_differences
 
@@ -44,7 +44,7 @@ def assert_drawn(values: Any, *, stddev: float, mean: float = 0.0) -> None:
     leaves = [np.asarray(leaf).astype(np.float64).ravel() for leaf in jax.tree.leaves(values) if is_array(leaf)]
     every = np.concatenate(leaves) if leaves else np.zeros(0)
     if every.size < 100:
-        raise ValueError(f"There are {every.size} values. Fix: give 100 or more, else chance alone decides")
+        raise bad_argument(f"There are {every.size} values.", "give 100 or more, since chance decides over few")
     error = 5 * stddev / every.size**0.5
     faults = []
     for what, is_now, meant, most in (
