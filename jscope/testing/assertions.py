@@ -1,4 +1,4 @@
-"""Assertions about programs and their variables. Public names of jscope only."""
+"""Assertions about programs and their variables."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import jscope as js
+from jscope._support import check_here
 
 Program = js.Transformed | Callable[..., Any]
 
@@ -104,6 +105,7 @@ def assert_pure(
 
     Raises:
       AssertionError: saying what differs between which runs.
+      BadArgumentError: for arrays of which other processes hold a part.
 
     Example:
       >>> from jscope.testing import assert_pure
@@ -133,6 +135,9 @@ def assert_pure(
     _agree(first, _jitted(run, given), ("out", "params"), "jitted, it gives something else", exact=False)
 
 
+_IN_ONE_PROCESS = "call the assertion with arrays on this process's own devices: jax.local_devices()"
+
+
 def _agree(first: Any, second: Any, labels: tuple[str, ...], what: str, exact: bool = True) -> None:
     __tracebackhide__ = True
     faults = []
@@ -141,6 +146,8 @@ def _agree(first: Any, second: Any, labels: tuple[str, ...], what: str, exact: b
             faults.append(f"{label}: {ours!r:.200}, then {theirs!r:.200}")
             continue
         for (path, a), b in zip(jax.tree_util.tree_leaves_with_path(ours), jax.tree.leaves(theirs), strict=True):
+            for leaf in (a, b):
+                check_here(label + jax.tree_util.keystr(path), leaf, "it can't be compared", _IN_ONE_PROCESS)
             fault = _difference(a, b, exact)
             if fault:
                 faults.append(f"{label}{jax.tree_util.keystr(path)}: {fault}")
