@@ -167,8 +167,9 @@ def loss(text: jax.Array, config: Config) -> jax.Array:
     x = embedded(text[:, :-1]) + weight("position", [config.length, config.width], None, "width")
     with js.variable_scope("layers"):
         layers = js.lift(one_layer, x, config.heads, stack=config.layers)
-    # Of each layer only what goes in is kept for the gradient; the rest is computed again.
-    run = jax.checkpoint(functools.partial(one_layer.apply, heads=config.heads))
+    # Of each layer only what goes in is kept for the gradient; the rest is computed again. In a scan JAX need not keep
+    # XLA from merging the two computations (`prevent_cse`): they stand in two loops.
+    run = jax.checkpoint(functools.partial(one_layer.apply, heads=config.heads), prevent_cse=False)
     x, _ = jax.lax.scan(lambda x, variables: (run(variables, x), None), x, layers)
     x = norm("norm", x)
     scores = product("blw,vw->blv", x, table, "batch", None, "bytes")

@@ -76,7 +76,7 @@ def test_a_process_dies_in_a_save_and_the_last_whole_step_is_found_again(
 def test_as_a_program_in_two_processes_and_resumed_in_one(tmp_path: Path) -> None:
     def printed(*options: str) -> str:
         command = [sys.executable, str(ROOT / "examples" / "sharded_lm.py"), "--out", str(tmp_path), *options]
-        done = subprocess.run([*command, "--layers", "2"], capture_output=True, text=True, check=False, timeout=300)
+        done = subprocess.run([*command, "--layers", "2"], capture_output=True, text=True, check=False, timeout=900)
         assert not done.returncode, done.stderr
         return done.stdout
 

@@ -19,7 +19,7 @@ if {processes} > 1:
 """
 
 
-def run(code: str, devices: int, processes: int = 1, timeout: float = 300) -> tuple[list[int], list[str]]:
+def run(code: str, devices: int, processes: int = 1, timeout: float = 900) -> tuple[list[int], list[str]]:
     """(how each process ended, what each wrote to stderr).
 
     Args:
