@@ -4,9 +4,9 @@ The program names the axes of its variables, rules say where these lie on the me
 own part. The layers are one stacked tree (`js.lift(stack=)`) under `jax.lax.scan` and `jax.checkpoint`; the embedding
 is also the last layer. It learns the language reference that Python ships for its `help()`.
 
-Every device computes what one alone would: on another mesh, or resumed on it, the losses are the same but for rounding.
-Orbax saves in the background, each process what it holds. It writes a picture of which device holds what
-(`sharded_lm.png`).
+On any mesh the losses are those of one device, but for rounding; so are those of a run that was killed and goes on on
+another mesh. Orbax saves in the background, each process what it holds. The run prints a table of what each device
+holds, and draws it (`sharded_lm.png`).
 
     pip install "jax-scope[examples]"
     python sharded_lm.py --mesh 4,2 --steps 200 --out out/lm
