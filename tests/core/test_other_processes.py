@@ -83,6 +83,37 @@ def check_the_fix_of_a_comparison() -> None:
         assert bool(eval(compare, {"jax": jax, "jnp": jnp, "a": a, "b": b})) is equal
 
 
+def check_assigned_from_a_tree() -> None:
+    """Taken over as they are; what would have to be read here is a fault of that name."""
+    params = tree(jax.P("data"))
+    for target, fault in (
+        ({"tower/w": jax.ShapeDtypeStruct((8, 2), jnp.bfloat16)}, "'tower/w' is spread over processes: convert it"),
+        ({"tower/w": VALUES}, "'tower/w' is spread over processes, and wanted in this one alone"),
+        ({"tower/w": jnp.asarray(VALUES)}, "'tower/w' is spread over processes, and wanted in this one alone"),
+    ):
+        with pytest.raises(js.ParamsMismatchError) as caught:
+            checkpoint.assign_from(target, params, allow_cast=True)
+        assert caught.value.faults[0].startswith(fault), caught.value.faults
+    # Where nobody says where it shall lie, it stays where it is.
+    taken = checkpoint.assign_from(NET.specs(jnp.ones([])), params).params["tower/w"]
+    assert taken.sharding == params["tower/w"].sharding
+    assert taken is not params["tower/w"]
+
+
+def check_initial_values_are_shown() -> None:
+    sharding = tree(jax.P("data"))["tower/w"].sharding
+
+    def declared() -> js.Specs:
+        value = jax.make_array_from_callback((4,), sharding, lambda index: VALUES[:4, 0][index])
+        return js.transform(lambda: js.get_variable("v", initializer=value)).specs()
+
+    specs, same = declared(), declared()
+    assert "f32[4]" in str(specs)
+    assert specs == specs | specs
+    with pytest.raises(js.BadArgumentError, match="'initial value' f32\\[4\\] is spread over processes"):
+        bool(specs == same)
+
+
 def check_copies_are_read() -> None:
     with tempfile.TemporaryDirectory() as name:
         params = tree(jax.P())
@@ -121,6 +152,8 @@ def check_what_needs_no_values() -> None:
 def check_all() -> None:
     check_refused()
     check_the_fix_of_a_comparison()
+    check_assigned_from_a_tree()
+    check_initial_values_are_shown()
     check_copies_are_read()
     check_what_needs_no_values()
     jax.distributed.shutdown()

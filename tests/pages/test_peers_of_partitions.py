@@ -93,6 +93,7 @@ def check_flax() -> None:
         assert "kernel" not in text
 
 
+@pytest.mark.slow
 def test_flax_in_eight_devices() -> None:
     processes.check("import test_peers_of_partitions; test_peers_of_partitions.check_flax()", 8)
 
