@@ -13,7 +13,7 @@ import numpy as np
 
 from ._callsite import user_line
 from ._errors import BadArgumentError, BadTypeError
-from ._show import short_type
+from ._show import short_type, shown
 
 
 def type_of(leaf: Any) -> Any:
@@ -37,17 +37,17 @@ def itemsize_of(leaf: Any) -> int:
 
 
 def is_elsewhere(leaf: Any) -> bool:
-    """Whether a part of an array is on the devices of other processes only. Reading it would take all of them."""
+    """Whether an array is spread over processes, so that one alone can't read it. Whole copies can be."""
     if not isinstance(leaf, jax.Array) or isinstance(leaf, jax.core.Tracer):
         return False
     return not (leaf.is_fully_addressable or leaf.is_fully_replicated)
 
 
 def check_here(name: str, leaf: Any, done: str, fix: str) -> None:
-    """Raises BadArgumentError for an array of which this process holds a part only, where something needs all of it."""
+    """Raises BadArgumentError for an array that this process can't read alone, where something needs all of it."""
     if is_elsewhere(leaf):
         raise BadArgumentError(
-            f"'{name}' {short_type(leaf)} is spread over processes, and this one holds a part of it: {done}.",
+            f"{shown(name)} {short_type(leaf)} is spread over processes, and one alone can't read it: {done}.",
             kind="other_processes",
             asked=f"a value on {len(leaf.sharding.device_set)} devices, {len(leaf.addressable_shards)} of them here",
             where=user_line(),
@@ -66,7 +66,7 @@ def same_leaf(name: str, a: Any, b: Any) -> bool:
     """Whether two leaves are equal: arrays by shape, dtype and all elements.
 
     Raises:
-      BadArgumentError: if other processes hold a part of one, so that this one can't tell.
+      BadArgumentError: for arrays that are spread over processes, of which one alone can't tell.
     """
     if a is b:
         return True

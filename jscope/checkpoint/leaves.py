@@ -16,7 +16,7 @@ ADVICE = "of a key of jax.random, save jax.random.key_data(key)"
 
 
 def check_is_here(name: str, leaf: Any) -> None:
-    """Raises a CheckpointError for an array of which this process holds a part only."""
+    """Raises a CheckpointError for an array that this process can't read alone."""
     if is_elsewhere(leaf):
         what = f"{shown(name)} is spread over processes, and one file is written by one process."
         raise fault(what, kind="other_processes", fix="save it with orbax, where each process writes what it has")
