@@ -1,4 +1,4 @@
-"""Assertions about programs and their variables. Public names of jscope only."""
+"""Assertions about programs and their variables."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Any
 import jax
 
 import jscope as js
-
 from .functions import assert_functional
 from .trees import leaf_difference, listed
 
@@ -102,6 +101,7 @@ def assert_pure(
 
     Raises:
       AssertionError: saying what differs between which runs.
+      BadArgumentError: for arrays of which other processes hold a part.
 
     Example:
       >>> from jscope.testing import assert_pure
