@@ -6,7 +6,7 @@ Everything else that a room needs is public. Nothing outside the rooms imports t
 from __future__ import annotations
 
 from ._callsite import user_line
-from ._compat import is_sharding_error, jit_inlined
+from ._compat import is_sharding_error, jit_inlined, run_watched
 from ._describe import initializer_text
 from ._leaves import check_here, is_elsewhere
 from ._misspelt import misspelt
@@ -29,6 +29,7 @@ __all__ = [
     "near",
     "partition_text",
     "printable",
+    "run_watched",
     "seeing",
     "short_place",
     "short_type",
