@@ -7,6 +7,7 @@ tells which module a function lives in, and what has another name in another ver
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable, Hashable
 from typing import Any, TypeVar
 
@@ -165,3 +166,101 @@ def differentiating_and_staging() -> tuple[Any, Any]:
     from jax.interpreters import ad, partial_eval
 
     return ad.jvp, partial_eval.trace_to_jaxpr_dynamic
+
+
+# What gives the same numbers in another form: a read of its result is a read of what it was made of.
+_VIEWS = {
+    "broadcast_in_dim", "convert_element_type", "copy", "copy_p", "expand_dims", "pjit_sharding_constraint", "reshape",
+    "reduce_precision", "sharding_constraint", "squeeze", "transpose",
+}  # fmt: skip
+_CALLS = {"jit", "pjit", "closed_call", "core_call"}
+
+
+class _Watched:
+    """An array whose readers are counted, and what was done to its form since."""
+
+    def __init__(self, array: Any, views: tuple[Callable[[Any], Any], ...] = ()) -> None:
+        self.array = array
+        self.views = views
+
+    def viewed(self, view: Callable[..., list[Any]]) -> _Watched:
+        return _Watched(self.array, (*self.views, lambda array: view(array)[0]))
+
+    def now(self, array: Any) -> Any:
+        """Another array in the form that this one has by now."""
+        return functools.reduce(lambda value, view: view(value), self.views, array)
+
+
+def run_watched(closed: Any, arguments: list[Any], watched: int, read: Callable[[Any, str], Any]) -> list[Any]:
+    """Runs a traced program, asking what each operation that reads one of its arguments reads in its place.
+
+    An operation is an equation outside `jit`: what stands in a `scan`, a `cond` or a `checkpoint` is one operation.
+    Changes of form, such as a transposition or a cast, are none.
+
+    Args:
+      closed: of `jax.make_jaxpr`.
+      arguments: its arguments.
+      watched: which of them.
+      read: from the argument, and where the operation stands, to the array that it reads instead.
+    """
+    values = [_Watched(value) if i == watched else value for i, value in enumerate(arguments)]
+    results = _run_watched(closed.jaxpr, closed.consts, values, read)
+    return [value.now(value.array) if isinstance(value, _Watched) else value for value in results]
+
+
+def _run_watched(jaxpr: Any, constants: Any, arguments: list[Any], read: Callable[[Any, str], Any]) -> list[Any]:
+    values = {
+        id(var): value for var, value in zip((*jaxpr.constvars, *jaxpr.invars), (*constants, *arguments), strict=True)
+    }
+    for equation in jaxpr.eqns:
+        inputs = [var.val if hasattr(var, "val") else values[id(var)] for var in equation.invars]
+        inner = equation.params.get("jaxpr") if equation.primitive.name in _CALLS else None
+        seen = [value for value in inputs if isinstance(value, _Watched)]
+        if inner is not None:
+            results = _run_watched(inner.jaxpr, inner.consts, inputs, read)
+        elif not seen:
+            results = _equation(jaxpr, equation)(*inputs)
+        elif equation.primitive.name in _VIEWS:
+            results = [seen[0].viewed(_equation(jaxpr, equation))]
+        else:
+            results = _equation(jaxpr, equation)(*_read(inputs, _place(jaxpr, equation), read))
+        values.update((id(var), value) for var, value in zip(equation.outvars, results, strict=True))
+    return [var.val if hasattr(var, "val") else values[id(var)] for var in jaxpr.outvars]
+
+
+def _read(inputs: list[Any], place: str, read: Callable[[Any, str], Any]) -> list[Any]:
+    found: dict[int, Any] = {}
+    taken = []
+    for value in inputs:
+        if isinstance(value, _Watched):
+            if id(value.array) not in found:
+                found[id(value.array)] = read(value.array, place)
+            value = value.now(found[id(value.array)])
+        taken.append(value)
+    return taken
+
+
+def _equation(jaxpr: Any, equation: Any) -> Callable[..., list[Any]]:
+    """One equation as a function of its inputs."""
+    variables = [var for var in equation.invars if not hasattr(var, "val")]
+    distinct = list({id(var): var for var in variables}.values())
+    alone = jaxpr.replace(
+        constvars=[], invars=distinct, outvars=list(equation.outvars), eqns=[equation], effects=equation.effects
+    )
+    function = _core().jaxpr_as_fun(_core().ClosedJaxpr(alone, []))
+
+    def run(*inputs: Any) -> list[Any]:
+        given = {id(var): value for var, value in zip(equation.invars, inputs, strict=True)}
+        return function(*(given[id(var)] for var in distinct))
+
+    return run
+
+
+_SOURCE = re.compile(r"# (\S+?:\d+)")
+
+
+def _place(jaxpr: Any, equation: Any) -> str:
+    """`dot_general at model.py:12`, as far as JAX's own listing tells where an equation was made."""
+    text = jaxpr.replace(eqns=[equation]).pretty_print(source_info=True, use_color=False)
+    found = _SOURCE.search(text)
+    return f"{equation.primitive.name} at {found[1]}" if found else equation.primitive.name

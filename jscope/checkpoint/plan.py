@@ -484,9 +484,9 @@ def _refuse(faults: Sequence[str]) -> None:
 def _held(name: str, leaf: Any) -> Tensor:
     """A value in memory, as an array of a file is."""
     if not isinstance(leaf, jax.Array | np.ndarray | np.generic | bool | int | float | complex):
-        what = f"{shown(name)} is no array that could be saved, but {kind_of(leaf)}."
+        what = f"{shown(name)} is no array that could be saved, but {kind_of(name, leaf)}."
         raise fault(what, kind="bad_dtype", fix="give arrays of numbers")
-    kind_of(leaf)  # which refuses what JAX traces
+    kind_of(name, leaf)  # which refuses what JAX traces, and what other processes hold
     if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         what = f"{shown(name)} is a key of jax.random."
         raise fault(what, kind="bad_dtype", fix="save jax.random.key_data(key)")

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
+import math
 import re
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from hypothesis import reject
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
@@ -20,6 +25,7 @@ _BAD_PART = re.compile(r"/[_\\>-]")
 
 _VARIABLES = ("w", "b", "kernel", "bias", "gamma")
 _SCOPES = ("a", "b", "tower", "head", "layer_1")
+_WIDE = ("float64", "int64")
 _DTYPES = ("float32", "int32", "float16", "bfloat16", "bool", "uint8")
 
 
@@ -102,7 +108,7 @@ def shapes(*, max_dims: int = 3, max_side: int = 3) -> SearchStrategy[tuple[int,
 
 
 def dtypes() -> SearchStrategy[Any]:
-    """Dtypes of variables that JAX has without x64 and for which TF1 has a default initializer.
+    """Dtypes of variables that JAX has, and for which TF1 has a default initializer; of 64 bits too where x64 is on.
 
     Returns:
       A strategy for NumPy dtypes.
@@ -116,46 +122,105 @@ def dtypes() -> SearchStrategy[Any]:
       ...     assert jnp.zeros([2], dtype).dtype == dtype
       >>> test()
     """
-    return st.sampled_from(_DTYPES).map(jnp.dtype)
+    return _dtypes()
+
+
+@st.composite
+def _dtypes(draw: st.DrawFn) -> Any:
+    # Asked when one is drawn: the strategy is made when a file is imported, before `jax.enable_x64` is entered.
+    has_wide = jax.dtypes.canonicalize_dtype("int64") == np.int64
+    return jnp.dtype(draw(st.sampled_from(_DTYPES + _WIDE if has_wide else _DTYPES)))
 
 
 def arrays(
     shapes: SearchStrategy[tuple[int, ...]] | tuple[int, ...] | None = None,
     dtypes: SearchStrategy[Any] | Any = None,
+    *,
+    elements: SearchStrategy[Any] | None = None,
+    special: bool = False,
 ) -> SearchStrategy[jax.Array]:
     """JAX arrays of small numbers that every dtype holds exactly: multiples of a half from -2.5 to 2.5, or integers.
+
+    A failure shows them as code that can be pasted: `jnp.float32([0.5, 1.0])`. NaN and infinity stand there as `nan`
+    and `inf`, which `math` has.
 
     Args:
       shapes: a shape or a strategy for shapes; default `shapes()`.
       dtypes: a dtype or a strategy for dtypes; default `dtypes()`.
+      elements: a strategy for the numbers, each of which is then drawn on its own: slower, for small arrays.
+      special: whether some elements are what breaks formulas: NaN, infinities, -0.0, the smallest normal and subnormal
+        number, the largest; of integers the smallest and the largest.
 
     Returns:
       A strategy for arrays.
 
     Example:
       >>> from hypothesis import given, settings
+      >>> from hypothesis import strategies as st
       >>> from jscope.testing import arrays
-      >>> @given(arrays((2,), jnp.float32))
+      >>> @given(arrays((2,), jnp.float32), arrays((), jnp.float32, elements=st.floats(0, 1, width=32)))
       ... @settings(max_examples=10, deadline=None)
-      ... def test(x):
-      ...     assert (abs(x) <= 2.5).all()
+      ... def test(x, y):
+      ...     assert (abs(x) <= 2.5).all() and 0 <= y <= 1
       >>> test()
     """
-    return _arrays(shapes, dtypes)
+    return _arrays(shapes, dtypes, elements, special)
 
 
 @st.composite
-def _arrays(draw: st.DrawFn, of_shape: Any, of_dtype: Any) -> jax.Array:
+def _arrays(draw: st.DrawFn, of_shape: Any, of_dtype: Any, elements: Any, special: bool) -> jax.Array:
     shape = _draw_or_take(draw, shapes() if of_shape is None else of_shape)
     dtype = jnp.dtype(_draw_or_take(draw, dtypes() if of_dtype is None else of_dtype))
-    # Two numbers for the whole array: drawing every element would be slow and would shrink slowly.
-    start, step = draw(st.integers(-5, 5)), draw(st.integers(0, 10))
-    values = (start + 5 + step * np.arange(np.prod(shape, dtype=int))) % 11 - 5
-    if jnp.issubdtype(dtype, jnp.inexact):
-        values = values / 2
-    elif not jnp.issubdtype(dtype, jnp.signedinteger):
-        values = abs(values) % 2 if dtype.kind == "b" else abs(values)
-    return jnp.asarray(values.reshape(shape).astype(dtype))
+    size = math.prod(shape)
+    if elements is not None:
+        values = np.array(draw(st.lists(elements, min_size=size, max_size=size)), dtype)
+    else:
+        # Two numbers for the whole array: drawing every element would be slow and would shrink slowly.
+        start, step = draw(st.integers(-5, 5)), draw(st.integers(0, 10))
+        values = (start + 5 + step * np.arange(size)) % 11 - 5
+        if jnp.issubdtype(dtype, jnp.inexact):
+            values = values / 2
+        elif not jnp.issubdtype(dtype, jnp.signedinteger):
+            values = abs(values) % 2 if dtype.kind == "b" else abs(values)
+        values = values.astype(dtype)
+    if special and size and dtype.kind != "b":
+        for place in draw(st.lists(st.integers(0, size - 1), max_size=3, unique=True)):
+            values[place] = draw(st.sampled_from(_special(dtype)))
+    # Drawn by a call, since hypothesis shows calls; and by a short one, since it prefers a shorter `repr`.
+    if not size:
+        return draw(st.builds(_empty, st.just(shape), st.just(dtype.name)))
+    return draw(st.builds(_maker(dtype.name), st.just(_shortest(values.reshape(shape)))))
+
+
+def _shortest(values: np.ndarray) -> Any:
+    """As lists of Python's numbers: 0.1 where float32 holds 0.10000000149011612, which is the same in that dtype."""
+    if values.dtype.kind in "biuc":
+        return values.tolist()
+    return np.vectorize(lambda number: float(str(number)), otypes=[object])(values).tolist()
+
+
+@functools.cache
+def _maker(dtype: str) -> Callable[[Any], jax.Array]:
+    def make(values: Any) -> jax.Array:
+        return jnp.array(values, dtype)
+
+    make.__name__ = f"jnp.{dtype}" if dtype != "bool" else "jnp.bool_"
+    return make
+
+
+def _empty(shape: tuple[int, ...], dtype: str) -> jax.Array:
+    return jnp.zeros(shape, dtype)
+
+
+_empty.__name__ = "jnp.zeros"
+
+
+def _special(dtype: Any) -> list[Any]:
+    if jnp.issubdtype(dtype, jnp.integer):
+        limits = jnp.iinfo(dtype)
+        return [0, limits.min, limits.max]
+    limits = jnp.finfo(dtype)
+    return [0.0, -0.0, limits.tiny, limits.smallest_subnormal, limits.max, limits.min, np.nan, np.inf, -np.inf]
 
 
 def _draw_or_take(draw: st.DrawFn, value: Any) -> Any:
@@ -166,6 +231,7 @@ def params(
     *,
     names: SearchStrategy[str] | None = None,
     leaves: SearchStrategy[Any] | None = None,
+    min_leaves: int = 0,
     max_leaves: int = 6,
     colliding: bool = True,
 ) -> SearchStrategy[js.Params]:
@@ -174,7 +240,7 @@ def params(
     Args:
       names: a strategy for the names that full names are put together from; default `names()`.
       leaves: a strategy for leaves; default `arrays()`.
-      max_leaves: most leaves.
+      min_leaves, max_leaves: least and most leaves.
       colliding: whether a variable and a scope may have one name (`a` and `a/b`), which no nested dict can hold.
 
     Returns:
@@ -189,7 +255,7 @@ def params(
       ...     assert js.Params(tree.to_dict()) == tree
       >>> test()
     """
-    return _params(names, leaves, max_leaves, colliding)
+    return _params(names, leaves, min_leaves, max_leaves, colliding)
 
 
 @st.composite
@@ -197,6 +263,7 @@ def _params(
     draw: st.DrawFn,
     of_name: SearchStrategy[str] | None,
     leaves: SearchStrategy[Any] | None,
+    min_leaves: int,
     max_leaves: int,
     colliding: bool,
 ) -> js.Params:
@@ -205,8 +272,27 @@ def _params(
     if of_name is None:
         # In sorted order these stand around what lies in scope parts[0], "-" before the slash and "0" after it.
         parts = [*parts, parts[0] + "-", parts[0] + "0"]
-    full_names = st.lists(st.sampled_from(parts), min_size=1, max_size=3).map("/".join)
-    found = draw(st.lists(full_names, max_size=max_leaves, unique=True))
-    if not colliding:
+    # All names that the parts make, so that drawing some of them takes no second try.
+    if colliding:
+        found = ["/".join(chosen) for depth in (1, 2, 3) for chosen in itertools.product(parts, repeat=depth)]
+    else:
+        # No part is a scope here and a variable there; a part may have a slash in it, hence the last line.
+        scopes, last = parts[: len(parts) // 2], parts[len(parts) // 2 :]
+        chosen = [chosen for depth in (0, 1, 2) for chosen in itertools.product(scopes, repeat=depth)]
+        found = ["/".join([*scope, name]) for scope in chosen for name in last]
         found = [name for name in found if not any(other.startswith(name + "/") for other in found)]
-    return js.Params({name: draw(arrays() if leaves is None else leaves) for name in found})
+    found = list(dict.fromkeys(found))
+    if len(found) < min_leaves:
+        reject()
+    most = min(max(max_leaves, min_leaves), len(found))
+    chosen_names = draw(st.lists(st.sampled_from(found), min_size=min_leaves, max_size=most, unique=True))
+    of_leaf = arrays() if leaves is None else leaves
+    tree = {name: draw(of_leaf) for name in chosen_names}
+    return draw(st.builds(_tree, st.just(tree)))
+
+
+def _tree(leaves: dict[str, Any]) -> js.Params:
+    return js.Params(leaves)
+
+
+_tree.__name__ = "js.Params"

@@ -105,6 +105,22 @@ def check_a_key_that_is_bound_elsewhere() -> None:
     same_values(net.init(jax.device_put(KEY, everywhere), X, out_shardings=shardings), net.init(KEY, X))
 
 
+def check_keys_in_a_shard_map_body() -> None:
+    mesh = mesh_of(AxisType.Auto)
+
+    def noise(folded: bool) -> jax.Array:
+        def body() -> jax.Array:
+            key = js.next_key()
+            key = jax.random.fold_in(key, jax.lax.axis_index(("data", "model"))) if folded else key
+            return jax.random.uniform(key, (1,))
+
+        return jax.shard_map(body, mesh=mesh, in_specs=(), out_specs=jax.P(("data", "model")), check_vma=False)()
+
+    run = jax.jit(js.transform(noise).apply, static_argnums=1)
+    assert len(set(run({}, False, rng=KEY).tolist())) == 1
+    assert len(set(run({}, True, rng=KEY).tolist())) == 8
+
+
 def same_values(params: js.Params, plain: js.Params) -> None:
     assert params.names == plain.names
     for name in plain.names:
@@ -122,6 +138,7 @@ def check_all() -> None:
     check_default_of_explicit_programs()
     check_types_are_seen_alike()
     check_a_key_that_is_bound_elsewhere()
+    check_keys_in_a_shard_map_body()
 
 
 @pytest.mark.parametrize("checks", ["check_all", pytest.param("check_more_initializers", marks=pytest.mark.slow)])

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, assume, find, given, settings
+from hypothesis import assume, find, given, settings
 from hypothesis import strategies as st
 
 import jscope as js
@@ -19,7 +19,6 @@ from jscope import testing
 from jscope.testing import (
     ScopeProgram,
     Statement,
-    assert_golden,
     assert_order_independent,
     assert_pure,
     assert_same_variables,
@@ -361,7 +360,7 @@ def test_impure_in_what_it_gives():
         state[0] += 1
         return {"y": x * js.get_variable("w", []) * state[0]}
 
-    with pytest.raises(AssertionError, match=r"a second run differs from the first:\n  - out\['y'\]: 2 of 2 elements"):
+    with pytest.raises(AssertionError, match=r"differs from the first:\n  - \['out'\]\['y'\]: 2 of 2 elements"):
         assert_pure(counting, {"w": jnp.ones([])}, jnp.ones(2))
 
     def growing():
@@ -385,7 +384,7 @@ def test_impure_in_what_it_assigns():
         state[0] += 1
         js.assign(js.get_variable("n", [], jnp.int32), state[0])
 
-    with pytest.raises(AssertionError, match=r"- params\['n'\]: 1 of 1 elements differ"):
+    with pytest.raises(AssertionError, match=r"- \['params'\]\['n'\]: 1 of 1 elements differ"):
         assert_pure(program, {"n": jnp.int32(0)})
 
 
@@ -406,7 +405,9 @@ def test_impure_in_what_it_changes():
             x += 1
         return 0
 
-    with pytest.raises(AssertionError, match=r"it changed what it was given:\n  - args\[0\]: 2 of 2 elements differ"):
+    with pytest.raises(
+        AssertionError, match=r"changed what it was given:\n  - \['args'\]\[1\]: 2 of 2 elements differ"
+    ):
         assert_pure(program, {}, np.zeros(2))
 
     class Box:  # to JAX a leaf; dicts and lists reach a program as copies
@@ -432,54 +433,12 @@ def test_impure_under_jit():
     def program(x):
         return x + isinstance(x, jax.core.Tracer)
 
-    with pytest.raises(AssertionError, match=r"jitted, it gives something else:\n  - out: 2 of 2 elements differ"):
+    with pytest.raises(AssertionError, match=r"gives something else:\n  - \['out'\]: 2 of 2 elements differ"):
         assert_pure(program, {}, jnp.ones(2))
-    with pytest.raises(AssertionError, match=r"jitted, it gives something else:\n  - out: 2 of 2 elements differ"):
+    with pytest.raises(AssertionError, match=r"gives something else:\n  - \['out'\]: 2 of 2 elements differ"):
         assert_pure(lambda x: program(x).astype(int), {}, jnp.ones(2))
-    with pytest.raises(AssertionError, match="jitted, it gives something else:\n  - out: 'eager', then 'traced'"):
+    with pytest.raises(AssertionError, match=r"gives something else:\n  - \['out'\]: 'eager', then 'traced'"):
         assert_pure(lambda x: "traced" if isinstance(x, jax.core.Tracer) else "eager", {}, jnp.ones(2))
-
-
-def test_golden(tmp_path, monkeypatch):
-    monkeypatch.delenv("JSCOPE_UPDATE_GOLDEN", raising=False)
-    specs = js.transform(lambda: [one("tower/kernel", [2, 3])(), one("bias", [], "bfloat16")()]).specs()
-    file = tmp_path / "deep" / "net.txt"
-    with pytest.raises(AssertionError, match=r"no golden file .*net.txt.\n.*JSCOPE_UPDATE_GOLDEN=1"):
-        assert_golden(specs, file)
-    assert_golden(specs, file, update=True)
-    assert file.read_text().splitlines()[1:] == ["bias  bf16[]", "tower/kernel  f32[2,3]"]
-    assert_golden(specs, file)
-    assert_golden(specs.abstract(), str(file))
-    assert_golden(specs.init(KEY).to_dict(), file)
-    file.write_text("# a comment\n\ntower/kernel\t f32[2,3]  \nbias bf16[]\n")
-    assert_golden(specs, file)
-
-
-def test_golden_differs(tmp_path, monkeypatch):
-    file = tmp_path / "net.txt"
-    monkeypatch.setenv("JSCOPE_UPDATE_GOLDEN", "1")
-    assert_golden({"a": jnp.ones(2), "b": 0, "k": KEY}, file)
-    then = file.read_text()
-    with pytest.raises(AssertionError) as caught:
-        assert_golden({"a": jnp.ones(3, jnp.uint8), "c": None}, file, update=False)
-    assert str(caught.value).splitlines()[1:-1] == [
-        "  - a  f32[2]",
-        "  + a  u8[3]",
-        "  - b  int",
-        "  + c  NoneType",
-        "  - k  key<fry>[]",
-    ]
-    monkeypatch.setenv("JSCOPE_UPDATE_GOLDEN", "0")
-    with pytest.raises(AssertionError, match=r"- in the file, \+ now"):
-        assert_golden({}, file)
-    assert file.read_text() == then
-
-
-@given(testing.params())
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_golden_takes_any_tree(tmp_path, params):
-    assert_golden(params, tmp_path / "net.txt", update=True)
-    assert_golden(params, tmp_path / "net.txt")
 
 
 # The room -------------------------------------------------------------------------------------------------------------

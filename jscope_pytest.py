@@ -1,0 +1,39 @@
+"""jscope's plugin for pytest: the option `--jscope-update`, and what a failed `==` of parameters or specs says.
+
+It stands outside the package, since a module of a package brings the package with it: pytest loads this file wherever
+jscope is installed, and must not pay for JAX. It imports what it needs when a comparison fails.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+_UPDATE = "JSCOPE_UPDATE_GOLDEN"
+
+
+def pytest_addoption(parser: Any) -> None:
+    parser.getgroup("jscope").addoption(
+        "--jscope-update", action="store_true", help="write the golden files of jscope.testing.assert_golden anew"
+    )
+
+
+def pytest_configure(config: Any) -> None:
+    if config.getoption("--jscope-update"):
+        before = os.environ.get(_UPDATE)
+        os.environ[_UPDATE] = "1"
+        config.add_cleanup(lambda: os.environ.pop(_UPDATE) if before is None else os.environ.update({_UPDATE: before}))
+
+
+def pytest_assertrepr_compare(op: str, left: Any, right: Any) -> list[str] | None:
+    """The lines that pytest shows for `assert left == right`; None where this is not about jscope."""
+    js = sys.modules.get("jscope")
+    if js is None or op != "==" or not isinstance(left, js.Params | js.Specs):
+        return None
+    try:
+        from jscope.testing.explained import differences
+    except ModuleNotFoundError:  # hypothesis is not installed
+        return None
+    lines = differences(left, right)
+    return [f"{type(left).__name__} == {type(right).__name__}", *lines] if lines else None

@@ -1,0 +1,175 @@
+"""Golden files: what they hold, what they say of a change, old ones, and how they are written anew."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import pytest
+from hypothesis import HealthCheck, given, settings
+
+import jscope as js
+from jscope import testing
+from jscope.testing import assert_golden
+
+KEY = jax.random.key(0)
+OLD = "# name, dtype and shape of each variable; written by jscope.testing.assert_golden"
+
+
+@pytest.fixture(autouse=True)
+def compares(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("JSCOPE_UPDATE_GOLDEN", raising=False)
+
+
+def specs_of(program: Callable[[], Any]) -> js.Specs:
+    return js.transform(program).specs()
+
+
+def tower(scope: str, layers: int = 18, initializer: Any = None) -> Callable[[], None]:
+    def program() -> None:
+        with js.variable_scope(scope, initializer=initializer):
+            for i in range(layers):
+                with js.variable_scope(f"layer_{i}"):
+                    js.get_variable("kernel", [3, 4])
+                    js.get_variable("bias", [4], initializer=js.zeros_initializer())
+
+    return program
+
+
+def both(*programs: Callable[[], Any]) -> Callable[[], None]:
+    return lambda: [program() for program in programs] and None
+
+
+def changes(now: Any, file: Path) -> list[str]:
+    """The lines between the first and the last of the message, which are the same for all."""
+    with pytest.raises(AssertionError) as caught:
+        assert_golden(now, file)
+    head, *lines, last = str(caught.value).splitlines()
+    assert head == f"The variables differ from {file}:"
+    assert last == (
+        "  If that is meant, run pytest once with --jscope-update (or JSCOPE_UPDATE_GOLDEN=1 in the environment)."
+    )
+    return lines
+
+
+def test_the_file_holds_all_that_is_declared(tmp_path: Path) -> None:
+    def program() -> None:
+        with js.variable_scope("tower", reuse=js.AUTO_REUSE):
+            for _ in range(2):
+                js.get_variable("kernel", [2, 3], initializer=js.random_normal_initializer(stddev=0.05))
+        js.get_variable("table", [4], partitioner=lambda shape, dtype: jax.P("data"), trainable=False)
+        js.get_variable("count", [], jnp.int32, js.zeros_initializer(), trainable=False)
+        js.get_local_variable("seen", [], initializer=lambda key, shape, dtype: jnp.zeros(shape, dtype))
+        js.variable(1.0, "rate")
+
+    file = tmp_path / "deep" / "net.txt"
+    assert_golden(specs_of(program), file, update=True)
+    assert (
+        file.read_text()
+        == """\
+# What the program declares; written by jscope.testing.assert_golden, anew by `pytest --jscope-update`
+count  i32[]  init=zeros  uses=1  trainable=False
+rate  f32[]  init=array 1.0  uses=1
+seen  f32[]  init=lambda  uses=1  trainable=False  collections=local_variables
+table  f32[4]  init=glorot_uniform  uses=1  trainable=False  partition=('data')
+tower/kernel  f32[2,3]  init=random_normal(stddev=0.05)  uses=2
+"""
+    )
+    assert_golden(specs_of(program), file)
+
+
+def test_what_is_not_known_is_not_compared(tmp_path: Path) -> None:
+    specs, file = specs_of(tower("a", 1)), tmp_path / "net.txt"
+    assert_golden(specs, file, update=True)
+    assert_golden(specs.abstract(), str(file))
+    assert_golden(specs.init(KEY).to_dict(), file)
+
+
+def test_old_files_are_read(tmp_path: Path) -> None:
+    specs, file = specs_of(tower("a", 1)), tmp_path / "net.txt"
+    file.write_text(f"{OLD}\na/layer_0/bias  f32[4]\na/layer_0/kernel  f32[3,4]\n")
+    assert_golden(specs, file)
+    file.write_text("# a comment\n\na/layer_0/kernel\t f32[3,4]  \na/layer_0/bias f32[5]\n")
+    assert changes(specs, file) == ["  ~ a/layer_0/bias: f32[5] is now f32[4]"]
+    assert_golden(specs, file, update=True)
+    assert "uses=1" in file.read_text()
+
+
+def test_a_scope_that_is_new_or_gone_is_one_line(tmp_path: Path) -> None:
+    file = tmp_path / "net.txt"
+    assert_golden(specs_of(tower("encoder")), file, update=True)
+    assert changes(specs_of(both(tower("encoder"), tower("decoder"))), file) == ["  + decoder/  (36 variables)"]
+    assert changes(specs_of(both(tower("decoder", 3))), file) == [
+        "  + decoder/  (6 variables)",
+        "  - encoder/  (36 variables)",
+    ]
+    assert changes(specs_of(tower("encoder", 17)), file) == ["  - encoder/layer_17/  (2 variables)"]
+
+
+def test_a_scope_with_another_name_is_one_line(tmp_path: Path) -> None:
+    file = tmp_path / "net.txt"
+    assert_golden(specs_of(tower("tower")), file, update=True)
+    assert changes(specs_of(tower("towr")), file) == ["  ~ tower/ is now towr/  (36 variables)"]
+
+
+def test_an_initializer_that_changes_is_told(tmp_path: Path) -> None:
+    file = tmp_path / "net.txt"
+    assert_golden(specs_of(tower("a", 1, js.random_normal_initializer(stddev=0.02))), file, update=True)
+    assert changes(specs_of(tower("a", 1, js.random_normal_initializer(stddev=0.2))), file) == [
+        "  ~ a/layer_0/kernel: init random_normal(stddev=0.02) is now random_normal(stddev=0.2)"
+    ]
+
+
+def test_sharing_and_training_that_change_are_told(tmp_path: Path) -> None:
+    def program(reuse: bool, trainable: bool) -> None:
+        js.get_variable("w", [2], trainable=trainable)
+        if reuse:
+            with js.variable_scope("", reuse=True):
+                js.get_variable("w", [2])
+
+    file = tmp_path / "net.txt"
+    assert_golden(specs_of(lambda: program(True, True)), file, update=True)
+    assert changes(specs_of(lambda: program(False, False)), file) == [
+        "  ~ w: uses 2 is now 1, trainable as usual is now False"
+    ]
+
+
+def test_leaves_that_are_no_arrays_have_lines_too(tmp_path: Path) -> None:
+    file = tmp_path / "net.txt"
+    assert_golden({"a": jnp.ones(2), "b": 0, "k": KEY}, file, update=True)
+    assert changes({"a": jnp.ones(3, jnp.uint8), "c": None}, file) == [
+        "  ~ a: f32[2] is now u8[3]",
+        "  - b  int",
+        "  + c  NoneType",
+        "  - k  key<fry>[]",
+    ]
+
+
+def test_there_must_be_a_file(tmp_path: Path) -> None:
+    with pytest.raises(AssertionError) as caught:
+        assert_golden({}, tmp_path / "net.txt")
+    assert str(caught.value) == (
+        f"There is no golden file {tmp_path / 'net.txt'}.\n  To write it, run pytest once with --jscope-update "
+        "(or JSCOPE_UPDATE_GOLDEN=1 in the environment)."
+    )
+
+
+def test_the_environment_says_whether_to_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "net.txt"
+    monkeypatch.setenv("JSCOPE_UPDATE_GOLDEN", "1")
+    assert_golden({"a": 1}, file)
+    with pytest.raises(AssertionError, match="- a  int"):
+        assert_golden({}, file, update=False)
+    monkeypatch.setenv("JSCOPE_UPDATE_GOLDEN", "0")
+    with pytest.raises(AssertionError, match="- a  int"):
+        assert_golden({}, file)
+
+
+@given(testing.params())
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_tree_has_a_golden_file(tmp_path: Path, params: js.Params) -> None:
+    assert_golden(params, tmp_path / "net.txt", update=True)
+    assert_golden(params, tmp_path / "net.txt")
