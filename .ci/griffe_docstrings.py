@@ -1,7 +1,8 @@
 """Lets the reference page show docstrings as this repository writes them.
 
-A section called `Example:` is shown as an example, and what is made at run time (the named initializers) shows the
-docstring that it has then; functions made so show their signature too.
+A section called `Example:` is shown as an example. Names of arguments that share an item stay together where they fill
+more than one line. What is made at run time (the named initializers) shows the docstring that it has then; functions
+made so show their signature too.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any
 import griffe
 
 _EXAMPLE = re.compile(r"^( *)Example:$", re.MULTILINE)
+_NAMES = re.compile(r"^ *(?:\w+,\s+)+\w+:(?= )", re.MULTILINE)  # those that one item of `Args:` is about
 
 
 class Docstrings(griffe.Extension):
@@ -22,7 +24,7 @@ class Docstrings(griffe.Extension):
     def on_object(self, *, obj: griffe.Object, **_: Any) -> None:
         """A section that griffe knows, in place of one that it takes for a plain note."""
         if obj.docstring is not None:
-            obj.docstring.value = _EXAMPLE.sub(r"\1Examples:", obj.docstring.value)
+            obj.docstring.value = _rewritten(obj.docstring.value)
 
     def on_attribute(self, *, attr: griffe.Attribute, **_: Any) -> None:
         """The docstring of what a call made, which no reading of the source can tell."""
@@ -50,7 +52,11 @@ def _made_at_run_time(attr: griffe.Attribute) -> Any:
 
 
 def _text(value: Any) -> str:
-    return _EXAMPLE.sub(r"\1Examples:", inspect.cleandoc(value.__doc__ or ""))
+    return _rewritten(inspect.cleandoc(value.__doc__ or ""))
+
+
+def _rewritten(text: str) -> str:
+    return _EXAMPLE.sub(r"\1Examples:", _NAMES.sub(lambda names: re.sub(r"\n\s+", " ", names[0]), text))
 
 
 def _parameter(parameter: inspect.Parameter) -> griffe.Parameter:

@@ -7,11 +7,13 @@ from collections.abc import Iterable
 from typing import Any
 
 import jax
+import jax.core
 import jax.numpy as jnp
 import numpy as np
 
 from ._callsite import user_line
-from ._errors import BadTypeError
+from ._errors import BadArgumentError, BadTypeError
+from ._show import short_type, shown
 
 
 def type_of(leaf: Any) -> Any:
@@ -34,8 +36,38 @@ def itemsize_of(leaf: Any) -> int:
     return dtype.itemsize if dtype is not None else jnp.result_type(leaf).itemsize if size_of(leaf) else 0
 
 
-def same_leaf(a: Any, b: Any) -> bool:
-    """Whether two leaves are equal: arrays by shape, dtype and all elements."""
+def is_elsewhere(leaf: Any) -> bool:
+    """Whether an array is spread over processes, so that one alone can't read it. Whole copies can be."""
+    if not isinstance(leaf, jax.Array) or isinstance(leaf, jax.core.Tracer):
+        return False
+    return not (leaf.is_fully_addressable or leaf.is_fully_replicated)
+
+
+def check_here(name: str, leaf: Any, done: str, fix: str) -> None:
+    """Raises BadArgumentError for an array that this process can't read alone, where something needs all of it."""
+    if is_elsewhere(leaf):
+        raise BadArgumentError(
+            f"{shown(name)} {short_type(leaf)} is spread over processes, and one alone can't read it: {done}.",
+            kind="other_processes",
+            asked=f"a value on {len(leaf.sharding.device_set)} devices, {len(leaf.addressable_shards)} of them here",
+            where=user_line(),
+            fix=fix,
+        )
+
+
+_COMPARE = (
+    "compare in all processes at once: "
+    "jax.jit(lambda a, b: jax.tree.reduce(jnp.logical_and, jax.tree.map(jnp.array_equal, a, b)))(a, b); "
+    "what orbax saved, restore with the shardings of this tree"
+)
+
+
+def same_leaf(name: str, a: Any, b: Any) -> bool:
+    """Whether two leaves are equal: arrays by shape, dtype and all elements.
+
+    Raises:
+      BadArgumentError: for arrays that are spread over processes, of which one alone can't tell.
+    """
     if a is b:
         return True
     if not hasattr(a, "shape") and not hasattr(b, "shape"):
@@ -48,6 +80,8 @@ def same_leaf(a: Any, b: Any) -> bool:
         return False
     if isinstance(a, jax.ShapeDtypeStruct) or isinstance(b, jax.ShapeDtypeStruct):
         return a == b
+    for leaf in (a, b):
+        check_here(name, leaf, "== can't compare what others hold", _COMPARE)
     if jnp.issubdtype(a.dtype, jax.dtypes.extended):
         a, b = jax.random.key_data(a), jax.random.key_data(b)
     return bool((np.asarray(a) == np.asarray(b)).all())

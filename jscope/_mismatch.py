@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -31,10 +33,33 @@ def mismatch(leaf: Any, shape: tuple[int, ...], dtype: Any) -> str:
         except TypeError:
             return f"is no array but {short(leaf)}"
     if tuple(found_shape) != shape:
-        return f"has shape {tuple(found_shape)}, declared {shape}"
+        return f"has shape {tuple(found_shape)}, declared {shape}{_perhaps_a_part(tuple(found_shape), shape)}"
     if found_dtype != dtype:
         return f"has dtype {found_dtype}, declared {dtype}"
     return ""
+
+
+def _perhaps_a_part(found: tuple[int, ...], wanted: tuple[int, ...]) -> str:
+    """In the body of a `jax.shard_map`: that a shape is what one device holds of the one wanted, if it is."""
+    mesh = jax.sharding.get_abstract_mesh()
+    sizes = {axis: mesh.shape[axis] for axis in mesh.manual_axes}
+    if not sizes or len(found) != len(wanted):
+        return ""
+    cuts: dict[int, tuple[str, ...]] = {}
+    for dimension, (part, whole) in enumerate(zip(found, wanted, strict=True)):
+        if part != whole:
+            left = [axis for axis in sizes if not any(axis in cut for cut in cuts.values())]
+            choices = (cut for count in range(1, len(left) + 1) for cut in itertools.combinations(left, count))
+            fitting = (cut for cut in choices if math.prod(sizes[axis] for axis in cut) * part == whole)
+            cuts[dimension] = next(fitting, ())
+            if not cuts[dimension]:
+                return ""
+    along = " and ".join(f"dimension {dimension} along {', '.join(map(repr, cut))}" for dimension, cut in cuts.items())
+    gathered = "leaf"
+    for dimension, cut in cuts.items():
+        axes = repr(cut[0] if len(cut) == 1 else cut)
+        gathered = f"jax.lax.all_gather({gathered}, {axes}, axis={dimension}, tiled=True)"
+    return f"; {_PART}, cut in {along}: {gathered} is the whole"
 
 
 def without_values(report: Any, params: Mapping[str, Any]) -> list[str]:
@@ -43,11 +68,18 @@ def without_values(report: Any, params: Mapping[str, Any]) -> list[str]:
     return [f"'{name}' is abstract, a ShapeDtypeStruct" for name in abstract]
 
 
+# How a fault says that a leaf may be a part.
+_PART = "here, in a jax.shard_map body, it may be one device's part"
+_GATHER = (
+    "give the body whole variables, by jax.P() in the in_specs of shard_map, or gather the parts in it before they are "
+    "used, as said of each; a body that computes with parts asks for variables of their shapes"
+)
 _SEE = "print(net.specs(...)) shows what is declared, print(net.specs(...).compare(params)) how the tree differs"
 
 
-def mismatch_error(faults: list[str], where: str = "", fix: str = _SEE) -> ParamsMismatchError:
+def mismatch_error(faults: list[str], where: str = "", fix: str = "") -> ParamsMismatchError:
     """One error for everything about a tree that does not fit."""
+    fix = fix or (_GATHER if any(_PART in fault for fault in faults) else _SEE)
     return ParamsMismatchError(
         f"The parameters do not fit the program: {count_of(faults)}.",
         kind="params_mismatch",

@@ -13,7 +13,7 @@ import jax.export
 from ._callsite import user_line
 from ._errors import BadArgumentError, BadNameError, BadTypeError, ParamsMismatchError, UnknownNameError
 from ._layout import Layout, differences
-from ._leaves import bad_type, itemsize_of, not_a_mapping, pairs, same_leaf, size_of, type_of
+from ._leaves import bad_type, check_here, itemsize_of, not_a_mapping, pairs, same_leaf, size_of, type_of
 from ._names import matcher, near, split
 from ._see import seeing
 from ._show import nested, short, short_type, shortened, some
@@ -397,7 +397,7 @@ class Params(Mapping[str, Any]):
                 other = Params(other)
             except (BadNameError, BadTypeError):
                 return False
-        return self._layout is other._layout and all(map(same_leaf, self._leaves, other._leaves))
+        return self._layout is other._layout and all(map(same_leaf, self._layout.names, self._leaves, other._leaves))
 
     __hash__ = None  # type: ignore[assignment]  # arrays have no hash, as in a dict
 
@@ -408,6 +408,8 @@ class Params(Mapping[str, Any]):
         return make(self._layout, copy.deepcopy(self._leaves, memo))
 
     def __reduce__(self) -> tuple[Any, ...]:
+        for name, leaf in zip(self._layout.names, self._leaves, strict=True):
+            check_here(name, leaf, "it can't be pickled", "save it with orbax, where each process writes what it has")
         return make, (self._layout, self._leaves)
 
     def __setitem__(self, name: str, value: Any) -> None:

@@ -24,7 +24,7 @@ from ._errors import BadArgumentError, BadTypeError
 from ._names import near
 from ._params import Params
 from ._show import count_of, short, short_type, some
-from ._table import partition_text
+from ._table import Placed, partition_text
 from ._values import is_traced
 
 Rules = Mapping[str, str | tuple[str, ...] | None]
@@ -324,6 +324,36 @@ def shardings_for(names: Iterable[str], shardings: Any, call: str) -> dict[str, 
             fix="pass net.specs(...).shardings(mesh, rules) of this very program and these arguments",
         )
     return given
+
+
+def placed_by(specs: Mapping[str, Any], shardings: Any, call: str) -> dict[str, Placed]:
+    """What each device holds of each `VariableSpec`.
+
+    Raises:
+      BadTypeError, BadArgumentError: as `shardings_for`; also where a sharding does not fit a shape.
+    """
+    given = shardings_for(specs, shardings, call)
+    found: dict[str, Placed] = {}
+    faults: list[str] = []
+    for name, spec in specs.items():
+        sharding = given[name]
+        try:
+            part = sharding.shard_shape(spec.shape)
+        except ValueError as error:
+            faults.append(f"'{name}' {short_type(spec)}: {error}")
+            continue
+        text = partition_text(sharding.spec) if isinstance(sharding, NamedSharding) else type(sharding).__name__
+        found[name] = Placed(text or "()", math.prod(part) * spec.dtype.itemsize)
+    if faults:
+        raise BadArgumentError(
+            f"The shardings for {call} do not fit the shapes of the variables: {count_of(faults)}.",
+            kind="bad_shardings",
+            faults=faults,
+            asked=call,
+            where=user_line(),
+            fix="pass net.specs(...).shardings(mesh, rules), which says which partitions do not fit the mesh",
+        )
+    return found
 
 
 def placements(names: Iterable[str], shardings: Any, key: Any, call: str) -> dict[str, Any]:

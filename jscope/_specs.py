@@ -27,7 +27,7 @@ from ._initial_values import Drawers, check_key, draw
 from ._mismatch import mismatch, mismatch_error, without_values
 from ._names import near
 from ._params import Params
-from ._partitions import Rules, copied, out_of_mesh, placements, shardings_for, shardings_of
+from ._partitions import Rules, copied, out_of_mesh, placed_by, placements, shardings_for, shardings_of
 from ._see import seeing
 from ._show import count_of, format_bytes, short_type, table
 from ._table import specs_table
@@ -507,16 +507,23 @@ class Specs(Mapping[str, VariableSpec]):
     def __repr__(self) -> str:
         return f"<Specs: {len(self)} variables, {self.size:,} elements, {format_bytes(self.bytes)}>"
 
-    def table(self, *, depth: int | None = None, width: int = 120) -> str:
+    def table(self, shardings: Any = None, *, depth: int | None = None, width: int = 120) -> str:
         """A table for a terminal: the variables under their scopes, with the totals of each scope. `str()` gives it.
 
         Initializers are shown with the arguments that are not their defaults, partitions where there are any. A `?`
         after the reads marks what was made under AUTO_REUSE, is read once, and is near another name: a misspelling
         makes a new variable. Keras has `model.summary()` for this, Flax `nn.tabulate`.
 
+        With shardings it says where the variables lie instead: the axes that the program names, how each dimension is
+        cut along the axes of the mesh, and the bytes on each device.
+
         Args:
+          shardings: where the values shall lie, by name, as `shardings` gives it; or one sharding for all.
           depth: with a number, only the totals of scopes, down to that depth, and the variables outside of those.
           width: columns that the table may take, at least 80; longer texts are cut.
+
+        Raises:
+          BadArgumentError: if `shardings` has other names, or one of them does not fit the shape of its variable.
 
         Example:
           >>> def program():
@@ -526,8 +533,15 @@ class Specs(Mapping[str, VariableSpec]):
           variable  type  trainable  initializer  reads  created at
           tower/    1 variable, 6 elements, 24 B
           1 variable, 6 elements, 24 B
+          >>> specs = js.transform(lambda: js.get_variable("w", [2, 3], partitioner=jax.P("embed", "mlp"))).specs()
+          >>> mesh = jax.sharding.AbstractMesh((2,), ("data",))
+          >>> print(specs.table(specs.shardings(mesh, {"embed": "data", "mlp": None})))
+          variable  type      axes              spec            on each device
+          w         f32[2,3]  ('embed', 'mlp')  ('data', None)  12 B
+          1 variable, 6 elements, 24 B, 12 B on each device
         """
-        return specs_table(self.values(), depth, width)
+        placed = None if shardings is None else placed_by(self, shardings, "specs.table")
+        return specs_table(self.values(), depth, width, placed)
 
     def __str__(self) -> str:
         return self.table()

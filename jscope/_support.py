@@ -8,6 +8,7 @@ from __future__ import annotations
 from ._callsite import user_line
 from ._compat import is_sharding_error, jit_inlined, run_watched
 from ._describe import initializer_text
+from ._leaves import check_here, is_elsewhere
 from ._misspelt import misspelt
 from ._names import near
 from ._see import seeing
@@ -16,10 +17,12 @@ from ._table import Scope, cut, partition_text, short_place
 
 __all__ = [
     "Scope",
+    "check_here",
     "count_of",
     "cut",
     "format_bytes",
     "initializer_text",
+    "is_elsewhere",
     "is_sharding_error",
     "jit_inlined",
     "misspelt",

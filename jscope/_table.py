@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 from ._describe import initializer_text
 from ._misspelt import misspelt
@@ -12,6 +12,18 @@ from ._show import format_bytes, printable, short_type
 
 _LEAST = 12  # no column is cut to less
 _DEEPEST = 16  # scopes one inside the other; what lies deeper keeps the rest of its name
+
+
+class Placed(NamedTuple):
+    """What each device holds of a variable.
+
+    Attributes:
+      spec: along which axes of the mesh each dimension is cut, as a text.
+      bytes: of the part on one device.
+    """
+
+    spec: str
+    bytes: int
 
 
 class Scope:
@@ -22,23 +34,25 @@ class Scope:
       variables: the specs of its own variables.
       scopes: those inside it.
       count, size, bytes: of all variables below it.
+      placed: what each device holds of them, by name; None where nobody said where they shall lie.
     """
 
-    def __init__(self, path: str = "") -> None:
+    def __init__(self, path: str = "", placed: Mapping[str, Placed] | None = None) -> None:
         self.path = path
+        self.placed = placed
         self.variables: list[Any] = []
         self.scopes: dict[str, Scope] = {}
-        self.count = self.size = self.bytes = 0
+        self.count = self.size = self.bytes = self._bytes_on_each = 0
 
     @classmethod
-    def of(cls, specs: Iterable[Any]) -> Scope:
+    def of(cls, specs: Iterable[Any], placed: Mapping[str, Placed] | None = None) -> Scope:
         """The root, with all variables below it."""
-        root = cls()
+        root = cls("", placed)
         for spec in specs:
             scope = root
             scope._add(spec)
             for part in spec.name.split("/", _DEEPEST)[:-1]:
-                scope = scope.scopes.setdefault(part, cls(f"{scope.path}{part}/"))
+                scope = scope.scopes.setdefault(part, cls(f"{scope.path}{part}/", placed))
                 scope._add(spec)
             scope.variables.append(spec)
         return root
@@ -47,10 +61,13 @@ class Scope:
         self.count += 1
         self.size += spec.size
         self.bytes += spec.bytes
+        if self.placed is not None:
+            self._bytes_on_each += self.placed[spec.name].bytes
 
     def totals(self) -> str:
-        """`2 variables, 12 elements, 48 B`."""
-        return f"{self.count} variable{'s' * (self.count != 1)}, {self.size:,} elements, {format_bytes(self.bytes)}"
+        """`2 variables, 12 elements, 48 B`, and what each device holds of it where that was said."""
+        text = f"{self.count} variable{'s' * (self.count != 1)}, {self.size:,} elements, {format_bytes(self.bytes)}"
+        return text if self.placed is None else f"{text}, {format_bytes(self._bytes_on_each)} on each device"
 
     def lines(self, depth: float = math.inf, indent: str = "") -> Iterator[tuple[str, Scope | Any]]:
         """What lies below it, down to a depth: labels, indented, and the `Scope` or the spec; variables come first."""
@@ -72,14 +89,26 @@ class Scope:
             yield label, scope
 
 
-def specs_table(specs: Iterable[Any], depth: int | None = None, width: int = 120) -> str:
-    """See `Specs.table`."""
+def specs_table(
+    specs: Iterable[Any], depth: int | None = None, width: int = 120, placed: Mapping[str, Placed] | None = None
+) -> str:
+    """See `Specs.table`; `placed` is what each device holds, by name."""
     specs = list(specs)
-    root, near = Scope.of(specs), misspelt(specs)
+    root, near = Scope.of(specs, placed), misspelt(specs) if placed is None else {}
     parted = any(spec.partition is not None for spec in specs)
-    head = ("variable", "type", "trainable", "initializer", *["partition"] * parted, "reads", "created at")
+    if placed is None:
+        head = ("variable", "type", "trainable", "initializer", *["partition"] * parted, "reads", "created at")
+    else:
+        head = ("variable", "type", "axes", "spec", "on each device")
     lines = [] if depth == 0 else [(printable(label), item) for label, item in root.lines(depth or math.inf)]
-    rows = [item if isinstance(item, Scope) else _row(label, item, parted, item.name in near) for label, item in lines]
+    rows: list[Scope | tuple[str, ...]] = []
+    for label, item in lines:
+        if isinstance(item, Scope):
+            rows.append(item)
+        elif placed is None:
+            rows.append(_row(label, item, parted, item.name in near))
+        else:
+            rows.append(_placed_row(label, item, placed[item.name]))
     widths = [max(map(len, column)) for column in zip(head, *(r for r in rows if isinstance(r, tuple)), strict=True)]
     totals = max((len(row.totals()) for row in rows if isinstance(row, Scope)), default=0)
     widths[0] = min(max([widths[0], *(len(label) for label, _ in lines)]), max(width - 2 - totals, _LEAST))
@@ -103,8 +132,13 @@ def _row(label: str, spec: Any, parted: bool, marked: bool) -> tuple[str, ...]:
     )
 
 
+def _placed_row(label: str, spec: Any, placed: Placed) -> tuple[str, ...]:
+    axes = printable(partition_text(spec.partition))
+    return label, short_type(spec), axes, printable(placed.spec), format_bytes(placed.bytes)
+
+
 def _fitted(widths: list[int], width: int) -> list[int]:
-    """Widths of columns that together take no more than `width`: the initializers give way first, then the longest."""
+    """Widths of columns that together take no more than `width`: the fourth gives way first, then the longest."""
     widths = list(widths)
     for column in (3, *sorted(range(len(widths)), key=lambda i: -widths[i])):
         surplus = sum(widths) + 2 * (len(widths) - 1) - width

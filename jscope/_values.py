@@ -13,6 +13,7 @@ import numpy as np
 
 from ._callsite import user_line, user_location
 from ._errors import STATIC_ARGNAMES, BadArgumentError, BadInitialValueTypeError, BadTypeError
+from ._leaves import check_here, is_elsewhere
 from ._show import short
 
 FLOAT32 = np.dtype("float32")
@@ -221,11 +222,12 @@ class InitialValue:
         return hash((self.array.shape, self.array.dtype))
 
     def __repr__(self) -> str:
-        short = self.array.size <= 4 and isinstance(self.array.dtype, np.dtype)
+        short = self.array.size <= 4 and isinstance(self.array.dtype, np.dtype) and not is_elsewhere(self.array)
         return f"array {np.asarray(self.array).tolist()}" if short else "array"
 
 
 def _bytes(array: Any) -> bytes:
+    check_here("initial value", array, "it can't be compared with another one", "give it by an initializer callable")
     if not isinstance(array.dtype, np.dtype):  # random keys
         array = jax.random.key_data(array)
     return np.asarray(array).tobytes()

@@ -18,7 +18,9 @@ import numpy as np
 from ._callsite import user_line
 from ._describe import arguments_text
 from ._errors import BadArgumentError, BadInitialValueTypeError, BadTypeError, InitializerError
+from ._leaves import check_here
 from ._show import short
+from ._values import is_traced
 
 __all__ = [
     "constant_initializer",
@@ -163,8 +165,13 @@ class constant_initializer(Initializer):  # noqa: N801
     verify_shape: bool = False
 
     def __post_init__(self) -> None:
-        # A copy of its own: a value does not change when the caller's list or array does.
-        object.__setattr__(self, "value", copy.deepcopy(self.value))
+        # A copy of its own: a value does not change when the caller's list or array does. One on the host: a copy of
+        # an array of JAX, made while a program is traced, would be a part of that trace.
+        value = self.value
+        if isinstance(value, jax.Array) and not is_traced(value):
+            check_here("value", value, "constant_initializer needs all of it", "give a numpy array of the whole")
+            value = np.asarray(value)
+        object.__setattr__(self, "value", copy.deepcopy(value))
 
     def _identity(self) -> tuple[Any, ...]:
         array = np.asarray(self.value)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import jscope as js
-from jscope._support import shown
+from jscope._support import is_elsewhere, shown
 
 from .faults import Path
 from .fitting import Allowed, Fit, as_array, fit, misfit, shape_and_dtype
@@ -159,6 +159,11 @@ def _read(
 
 def _placed(value: Any, leaf: Any, sharding: Any, is_fresh: bool) -> Any:
     """An array of JAX, where the leaf is; or one of numpy, as the leaf is."""
+    if is_elsewhere(value):
+        if isinstance(leaf, np.ndarray | np.generic) or (sharding is not None and sharding.is_fully_addressable):
+            raise MisfitError("is spread over processes, and wanted in this one alone: give shardings over all of them")
+        if sharding is None:
+            return jnp.array(value)
     if isinstance(leaf, np.ndarray | np.generic):
         return value if is_fresh else np.array(value)
     if isinstance(value, np.ndarray) and not is_fresh:

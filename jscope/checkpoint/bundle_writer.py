@@ -100,7 +100,7 @@ def _checked(prefix: str, params: Mapping[str, Any]) -> dict[bytes, Any]:
         if not key or key.startswith(b"\0"):
             what = f"An array can't be saved by the name {name!r}."
             raise fault(what, kind="bad_key", fix="rename it: names are text, not empty, and do not start with a zero")
-        kind = kind_of(leaf)
+        kind = kind_of(name, leaf)
         if kind not in _KNOWN:
             what = f"'{name}' is no array that TensorFlow could read, but {kind}."
             fix = f"convert it to one of {', '.join(_KNOWN)}; of a key of jax.random, save jax.random.key_data(key)"

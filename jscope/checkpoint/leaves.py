@@ -8,17 +8,27 @@ import jax
 import jax.core
 import numpy as np
 
+from jscope._support import is_elsewhere, shown
+
 from .faults import fault
 
 ADVICE = "of a key of jax.random, save jax.random.key_data(key)"
 
 
-def kind_of(leaf: Any) -> str:
+def check_is_here(name: str, leaf: Any) -> None:
+    """Raises a CheckpointError for an array that this process can't read alone."""
+    if is_elsewhere(leaf):
+        what = f"{shown(name)} is spread over processes, and one file is written by one process."
+        raise fault(what, kind="other_processes", fix="save it with orbax, where each process writes what it has")
+
+
+def kind_of(name: str, leaf: Any) -> str:
     """The name of an array's dtype; of anything else that of its type.
 
     Raises:
-      CheckpointError: for a value that JAX traces.
+      CheckpointError: for a value that JAX traces, and for an array of which other processes hold a part.
     """
+    check_is_here(name, leaf)
     if isinstance(leaf, jax.core.Tracer):
         what = "A value can't be saved while JAX traces the function that computes it."
         raise fault(what, kind="traced", fix="save outside of jax.jit and JAX's other transforms")

@@ -284,7 +284,7 @@ def save_npz(path: Path, params: Mapping[str, Any]) -> None:
     target = file_name(path, "unwritable")
     arrays = js.Params(params).flat()
     for name, leaf in arrays.items():
-        kind = kind_of(leaf)
+        kind = kind_of(name, leaf)
         if kind not in _KNOWN:
             what = f"'{name}' is no array that a .npz file could hold, but {kind}."
             raise fault(what, kind="bad_dtype", fix=f"save it in another format, or convert it; {ADVICE}")

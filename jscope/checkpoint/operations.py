@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jscope._support import is_elsewhere
+
 from .casting import cast_array, cast_fault
 from .tensors import Index, Tensor, empty
 
@@ -282,8 +284,10 @@ def cast_checked(array: Any, dtype: Any) -> np.ndarray:
     """The array in that dtype.
 
     Raises:
-      MisfitError: if a value is out of its range.
+      MisfitError: if a value is out of its range, or other processes hold a part of the array.
     """
+    if is_elsewhere(array):
+        raise MisfitError("is spread over processes: convert it there first, by jax.jit(lambda x: x.astype(...))")
     array = np.asarray(array)
     if cast_fault(array.dtype, dtype):  # back to another kind, where the numbers have to be of it
         new = array.astype(dtype)

@@ -31,7 +31,7 @@ _AVERAGE = "{*name}/ExponentialMovingAverage"
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What the names and arrays of a file are in a program: steps from the one to the other, which go both ways.
+    """How the names and arrays of a file become those of a program, and back: a list of steps.
 
     Each method gives a new plan with one step more. Read from the top they lead from a file to a program, and `save`
     goes them back. Names are texts with fields in them: `{i}` for a whole number, `{i:02}` for one of two digits at
@@ -260,7 +260,7 @@ class Plan:
         return self._then(steps.Tied(found))
 
     def drop(self, *names: str) -> Plan:
-        """Arrays of the file that are nothing of the program: masks, step counters. There need be none.
+        """Arrays of the file that the program has no use for: masks, step counters. There need be none.
 
         Args:
           *names: those of the file.
@@ -291,7 +291,7 @@ class Plan:
         return self._then(steps.cast(templates(names), dtypes[0], dtypes[1]))
 
     def averages(self, name: str = _AVERAGE, of: str = "{*name}") -> Plan:
-        """Moving averages in place of the values that they are of, where the file has them.
+        """Reads moving averages in place of the values that they average, where the file has them.
 
         TF1: `Saver(ExponentialMovingAverage.variables_to_restore())`.
 
@@ -484,9 +484,9 @@ def _refuse(faults: Sequence[str]) -> None:
 def _held(name: str, leaf: Any) -> Tensor:
     """A value in memory, as an array of a file is."""
     if not isinstance(leaf, jax.Array | np.ndarray | np.generic | bool | int | float | complex):
-        what = f"{shown(name)} is no array that could be saved, but {kind_of(leaf)}."
+        what = f"{shown(name)} is no array that could be saved, but {kind_of(name, leaf)}."
         raise fault(what, kind="bad_dtype", fix="give arrays of numbers")
-    kind_of(leaf)  # which refuses what JAX traces
+    kind_of(name, leaf)  # which refuses what JAX traces, and what other processes hold
     if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         what = f"{shown(name)} is a key of jax.random."
         raise fault(what, kind="bad_dtype", fix="save jax.random.key_data(key)")

@@ -339,7 +339,7 @@ def save(path: Path, params: Mapping[str, Any], *, metadata: Mapping[str, str] |
       path: the file. Its directory must exist.
       params: arrays by name, nested or flat. Values are numpy or JAX arrays, or numbers, of bool, int and uint of 8 to
         64 bits, float16 to float64, bfloat16, float8 (e4m3fn, e5m2, e8m0fnu, e4m3fnuz, e5m2fnuz) or complex64. Arrays
-        that are spread over devices are gathered on this host.
+        that are spread over devices are gathered on this host; those that other processes hold a part of are refused.
       metadata: texts by name, to be kept in the file; `jscope.checkpoint.open(path).metadata` gives them back. Names
         that start with `jscope.` are taken.
 
@@ -401,12 +401,12 @@ def _checked(params: Mapping[str, Any]) -> dict[str, Any]:
         if name == _METADATA or not is_text(name):
             what = f"An array can't be saved by the name {name!r}."
             raise fault(what, kind="bad_key", fix=f"rename it: names are text, and {_METADATA!r} is taken")
-        kind = kind_of(leaf)
+        kind = kind_of(name, leaf)
         if kind not in _NAMES:
             what = f"'{name}' is no array that safetensors could hold, but {kind}."
             fix = f"convert it to one of {', '.join(_NAMES)}; save_tf also takes complex128; {ADVICE}"
             raise fault(what, kind="bad_dtype", fix=fix)
-    widths = {name: DTYPES[_NAMES[kind_of(leaf)]].itemsize for name, leaf in flat.items()}
+    widths = {name: DTYPES[_NAMES[kind_of(name, leaf)]].itemsize for name, leaf in flat.items()}
     return {name: flat[name] for name in sorted(flat, key=lambda name: (-widths[name], name))}
 
 

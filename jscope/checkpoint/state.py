@@ -15,6 +15,7 @@ from jscope._support import printable, shown
 
 from .faults import Path, damaged, fault
 from .fitting import fit, misfit
+from .leaves import check_is_here
 from .loaded import tensor_of
 from .opening import open
 from .progress import bar
@@ -165,9 +166,7 @@ def _array(name: str, leaf: Any) -> Any:
     if isinstance(leaf, jax.core.Tracer):
         what = "A state can't be saved while JAX traces the function that computes it."
         raise fault(what, kind="traced", fix="save outside of jax.jit and JAX's other transforms")
-    if isinstance(leaf, jax.Array) and not leaf.is_fully_addressable:
-        what = f"{shown(name)} is spread over processes, and one file is written by one process."
-        raise fault(what, kind="other_processes", fix="save it with orbax, where each process writes what it has")
+    check_is_here(name, leaf)
     if type(leaf) in _NUMBERS:
         try:
             return np.asarray(leaf, _NUMBERS[type(leaf)])

@@ -138,7 +138,7 @@ class DropoutWrapper(_Wrapper):
         return self._dropped(state, self._state_keep_prob)
 
     def call(self, inputs: Any, state: State) -> tuple[Any, State]:
-        """A step of the cell, with what is dropped."""
+        """A step of the cell, with dropout of its inputs, outputs or states."""
         output, new = self._cell(self._dropped(inputs, self._input_keep_prob), state)
         if not (isinstance(self._state_keep_prob, int | float) and self._state_keep_prob == 1):
             new = self._dropped_state(new)

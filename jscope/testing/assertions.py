@@ -1,4 +1,4 @@
-"""Assertions about programs and their variables. Public names of jscope only."""
+"""Assertions about programs and their variables."""
 
 from __future__ import annotations
 
@@ -102,6 +102,7 @@ def assert_pure(
 
     Raises:
       AssertionError: saying what differs between which runs.
+      BadArgumentError: for arrays of which other processes hold a part.
 
     Example:
       >>> from jscope.testing import assert_pure

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import jscope as js
-from jscope._support import near, printable, short_type, shortened
+from jscope._support import check_here, near, printable, short_type, shortened
 
 _MOST_LINES = 20
 
@@ -116,7 +116,7 @@ def tree_differences(first: Any, second: Any, within: Tolerance | None = None) -
     for path, leaf in ours.items():
         if path not in theirs:
             faults.append(f"{path or 'it'} is only in the first{_hint(path, theirs, ours)}")
-        elif fault := leaf_difference(leaf, theirs[path], within):
+        elif fault := leaf_difference(leaf, theirs[path], within, path or "the array"):
             faults.append(f"{path}: {fault}" if path else fault)
     faults += [
         f"{path or 'it'} is only in the second{_hint(path, ours, theirs)}" for path in theirs if path not in ours
@@ -145,8 +145,17 @@ def is_array(leaf: Any) -> bool:
     return isinstance(leaf, jax.Array | np.ndarray | np.generic)
 
 
-def leaf_difference(a: Any, b: Any, within: Tolerance | None = None) -> str:
-    """How two leaves differ, `""` if they don't."""
+_IN_ONE_PROCESS = "call the assertion with arrays on this process's own devices: jax.local_devices()"
+
+
+def leaf_difference(a: Any, b: Any, within: Tolerance | None = None, name: str = "an array") -> str:
+    """How two leaves differ, `""` if they don't.
+
+    Raises:
+      BadArgumentError: for arrays of which other processes hold a part.
+    """
+    for leaf in (a, b):
+        check_here(name, leaf, "it can't be compared", _IN_ONE_PROCESS)
     if not (is_array(a) and is_array(b)):
         return "" if a is b or _same(a, b) else f"{a!r:.80}, then {b!r:.80}"
     if (a.shape, a.dtype) != (b.shape, b.dtype):

@@ -214,7 +214,7 @@ class ExponentialMovingAverage:
         return found or f"{name}/{self.name}"
 
     def variables_to_restore(self, moving_avg_variables: Any = None) -> dict[str, js.VariableSpec]:
-        """What a program that is evaluated reads from a checkpoint: of variables with an average, that.
+        """The variables by the names that an evaluation reads in a checkpoint: an average's where there is one.
 
         Args:
           moving_avg_variables: the variables that have averages, as in `apply`; default the trainable ones, and those

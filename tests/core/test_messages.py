@@ -82,6 +82,25 @@ def item_assignment():
 
 net = js.transform(lambda: js.get_variable("kernel", [2]))
 takes_x = js.transform(lambda x, training=False: -x if training else x)
+MESH = jax.sharding.AbstractMesh((4,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+
+
+def partitioned(*axes):
+    return js.transform(lambda: js.get_variable("v", [8], partitioner=jax.P(*axes)))
+
+
+def other_partition():
+    with js.build(KEY), js.variable_scope("s", reuse=js.AUTO_REUSE):
+        js.get_variable("v", [8], partitioner=jax.P("a"))
+        js.get_variable("v", [8], partitioner=jax.P("b"))
+
+
+def in_shard_map():
+    """The body is given a fourth of the variable, and the program asks for all of it."""
+    body = partitioned("data").apply
+    jax.eval_shape(
+        jax.shard_map(body, mesh=MESH, in_specs=({"v": jax.P("data")},), out_specs=jax.P()), {"v": jnp.ones(8)}
+    )
 
 
 def traced(program):
@@ -148,6 +167,12 @@ CASES = {
     "specs_as_start": (lambda: net.init(KEY, warm_start=net.specs()), js.BadTypeError, TypeError, "not_a_mapping", "declared, not its values", "net.init"),
     "file_as_start": (lambda: net.init(KEY, warm_start="model.safetensors"), js.BadTypeError, TypeError, "not_a_mapping", "warm_start takes a tree of parameters, a Params or a mapping, not a str", "load"),
     "loss_no_scalar": (lambda: js.transform(lambda: js.get_variable("v", [2], regularizer=lambda w: w)).specs().regularization_loss({"v": jnp.ones(2)}), js.BadArgumentError, ValueError, "bad_regularizer", "regularizer of 'v' gave f32[2], no scalar", "jnp.sum"),
+    "part_of_a_variable": (in_shard_map, js.ParamsMismatchError, ValueError, "params_mismatch", "do not fit the program: 1 fault", "gather the parts"),
+    "table_on_a_mesh": (lambda: net.specs().table(jax.sharding.NamedSharding(MESH, jax.P("data"))), js.BadArgumentError, ValueError, "bad_shardings", "do not fit the shapes of the variables: 1 fault", "shardings(mesh, rules)"),
+    "axis_without_rule": (lambda: partitioned("embd").specs().shardings(MESH, {"embed": "data"}), js.BadArgumentError, ValueError, "bad_shardings", "do not fit the mesh {'data': 4}: 1 fault", "correct the partitioners or the rules"),
+    "axes_without_dimension": (lambda: partitioned("embed", "mlp").specs(), js.BadArgumentError, ValueError, "bad_partition", "names 2 axes", "axes_partitioner"),
+    "other_partition": (other_partition, js.BadArgumentError, ValueError, "partition_mismatch", "was made with P", "same partitioner|leave"),
+    "shardings_of_others": (lambda: partitioned("data").init(KEY, out_shardings={"w": jax.sharding.NamedSharding(MESH, jax.P())}), js.BadArgumentError, ValueError, "bad_shardings", "do not fit the program: 2 faults", "of this very program"),
     "constrained": (lambda: js.transform(lambda: js.get_variable("v", [2], constraint=lambda w: jnp.ones(5))).specs().constrain({"v": jnp.ones(2)}), js.BadArgumentError, ValueError, "bad_constraint", "constraint of 'v' gave f32[5] for f32[2]", "shape and dtype"),
     "constrained_away": (lambda: js.transform(lambda: js.get_variable("v", [2], constraint=lambda w: None)).specs().constrain({"v": jnp.ones(2)}), js.BadArgumentError, ValueError, "bad_constraint", "constraint of 'v' gave None for f32[2]", "shape and dtype"),
     "collection_name": (build(lambda: js.add_to_collection(["mine"], 1)), js.BadTypeError, TypeError, "bad_name_type", "collection's name is a string, not ['mine']", "string"),

@@ -207,3 +207,79 @@ def test_lift_hands_partitions_over() -> None:
             return inner.apply(js.lift(inner, x), x)
 
     assert js.transform(program).specs(jnp.ones((1, 4)))["a/w"].partition == P("embed", "mlp")
+
+
+# One device's part ----------------------------------------------------------------------------------------------------
+
+
+def dense(x: jax.Array) -> jax.Array:
+    return x @ js.get_variable("dense/w", [8, 4]) + js.get_variable("dense/b", [4])
+
+
+DENSE = js.transform(dense)
+
+
+def in_parts(w: P, b: P, body: Any) -> Any:
+    """What the body of a `shard_map` over 4 x 2 devices gives that is given parts, as shapes."""
+    mesh = jax.sharding.AbstractMesh((4, 2), ("data", "model"), axis_types=(jax.sharding.AxisType.Auto,) * 2)
+    run = jax.shard_map(
+        lambda w, b, x: body({"dense": {"w": w, "b": b}}, x),
+        mesh=mesh,
+        in_specs=(w, b, P()),
+        out_specs=P(),
+        check_vma=False,
+    )
+    return jax.eval_shape(run, jnp.ones((8, 4)), jnp.ones(4), jnp.ones((2, 8)))
+
+
+def refused_in_parts(w: P, b: P, body: Any = DENSE.apply) -> js.ParamsMismatchError:
+    with pytest.raises(js.ParamsMismatchError) as caught:
+        in_parts(w, b, body)
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("partition", "shape", "cut", "gather"),
+    [
+        (P("data"), (2, 4), "dimension 0 along 'data'", "(leaf, 'data', axis=0, tiled=True) is"),
+        (P(None, "model"), (8, 2), "dimension 1 along 'model'", "(leaf, 'model', axis=1, tiled=True) is"),
+        (P(("data", "model")), (1, 4), "dimension 0 along 'data', 'model'", "(leaf, ('data', 'model'), axis=0, "),
+        (P("data", "model"), (2, 2), "dimension 0 along 'data' and dimension 1 along 'model'", "), 'model', axis=1, "),
+    ],
+)
+def test_a_part_given_to_apply_is_called_one_and_what_to_gather_is_said(
+    partition: P, shape: tuple[int, ...], cut: str, gather: str
+) -> None:
+    error = refused_in_parts(partition, P())
+    (fault,) = error.faults
+    assert fault.startswith(f"'dense/w': has shape {shape}, declared (8, 4); here, in a jax.shard_map body, it may be")
+    assert f"cut in {cut}: jax.lax.all_gather(" in fault
+    assert gather in fault
+    assert "jax.P() in the in_specs" in error.fix
+
+
+def test_all_parts_are_told_at_once() -> None:
+    error = refused_in_parts(P("data"), P("model"))
+    assert [re.findall("along '(.*?)'", fault) for fault in error.faults] == [["data"], ["model"]]
+
+
+def test_what_can_be_no_part_is_not_called_one() -> None:
+    def other(tree: Any, x: jax.Array) -> jax.Array:
+        return DENSE.apply({"dense": {"w": jnp.ones((3, 4)), "b": jnp.ones((4, 1))}}, x)
+
+    error = refused_in_parts(P(), P(), other)
+    assert error.faults == (
+        "'dense/w': has shape (3, 4), declared (8, 4)",
+        "'dense/b': has shape (4, 1), declared (4,)",
+    )
+    assert "shard_map" not in error.fix
+
+
+def test_gathered_as_the_message_says_it_fits() -> None:
+    line = re.search(r"jax\.lax\.all_gather\(.*\)", refused_in_parts(P("data", "model"), P()).faults[0])[0]
+
+    def gathered(tree: Any, x: jax.Array) -> jax.Array:
+        whole = eval(line, {"jax": jax, "leaf": tree["dense"]["w"]})
+        return DENSE.apply({"dense": {"w": whole, "b": tree["dense"]["b"]}}, x)
+
+    assert in_parts(P("data", "model"), P(), gathered).shape == (2, 4)

@@ -10,6 +10,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from jax.sharding import AxisType, NamedSharding
 
@@ -92,6 +93,8 @@ def check_types_are_seen_alike() -> None:
         net.specs(X)
         jax.jit(net.apply)(params, X)
         net.update(params, X)
+        state = jax.jit(optax.adam(1e-3).init)(params)
+    assert state[0].mu["w"].sharding.spec == state[0].nu["w"].sharding.spec == jax.P("data", "model")
     assert set(seen) == {"float32[16@data,8@model]"}
 
 
@@ -103,6 +106,22 @@ def check_a_key_that_is_bound_elsewhere() -> None:
         net.init(bound, X, out_shardings=shardings)
     everywhere = NamedSharding(shardings["given"].mesh, jax.P())
     same_values(net.init(jax.device_put(KEY, everywhere), X, out_shardings=shardings), net.init(KEY, X))
+
+
+def check_keys_in_a_shard_map_body() -> None:
+    mesh = mesh_of(AxisType.Auto)
+
+    def noise(folded: bool) -> jax.Array:
+        def body() -> jax.Array:
+            key = js.next_key()
+            key = jax.random.fold_in(key, jax.lax.axis_index(("data", "model"))) if folded else key
+            return jax.random.uniform(key, (1,))
+
+        return jax.shard_map(body, mesh=mesh, in_specs=(), out_specs=jax.P(("data", "model")), check_vma=False)()
+
+    run = jax.jit(js.transform(noise).apply, static_argnums=1)
+    assert len(set(run({}, False, rng=KEY).tolist())) == 1
+    assert len(set(run({}, True, rng=KEY).tolist())) == 8
 
 
 def same_values(params: js.Params, plain: js.Params) -> None:
@@ -122,6 +141,7 @@ def check_all() -> None:
     check_default_of_explicit_programs()
     check_types_are_seen_alike()
     check_a_key_that_is_bound_elsewhere()
+    check_keys_in_a_shard_map_body()
 
 
 @pytest.mark.parametrize("checks", ["check_all", pytest.param("check_more_initializers", marks=pytest.mark.slow)])

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from leaks import checking_leaks
 
 import jscope as js
 
@@ -615,7 +616,7 @@ def test_specs_again_under_transforms():
     assert [(s.name, s.shape, s.dtype, s.used_at) for s in first.values()] == [
         (s.name, s.shape, s.dtype, s.used_at) for s in again.values()
     ]
-    with jax.checking_leaks():
+    with checking_leaks():
         assert jax.jit(net.init)(jax.random.key(0), x) == net.init(jax.random.key(0), x)
 
 
@@ -636,7 +637,7 @@ def test_placeholders_in_inner_traces():
         return x + grad
 
     net, x = js.transform(program), jnp.ones(2)
-    with jax.checking_leaks():
+    with checking_leaks():
         first = list(net.specs(x))
         assert [list(net.specs(x)) for _ in range(3)] == [first] * 3
     assert len(first) == 5 + 20 + 3

@@ -282,3 +282,47 @@ def test_many_names_take_no_time() -> None:
     start = process_time()
     assert "?" not in str(specs)
     assert process_time() - start < 2
+
+
+# Where the variables lie ----------------------------------------------------------------------------------------------
+
+
+def partitioned() -> None:
+    with js.variable_scope("tower"):
+        js.get_variable("kernel", [8, 4], partitioner=PartitionSpec("embed", "mlp"))
+        js.get_variable("bias", [4], jnp.bfloat16, partitioner=PartitionSpec("mlp"))
+        with js.variable_scope("norm"):
+            js.get_variable("scale", [3])
+
+
+MESH = jax.sharding.AbstractMesh((4, 2), ("data", "model"))
+
+
+def test_with_shardings_it_says_the_axes_the_cuts_and_the_bytes_on_each_device() -> None:
+    specs = declared(partitioned)
+    table = specs.table(specs.shardings(MESH, {"embed": "data", "mlp": "model"}))
+    assert rows(table) == [
+        ["variable", "type", "axes", "spec", "on each device"],
+        ["tower/", "3 variables, 39 elements, 148 B, 32 B on each device"],
+        ["kernel", "f32[8,4]", "('embed', 'mlp')", "('data', 'model')", "16 B"],
+        ["bias", "bf16[4]", "('mlp')", "('model')", "4 B"],
+        ["norm/", "1 variable, 3 elements, 12 B, 12 B on each device"],
+        ["scale", "f32[3]", "()", "12 B"],
+        ["3 variables, 39 elements, 148 B, 32 B on each device"],
+    ]
+    everywhere = specs.shardings(MESH, {"embed": None, "mlp": None})
+    assert rows(specs.table(everywhere, depth=1))[1:] == [
+        ["tower/", "3 variables, 39 elements, 148 B, 148 B on each device"],
+        ["3 variables, 39 elements, 148 B, 148 B on each device"],
+    ]
+
+
+def test_one_sharding_for_all_has_to_fit_each_shape() -> None:
+    specs, kept_whole = declared(partitioned), jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    assert "SingleDeviceSharding" in specs.table(kept_whole)
+    assert specs.table(kept_whole).endswith("148 B on each device")
+    with pytest.raises(js.BadArgumentError, match="do not fit the shapes of the variables: 1 fault") as caught:
+        specs.table(jax.sharding.NamedSharding(MESH, PartitionSpec("data")))
+    assert caught.value.faults[0].startswith("'tower/norm/scale' f32[3]: ")
+    with pytest.raises(js.BadArgumentError, match="'tower/bias' has no sharding"):
+        specs.table({"tower": {"kernel": kept_whole, "norm": {"scale": kept_whole}}})

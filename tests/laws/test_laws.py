@@ -16,6 +16,7 @@ import pytest
 from compilations import compilations
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from leaks import checking_leaks
 
 import jscope as js
 from jscope._initial_values import name_words
@@ -89,7 +90,7 @@ def test_leaks_nothing():
         return x + jax.random.normal(js.next_key())
 
     net = js.transform(program)
-    with jax.checking_leaks():
+    with checking_leaks():
         params = jax.jit(net.init)(KEY, jnp.ones(2))
         jax.jit(net.update)(params, jnp.ones(2), rng=KEY)
         jax.grad(lambda p: net.update(p, jnp.ones(2), rng=KEY)[0].sum())(params)
@@ -98,7 +99,7 @@ def test_leaks_nothing():
 @pytest.mark.parametrize("through", [jax.jit, jax.checkpoint, jax.vmap])
 def test_making_inside_transforms_leaks_nothing(through):
     net = js.transform(lambda x: through(lambda x: x * js.get_variable("w", []))(x))
-    with jax.checking_leaks():
+    with checking_leaks():
         net.specs(jnp.ones(2))
         net.init(KEY, jnp.ones(2))
 

@@ -330,3 +330,33 @@ def test_reading_checkpoints(tmp_path: Path) -> None:
     table = reading.report(rounds, 1 << 20).splitlines()
     assert table[0] == "0.00 GB, 2 rounds, checksums by google-crc32c"
     assert [line.partition("  ")[0] for line in table[1:]] == list(rounds)
+
+
+@pytest.mark.slow
+def test_forms_of_equal_layers_compute_the_same_and_are_measured(tmp_path: Path) -> None:
+    pytest.importorskip("haiku")
+    pytest.importorskip("flax")
+    printed, figures = run(tmp_path, "stacked.py", "--layers", "2", "--rounds", "1")
+    assert figures["difference"] < 1e-5
+    forms = {row["form"]: row for row in figures["rows"]}
+    assert len(forms) == 11
+    assert all(row["rounds"] == 1 and row["trace"] > 0 and row["compile"] > 0 for row in forms.values())
+    assert all(form in printed for form in forms)
+    # What a checkpoint is for; and what is kept for the gradient is the same in every library.
+    for form in ("by hand", "jscope", "hk.layer_stack", "nn.scan", "nnx.scan"):
+        assert forms[f"{form}, checkpoint"]["temporary"] < forms[form]["temporary"]
+        assert forms["jscope"]["temporary"] <= 1.1 * forms[form]["temporary"]
+        assert forms["jscope, checkpoint"]["temporary"] <= 1.1 * forms[f"{form}, checkpoint"]["temporary"]
+
+
+@pytest.mark.slow
+def test_sharded_init_is_measured(tmp_path: Path) -> None:
+    pytest.importorskip("flax")
+    printed, figures = run(tmp_path, "sharded_init.py", "--counts", "4", "8", "--repeats", "1")
+    assert [(row["case"], row["variables"]) for row in figures["rows"]] == [
+        ("specs.init(out_shardings=)", 4),
+        ("jax.jit(specs.init)", 4),
+        ("Linen, jax.jit(init)", 4),
+        ("specs.init(out_shardings=)", 8),
+    ]
+    assert printed.count("CPU s") == 4

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import json
 import os
@@ -35,7 +36,7 @@ def example(name: str) -> Any:
     return module
 
 
-bert, gpt2, llama = (example(name) for name in ("bert", "gpt2", "llama"))
+bert, gpt2, llama, t5 = (example(name) for name in ("bert", "gpt2", "llama", "t5"))
 gpt2_net = js.transform(gpt2.model)
 
 
@@ -54,6 +55,9 @@ class Port:
         elif name == "bert":
             self.config, self.params, self.report = bert.load_published(folder)
             self.plan = bert.PLAN
+        elif name.startswith("t5"):
+            self.config, self.params, self.report = t5.load_published(folder)
+            self.plan = t5.plan(self.config)
         else:
             self.config, self.params, self.report = llama.load_published(folder)
             self.plan = llama.plan(self.config)
@@ -64,6 +68,9 @@ class Port:
         tokens = self.io["input_ids"].astype(np.int32)
         if self.name == "gpt2":
             return {"logits": gpt2_net.apply(params, self.config, tokens)["logits"]}
+        if self.name.startswith("t5"):
+            answer = self.io["decoder_input_ids"].astype(np.int32)
+            return {"logits": t5.net.apply(params, tokens, answer, self.config, self.io["attention_mask"])}
         if self.name != "bert":
             return {"logits": llama.net.apply(params, tokens, self.config)}
         features = bert.all_places(tokens)
@@ -87,7 +94,7 @@ class Port:
         return max(differences)
 
 
-PORTS = ("gpt2", "bert", "llama", "llama_tied")
+PORTS = ("gpt2", "bert", "llama", "llama_tied", "t5", "t5_gated")
 
 
 @pytest.mark.parametrize("name", PORTS)
@@ -132,6 +139,11 @@ def older(name: str, header: dict[str, Any]) -> dict[str, Any]:
         }
         twice = {"cls.predictions.decoder.weight": header["bert.embeddings.word_embeddings.weight"]}
         return old | twice | {"bert.embeddings.position_ids": buffer}
+    if "t5" in name:
+        tied = ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight", "lm_head.weight")
+        unread = "decoder.block.0.layer.{}.relative_attention_bias.weight"
+        table = header[unread.format("0.SelfAttention")]
+        return header | dict.fromkeys(tied, header["shared.weight"]) | {unread.format("1.EncDecAttention"): table}
     layers = HEADERS[name]["config"]["num_hidden_layers"]
     turns = jax.ShapeDtypeStruct((64,), "float32")
     return header | {f"model.layers.{i}.self_attn.rotary_emb.inv_freq": turns for i in range(layers)}
@@ -144,6 +156,9 @@ def plan_and_specs(name: str) -> tuple[Plan, js.Specs]:
         return gpt2.PLAN, gpt2_net.specs(gpt2.HParams(*sizes), token)
     if name.startswith("bert"):
         return bert.PLAN, bert.pretraining_net.specs(bert.BertConfig.from_dict(config), bert.all_places(token))
+    if "t5" in name:
+        config = t5.Config.from_dict(config)
+        return t5.plan(config), t5.specs_of(config)
     config = llama.Config.from_dict(config)
     return llama.plan(config), llama.specs_of(config)
 
@@ -267,7 +282,7 @@ def test_other_forms_are_loaded_by_transformers(name, tmp_path):
 # The commands ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["gpt2", "bert", "llama_tied"])
+@pytest.mark.parametrize("name", ["gpt2", "bert", "llama_tied", "t5_gated"])
 def test_an_example_takes_a_folder(name, capsys):
     example(name.partition("_")[0]).main(["--checkpoint", str(HF / name), "--tokens", "1,2,3"])
     first, tokens = capsys.readouterr().out.splitlines()
@@ -275,7 +290,7 @@ def test_an_example_takes_a_folder(name, capsys):
     assert all(0 <= int(token) < 60 for token in tokens.split(","))
 
 
-@pytest.mark.parametrize("name", ["gpt2", "bert", "llama"])
+@pytest.mark.parametrize("name", ["gpt2", "bert", "llama", "t5"])
 @pytest.mark.parametrize("arguments", [["--checkpoint", "nowhere"], ["--checkpoint", "HF", "--tokens", "60"]])
 def test_an_example_says_what_is_wrong_with_its_arguments(name, arguments, capsys):
     arguments = [argument.replace("HF", str(HF / name)) for argument in arguments]
@@ -294,7 +309,44 @@ def test_the_llama_learns_and_is_saved_by_the_published_names(tmp_path, capsys):
     assert list(checkpoint.open(path)) == list(checkpoint.open(folder))
 
 
+def test_the_t5_learns_and_is_saved_by_the_published_names(tmp_path, capsys):
+    path, folder = tmp_path / "model.safetensors", str(HF / "t5")
+    t5.main(["--checkpoint", folder, "--tokens", "7,8", "--answer", "9,8", "--steps", "5", "--save", str(path)])
+    losses = capsys.readouterr().out.splitlines()[1].split()
+    assert float(losses[1]) > float(losses[6])
+    assert list(checkpoint.open(path)) == list(checkpoint.open(folder))
+    with pytest.raises(SystemExit):
+        t5.main(["--checkpoint", folder, "--steps", "5"])
+    assert "say with --answer" in capsys.readouterr().err
+
+
+def test_a_t5_with_a_head_of_its_own_is_told_from_one_that_has_its_table_twice(tmp_path):
+    config, params, _ = t5.load_published(HF / "t5_gated")
+    shutil.copy(HF / "t5_gated" / "config.json", tmp_path)
+    for head in ({}, {"t5/head/kernel": jnp.ones([16, 60])}):
+        own = dataclasses.replace(config, own_head=bool(head))
+        file = t5.plan(own).back(params | head)
+        checkpoint.save(tmp_path / "model.safetensors", {"lm_head.weight": file["shared.weight"]} | file)
+        found, again, _ = t5.load_published(tmp_path)
+        assert found == own
+        assert again == params | head
+
+
+def test_the_small_t5_has_one_table_and_learns_to_fill_gaps():
+    specs = t5.specs_of(t5.Config())
+    assert [name for name in specs if name.endswith("tokens")] == ["t5/shared/tokens"]
+    assert len(specs["t5/shared/tokens"].used_at) == 2  # beside the place that made it
+    assert len([name for name in specs if name.endswith("distances")]) == 2
+    config = dataclasses.replace(t5.Config(), num_layers=1, num_decoder_layers=1)
+    _, losses = t5.train(t5.specs_of(config).init(jax.random.key(0)), config, t5.rows_of_text(batch=4), 51)
+    assert losses[-1] < 0.7 * losses[0]
+
+
 def test_a_model_that_is_none_is_refused():
+    with pytest.raises(ValueError, match="no T5"):
+        t5.Config.from_dict({"model_type": "mt5"})
+    with pytest.raises(ValueError, match="gated-silu"):
+        t5.Config.from_dict({"feed_forward_proj": "gated-silu"})
     with pytest.raises(ValueError, match="mistral"):
         llama.Config.from_dict({"model_type": "mistral"})
     with pytest.raises(ValueError, match="yarn"):

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from layer_runs import quickly
+from leaks import checking_leaks
 
 import jscope as js
 from jscope import layers
@@ -97,7 +98,7 @@ def test_layers_inside_transforms():
     def value_and_gradient(function):
         return quickly(jax.value_and_grad(lambda p: jnp.sum(function(p, X))))(params)
 
-    with jax.checking_leaks():
+    with checking_leaks():
         found = value_and_gradient(net.apply)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3), found, value_and_gradient(by_hand))
 

@@ -131,12 +131,12 @@ class Browser:
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.call("Emulation.setEmulatedMedia", features=[scheme])
 
-    def open(self, path: Path) -> None:
-        """Opens a file, and waits until it is loaded."""
+    def open(self, page: Path | str) -> None:
+        """Opens a file, or an address, and waits until it is loaded."""
         self.requests.clear()
         self.messages.clear()
-        self.call("Page.navigate", url=path.resolve().as_uri())
-        self._wait(lambda message: message.get("method") == "Page.loadEventFired", f"loading {path}")
+        self.call("Page.navigate", url=page if isinstance(page, str) else page.resolve().as_uri())
+        self._wait(lambda message: message.get("method") == "Page.loadEventFired", f"loading {page}")
 
     def run(self, script: str) -> Any:
         """The value of a JavaScript expression in the page, promises awaited."""

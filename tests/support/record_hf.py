@@ -1,7 +1,7 @@
 """Records small random models of transformers, and the headers of published ones, for tests/pages/test_published.py.
 
-Run where torch and transformers are installed: `python tests/support/record_hf.py tests/data/hf`. With `--check FOLDER`
-it says what transformers makes of a folder that jscope wrote: see `check`.
+Run where torch and transformers are installed: `python tests/support/record_hf.py tests/data/hf [NAME ...]`. With
+`--check FOLDER` it says what transformers makes of a folder that jscope wrote: see `check`.
 """
 
 from __future__ import annotations
@@ -19,6 +19,11 @@ import transformers as tr
 torch.manual_seed(0)
 IDS = np.random.default_rng(0).integers(0, 60, (2, 7))
 MASK = np.array([[1] * 7, [1] * 5 + [0] * 2])
+T5 = {"vocab_size": 60, "d_model": 16, "d_kv": 6, "d_ff": 24, "num_layers": 2, "num_heads": 2} | {
+    "num_decoder_layers": 1,
+    "relative_attention_num_buckets": 8,
+    "relative_attention_max_distance": 12,
+}
 LLAMA = {
     "vocab_size": 60,
     "hidden_size": 24,
@@ -50,6 +55,7 @@ def small_models() -> dict[str, tuple[Any, dict[str, np.ndarray], list[str]]]:
         max_position_embeddings=16,
     )
     ids = {"input_ids": IDS}
+    both = ids | {"attention_mask": MASK, "decoder_input_ids": np.flip(IDS, 1).copy()}
     return {
         "gpt2": (tr.GPT2LMHeadModel(gpt2), ids, ["logits"]),
         "bert": (
@@ -96,11 +102,19 @@ def small_models() -> dict[str, tuple[Any, dict[str, np.ndarray], list[str]]]:
             ids,
             ["logits"],
         ),
+        "t5": (tr.T5ForConditionalGeneration(tr.T5Config(**T5)), both, ["logits"]),
+        "t5_gated": (
+            tr.T5ForConditionalGeneration(tr.T5Config(**T5, feed_forward_proj="gated-gelu", tie_word_embeddings=False)),
+            both,
+            ["logits"],
+        ),
     }
 
 
-def record_small(out: Path) -> None:
-    for name, (model, inputs, outputs) in small_models().items():
+def record_small(out: Path, names: list[str]) -> None:
+    models = small_models()
+    for name in names or models:
+        model, inputs, outputs = models[name]
         model.eval()
         with torch.no_grad():
             for parameter in model.parameters():
@@ -141,6 +155,12 @@ def published() -> dict[str, tuple[Any, Any]]:
         )
         return tr.LlamaForCausalLM, config
 
+    def t5(width: int, layers: int, heads: int, inner: int, **more: Any) -> tuple[Any, Any]:
+        config = tr.T5Config(
+            vocab_size=32128, d_model=width, d_kv=64, d_ff=inner, num_layers=layers, num_heads=heads, **more
+        )
+        return tr.T5ForConditionalGeneration, config
+
     llama3 = LLAMA_31 | {"rope_theta": 500000.0, "original_max_position_embeddings": 8192}
     return {
         "gpt2": gpt2(768, 12, 12),
@@ -168,6 +188,9 @@ def published() -> dict[str, tuple[Any, Any]]:
             rope_parameters=llama3 | {"factor": 32.0},
         ),
         "SmolLM-135M": llama(49152, 576, 1536, 30, 9, 3, tie_word_embeddings=True),
+        "t5-small": t5(512, 6, 8, 2048),
+        "t5-base": t5(768, 12, 12, 3072),
+        "flan-t5-base": t5(768, 12, 12, 2048, feed_forward_proj="gated-gelu", tie_word_embeddings=False),
     }
 
 
@@ -181,7 +204,7 @@ def record_headers(path: Path) -> None:
         tensors = {key: list(value.shape) for key, value in model.state_dict().items() if key not in tied}
         grouped: dict[str, list[Any]] = {}
         for key, shape in tensors.items():
-            template = re.sub(r"\.\d+\.", ".{i}.", key)
+            template = re.sub(r"\.\d+\.", ".{i}.", key, count=1)
             count, other = grouped.setdefault(template, [0, shape])
             assert shape == other
             grouped[template] = [count + 1, shape]
@@ -213,6 +236,14 @@ def small_config(config: Any) -> dict[str, Any]:
         "attention_bias",
         "mlp_bias",
         "rope_parameters",
+        "d_model",
+        "d_kv",
+        "d_ff",
+        "num_layers",
+        "num_decoder_layers",
+        "num_heads",
+        "feed_forward_proj",
+        "scale_decoder_outputs",
     )
     return {name: getattr(config, name) for name in names if hasattr(config, name)}
 
@@ -223,7 +254,7 @@ def check(folder: Path) -> None:
     kind = getattr(tr, config["architectures"][0])
     model, info = kind.from_pretrained(folder, output_loading_info=True)
     inputs = dict(np.load(folder / "io.npz"))
-    names = [name for name in ("input_ids", "token_type_ids", "attention_mask") if name in inputs]
+    names = [name for name in ("input_ids", "token_type_ids", "attention_mask", "decoder_input_ids") if name in inputs]
     with torch.no_grad():
         got = model.eval()(**{name: torch.tensor(inputs[name]) for name in names})
     outputs = [name for name in inputs if name not in names]
@@ -235,5 +266,5 @@ if __name__ == "__main__":
     if sys.argv[1] == "--check":
         check(Path(sys.argv[2]))
     else:
-        record_small(Path(sys.argv[1]))
+        record_small(Path(sys.argv[1]), sys.argv[2:])
         record_headers(Path(sys.argv[1]) / "headers.json")

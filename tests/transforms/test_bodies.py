@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import jax.scipy.sparse.linalg
 import pytest
 from jax import lax
+from leaks import checking_leaks
 
 import jscope as js
 
@@ -371,7 +372,7 @@ def test_bodies_leak_nothing(through: Callable[..., Any]) -> None:
         return x + jnp.sum(jax.checkpoint(lambda x: x * jnp.sum(through(block)))(x))
 
     net = js.transform(program)
-    with jax.checking_leaks():
+    with checking_leaks():
         assert list(net.specs(1.0)) == ["d/w"]
         net.init(KEY, 1.0)
         jax.jit(jax.grad(lambda x: net.apply({"d/w": 2.0}, x, rng=KEY)))(1.0)

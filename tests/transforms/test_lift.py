@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from leaks import checking_leaks
 
 import jscope as js
 
@@ -307,6 +308,6 @@ def test_lifting_and_declaring_inside_leave_no_tracer():
         layer.specs(x)
         return layer.init(jax.random.key(0), x)["w"] * x
 
-    with jax.checking_leaks():
+    with checking_leaks():
         assert list(js.transform(program).specs(jnp.ones(3))) == ["w"]
         jax.jit(js.transform(program).apply)({"w": jnp.float32(2)}, jnp.ones(3))

@@ -15,6 +15,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import pytest
+from leaks import checking_leaks
 from matrix import (
     CHEAP,
     CONTEXTS,
@@ -234,7 +235,7 @@ def test_nothing_leaks(nesting):
         names = ("a/m/n", "a/m/total", "b/m/n", "b/m/total") if counted else ("a/w", "b/w")
         gc.freeze()  # JAX looks for leaks by collecting garbage: not among all that is there before
         try:
-            with jax.checking_leaks():
+            with checking_leaks():
                 assert net.init(CHEAP, jnp.float32(X)).names == names
                 jax.jit(net.update)(arrays(dict.fromkeys(names, 1.0)), jnp.float32(X))
         finally:

@@ -36,7 +36,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, event, given, settings
+from hypothesis import HealthCheck, event, given, seed, settings
 from random_model import Foretold, Model, Number, OutOfScope, combinations
 from random_programs import FORMS, INITIAL, Case, Run, cases, is_int, leaf, seen
 from random_runner import Runner, argument, digest, get_plain, pair
@@ -265,10 +265,17 @@ def test_random_programs(case):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings(WARNINGS)
-@given(case=cases(runs=1))
-@settings(max_examples=2000, deadline=None, derandomize=True, database=None, suppress_health_check=ANY)
-def test_many_random_programs(case):
-    check(case)
+@pytest.mark.parametrize("part", range(40))
+def test_many_random_programs(part: int) -> None:
+    """2,000 in parts, so that several processes can share them."""
+
+    @seed(part)
+    @given(case=cases(runs=1))
+    @settings(max_examples=50, deadline=None, database=None, suppress_health_check=ANY)
+    def each(case: Case) -> None:
+        check(case)
+
+    each()
 
 
 @pytest.mark.filterwarnings(WARNINGS)

@@ -25,7 +25,7 @@ def embed_sequence(
     scope: Any = None,
     reuse: Any = None,
 ) -> jax.Array:
-    """The rows of a table of its own, by their numbers. TF1: `tf.contrib.layers.embed_sequence`.
+    """Embeddings of ids: rows of a table that the layer makes. TF1: `tf.contrib.layers.embed_sequence`.
 
     Default scope `EmbedSequence`; variable `embeddings` of shape [vocab_size, embed_dim], a model variable.
 

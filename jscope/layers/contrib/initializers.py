@@ -66,6 +66,13 @@ class variance_scaling_initializer:  # noqa: N801 (TF1's name)
         return js.truncated_normal_initializer(0.0, math.sqrt(1.3 * self.factor / n), self.seed)(key, shape, dtype)
 
 
+@dataclasses.dataclass(frozen=True)
+class xavier(variance_scaling_initializer):  # noqa: N801 (a class of its own, so that tables show it by this name)
+    factor: float = 1.0
+    mode: str = "FAN_AVG"
+    uniform: bool = True
+
+
 def xavier_initializer(uniform: bool = True, seed: int | None = None, dtype: Any = jnp.float32) -> Any:
     """Numbers of variance about 2 / (fan in + fan out). TF1: `tf.contrib.layers.xavier_initializer`.
 
@@ -82,4 +89,4 @@ def xavier_initializer(uniform: bool = True, seed: int | None = None, dtype: Any
       >>> xavier_initializer()(jax.random.key(0), (3, 4)).shape
       (3, 4)
     """
-    return variance_scaling_initializer(1.0, "FAN_AVG", uniform, seed, dtype)
+    return xavier(uniform=uniform, seed=seed, dtype=dtype)

@@ -83,7 +83,7 @@ def l2_regularizer(scale: float, scope: str | None = None) -> Regularizer:
 
 
 def l1_l2_regularizer(scale_l1: float = 1.0, scale_l2: float = 1.0, scope: str | None = None) -> Regularizer:
-    """The sum of both. TF1: `tf.contrib.layers.l1_l2_regularizer`.
+    """A regularizer: the sum of `l1_regularizer` and `l2_regularizer`. TF1: `tf.contrib.layers.l1_l2_regularizer`.
 
     Args:
       scale_l1, scale_l2: as in `l1_regularizer` and `l2_regularizer`.

@@ -151,7 +151,7 @@ def softmax(logits: Any, scope: Any = None) -> jax.Array:
 
 @js.add_arg_scope
 def unit_norm(inputs: Any, dim: int, epsilon: float = 1e-7, scope: Any = None) -> jax.Array:
-    """Divided by the length along a dimension. TF1: `tf.contrib.layers.unit_norm`, `slim.unit_norm`.
+    """The inputs divided by their length along a dimension. TF1: `tf.contrib.layers.unit_norm`, `slim.unit_norm`.
 
     Default scope `UnitNorm`; no variables.
 
