@@ -8,6 +8,7 @@ from typing import Any
 import jax
 
 import jscope as js
+
 from .functions import assert_functional
 from .trees import leaf_difference, listed
 
