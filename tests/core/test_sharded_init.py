@@ -10,6 +10,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from jax.sharding import AxisType, NamedSharding
 
@@ -92,6 +93,8 @@ def check_types_are_seen_alike() -> None:
         net.specs(X)
         jax.jit(net.apply)(params, X)
         net.update(params, X)
+        state = jax.jit(optax.adam(1e-3).init)(params)
+    assert state[0].mu["w"].sharding.spec == state[0].nu["w"].sharding.spec == jax.P("data", "model")
     assert set(seen) == {"float32[16@data,8@model]"}
 
 
