@@ -1,13 +1,13 @@
 """What equal layers cost as one stacked tree and a scan, in jscope and beside it, and unrolled.
 
-    python tests/benchmarks/stacked.py [--layers 24 96] [--rounds 5] [--unrolled 1] [--json FILE]
+    python tests/benchmarks/stacked.py [--layers 24 96] [--rounds 15] [--compiled 3] [--unrolled 1] [--json FILE]
 
-The layers are the transformer blocks of the suite (`models`). Each form is made anew in every round, of new functions,
-and the gradient of a loss is traced, lowered and compiled; garbage is collected before, and not meanwhile. Times are
-seconds of the process's CPU, since other work runs on the machine, and medians; the memory is what XLA says that the
-compiled program needs beside its inputs and outputs. Checkpoints are told that they stand in a scan
-(`prevent_cse=False`), as JAX advises. All forms are given the same variables, and have to give the same
-loss and gradients.
+The layers are the transformer blocks of the suite (`models`). In every round each form is made anew, of new functions;
+the gradient of a loss is traced and lowered, and in the first rounds compiled. Garbage is collected before, and not
+meanwhile. Times are seconds of the process's CPU, since other work runs on the machine, and medians; the memory is what
+XLA says that the compiled program needs beside its inputs and outputs. Checkpoints are told that they stand in a scan
+(`prevent_cse=False`), as JAX advises. All forms are given the same variables, and have to give the same loss and
+gradients.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ from typing import Any, NamedTuple
 import haiku as hk
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import linen as nn
 from flax import nnx
 from models import by_hand, haiku, jscope, linen
@@ -192,16 +191,18 @@ def by_name(tree: Any, names: tuple[str, ...]) -> js.Params:
 
 
 class Measured(NamedTuple):
-    trace: float  # and lowering
-    compile: float
-    temporary: int
+    """Of one round; `compile` and `temporary` of those alone in which it was compiled."""
+
+    lower: float
+    compile: float | None = None
+    temporary: int | None = None
 
 
 def gradient_of(apply: Apply) -> Callable[..., Any]:
     return jax.jit(jax.value_and_grad(lambda params, x: jnp.mean(apply(params, x) ** 2)))
 
 
-def measured(form: Form, layers: int, given: js.Params) -> Measured:
+def measured(form: Form, layers: int, given: js.Params, *, compiles: bool) -> Measured:
     """Once, of new functions."""
     apply, shapes = form.make(layers)
     params, x = filled(shapes, given), jnp.ones(INPUTS)
@@ -210,9 +211,11 @@ def measured(form: Form, layers: int, given: js.Params) -> Measured:
     start = time.process_time()
     lowered = gradient_of(apply).lower(params, x)
     traced = time.process_time()
-    compiled = lowered.compile()
+    compiled = lowered.compile() if compiles else None
     done = time.process_time()
     gc.enable()
+    if compiled is None:
+        return Measured(traced - start)
     return Measured(traced - start, done - traced, compiled.memory_analysis().temp_size_in_bytes)
 
 
@@ -237,19 +240,24 @@ def _difference(a: jax.Array, b: jax.Array) -> float:
     return float(jnp.max(jnp.abs(a - b)) / jnp.max(jnp.abs(a)))
 
 
-def measure(layers: int, rounds: int, unrolled_rounds: int) -> dict[str, list[Measured]]:
-    """Of each form, round by round; every round has another order."""
+def measure(layers: int, rounds: int, compiled: int, unrolled_rounds: int) -> dict[str, list[Measured]]:
+    """Of each form, round by round; every round has another order. The first ones compile, too."""
     unrolled, stacked = values(layers)
     found: dict[str, list[Measured]] = {title: [] for title in FORMS}
     order, shuffle = list(FORMS), random.Random(0).shuffle
-    for number in range(rounds + 1):
+    for number in range(rounds + 1):  # in round 0 jnp's own functions are traced; it does not count
         shuffle(order)
         for title in order:
             form = FORMS[title]
-            if form.stacked or 0 < number <= unrolled_rounds:
-                found[title].append(measured(form, layers, stacked if form.stacked else unrolled))
-    # In the first round jnp's own functions were traced; the unrolled form was left out of it.
-    return {title: own[1:] if FORMS[title].stacked else own for title, own in found.items()}
+            if form.stacked:
+                own = measured(form, layers, stacked, compiles=0 < number <= compiled)
+            elif 0 < number <= unrolled_rounds:
+                own = measured(form, layers, unrolled, compiles=number <= compiled)
+            else:
+                continue
+            if number:
+                found[title].append(own)
+    return found
 
 
 def rows(layers: int, found: dict[str, list[Measured]]) -> list[dict[str, Any]]:
@@ -257,9 +265,11 @@ def rows(layers: int, found: dict[str, list[Measured]]) -> list[dict[str, Any]]:
         {
             "layers": layers,
             "form": title,
-            "trace": statistics.median(each.trace for each in own),
-            "compile": statistics.median(each.compile for each in own),
-            "temporary": own[-1].temporary,
+            "lower": statistics.median(each.lower for each in own),
+            "compile": statistics.median(each.compile for each in own if each.compile is not None)
+            if own[0].compile is not None
+            else None,
+            "temporary": own[0].temporary,
             "rounds": len(own),
         }
         for title, own in found.items()
@@ -267,27 +277,32 @@ def rows(layers: int, found: dict[str, list[Measured]]) -> list[dict[str, Any]]:
     ]
 
 
+def text_of(row: dict[str, Any]) -> str:
+    lower = f"{row['layers']:6}  {row['form']:28} {row['lower']:7.3f} s"
+    if row["compile"] is None:
+        return lower
+    return f"{lower} {row['compile']:7.2f} s {row['temporary'] / 1e6:9.2f} MB"
+
+
 def main() -> None:
     """Measures and prints."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--layers", type=int, nargs="+", default=[24, 96])
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--compiled", type=int, default=3, help="rounds that compile, too")
     parser.add_argument("--unrolled", type=int, default=1, help="rounds of the unrolled form, which takes long")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     found = []
     for layers in options.layers:
-        found += rows(layers, measure(layers, options.rounds, options.unrolled))
-    difference = same_results(options.layers[0])
-    assert difference < TOLERANCE, difference
-    print(f"{'layers':>6}  {'form':28} {'lower':>9} {'compile':>9} {'temporary':>12}  rounds")
-    for row in found:
-        sizes = f"{row['trace']:7.3f} s {row['compile']:7.2f} s {row['temporary'] / 1e6:9.2f} MB"
-        print(f"{row['layers']:6}  {row['form']:28} {sizes}  {row['rounds']:6}")
-    print(
-        f"Losses and gradients of {options.layers[0]} layers differ by {difference:.1e} of the largest number at most."
-    )
-    print(f"JAX {jax.__version__}, numpy {np.__version__}")
+        found += rows(layers, measure(layers, options.rounds, options.compiled, options.unrolled))
+    print(f"{'layers':>6}  {'form':28} {'lower':>9} {'compile':>9} {'temporary':>12}")
+    print("\n".join(map(text_of, found)), flush=True)
+    difference = same_results(min(options.layers)) if options.compiled else None
+    if difference is not None:
+        assert difference < TOLERANCE, difference
+        print(f"Losses and gradients of {min(options.layers)} layers differ by {difference:.1e} of the largest number.")
+    print(f"JAX {jax.__version__}")
     if options.json:
         options.json.write_text(json.dumps({"difference": difference, "rows": found}, indent=1) + "\n")
 
