@@ -118,7 +118,7 @@ def _rows_in(text: str) -> dict[str, _Row]:
             fields = re.split(r"\s{2,}|\t", line.strip())
             if len(fields) == 1:
                 fields = line.strip().rsplit(maxsplit=1)
-            name, kind, *rest = [*fields, ""][: max(2, len(fields))]
+            name, kind, *rest = fields if len(fields) > 1 else (fields[0], "")
             rows[name] = _Row(name, kind, dict(detail.partition("=")[::2] for detail in rest))
     return rows
 
