@@ -1,7 +1,7 @@
 """For tests: hypothesis strategies, and assertions about functions, trees and variables. Needs the extra `testing`.
 
-A room: it may use jscope's public names and hypothesis, never jscope's private modules nor another room. `import
-jscope` does not import it.
+A room: it may use jscope's public names, `_support` and hypothesis, never another room. `import jscope` does not import
+it.
 
 Half of it serves any function of JAX: whether trees agree, whether a function is one, what transforms do to it, what
 its parameters are used for. The other half is about programs: their variables, their scopes, how they start.

@@ -86,9 +86,11 @@ def names_of(tree: Any) -> list[str]:
     return [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in paths]
 
 
-def matches(pattern: str, name: str) -> bool:
-    """Whether a name is the scope or variable `pattern`, lies in it, or is matched from its start on, as in TF1."""
-    return name == pattern or name.startswith(f"{pattern}/") or re.match(pattern, name) is not None
+def meant_by(pattern: str, names: Iterable[str]) -> set[str]:
+    """The name of that text, or those in the scope of it; else those that it matches from their start, as in TF1."""
+    names = list(names)
+    exact = {name for name in names if name == pattern or name.startswith(f"{pattern}/")}
+    return exact or {name for name in names if re.match(pattern, name)}
 
 
 def weighted_sum(results: Any) -> jax.Array:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import jax.test_util
 import numpy as np
 
-from .calls import QUICK, Call, is_inexact, matches, names_of, quietly, weighted_sum
+from .calls import QUICK, Call, is_inexact, meant_by, names_of, quietly, weighted_sum
 from .functions import called
 from .trees import listed
 
@@ -53,9 +53,10 @@ def assert_trained(
     with quietly():
         found = jax.jit(jax.grad(total), compiler_options=QUICK)([jnp.asarray(leaves[i]) for i in learns])
     names, faults = names_of(tree), []
+    still = meant_by(frozen, names) if frozen is not None else set()
     for i, gradient in zip(learns, found, strict=True):
         largest = float(np.max(np.abs(np.asarray(gradient, np.complex128)), initial=0.0))
-        if frozen is not None and matches(frozen, names[i]):
+        if names[i] in still:
             if largest:
                 faults.append(f"'{names[i]}' is frozen, and gets a gradient of {largest:.3g} at most")
         elif not largest:
@@ -124,8 +125,8 @@ def assert_gradients(
 def assert_finite(function: Callable[..., Any], /, *args: Any, gradients: bool = True, **kwargs: Any) -> None:
     """What a function gives, and its gradient, hold no NaN and no infinity.
 
-    A norm, a square root or a logarithm at zero has finite values and a NaN in its gradient: with the strategy
-    `arrays(special=True)`, or with zeros, this finds it.
+    A norm, a square root or a logarithm at zero has a finite value or none, and a NaN in its gradient: with zeros among
+    the arguments this finds it.
 
     Args:
       function: any function, of jscope or not.

@@ -27,6 +27,11 @@ profile = settings(
     phases=[Phase.explicit, Phase.reuse, Phase.generate, Phase.target, Phase.shrink],
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
+"""Settings of hypothesis for tests that compile: few examples, short histories, no time limit, no explanations.
+
+It decorates a test as `hypothesis.settings(...)` does, `settings(profile, max_examples=5)` changes one of them, and
+`settings.load_profile("jscope")` makes it the default.
+"""
 settings.register_profile("jscope", profile)
 
 _MOST_REPLAYED = 8

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import jax
@@ -12,7 +12,7 @@ import numpy as np
 import jscope as js
 from jscope._support import near, run_watched, short_type
 
-from .calls import QUICK, Call, is_inexact, matches, names_of, quietly, weighted_sum
+from .calls import QUICK, Call, is_inexact, meant_by, names_of, quietly, weighted_sum
 from .functions import called
 from .trees import is_array, listed
 
@@ -55,7 +55,7 @@ def assert_uses(
     """
     __tracebackhide__ = True
     names = names_of(tree)
-    chosen = [name for name in names if matches(of, name)]
+    chosen = meant_by(of, names)
     if not chosen:
         raise AssertionError(f"No leaf is called {of!r}{_instead(of, names)}.")
     faults = _faults(function, tree, args, kwargs, chosen, uses)
@@ -69,7 +69,7 @@ def _instead(wanted: str, names: list[str]) -> str:
 
 
 def _faults(
-    function: Callable[..., Any], tree: Any, args: Any, kwargs: Any, names: list[str], uses: int | None
+    function: Callable[..., Any], tree: Any, args: Any, kwargs: Any, names: Collection[str], uses: int | None
 ) -> list[str]:
     """What is wrong with the use of the leaves of these names."""
     call, position, faults = Call(function, (tree, *args), kwargs), 0, []
@@ -160,13 +160,13 @@ def assert_shared(
     __tracebackhide__ = True
     net = program if isinstance(program, js.Transformed) else js.transform(program)
     specs = net.specs(*args, **kwargs)
-    inside = [spec for name, spec in specs.items() if _is_in(scope, name)]
+    inside = [spec for name, spec in specs.items() if name == scope or name.startswith(f"{scope}/")]
     if not inside:
         scopes = dict.fromkeys(name.rpartition("/")[0] for name in specs)
         raise AssertionError(
             f"There is no variable '{scope}', nor one in a scope of that name{_instead(scope, [*scopes])}."
         )
-    faults = [_miscounted(spec, specs, scope) for spec in inside if 1 + len(spec.used_at) != uses]
+    faults = [_miscounted(spec, specs, inside) for spec in inside if 1 + len(spec.used_at) != uses]
     if faults:
         raise AssertionError(listed(f"'{scope}' is not shared by {uses} uses:", faults))
     if gradients:
@@ -177,21 +177,17 @@ def assert_shared(
         raise AssertionError(listed(f"'{scope}' is not shared by {uses} uses:", faults))
 
 
-def _miscounted(spec: js.VariableSpec, specs: js.Specs, scope: str) -> str:
+def _miscounted(spec: js.VariableSpec, specs: js.Specs, shared: list[js.VariableSpec]) -> str:
     count = 1 + len(spec.used_at)
     places = ", ".join((spec.created_at, *spec.used_at))
     last = spec.name.rpartition("/")[2]
+    own = {inside.name for inside in shared}
     copies = [
         f"\n      '{other.name}' looks like a copy of it: {short_type(other)} (made at {other.created_at})"
         for other in specs.values()
-        if other.shape == spec.shape and other.name.rpartition("/")[2] == last and not _is_in(scope, other.name)
+        if other.shape == spec.shape and other.name.rpartition("/")[2] == last and other.name not in own
     ]
     return f"'{spec.name}' is read {count} time{'s' if count != 1 else ''} (at {places}){''.join(copies)}"
-
-
-def _is_in(scope: str, name: str) -> bool:
-    """Whether a variable is that of a name or lies in the scope of that name."""
-    return name == scope or name.startswith(f"{scope}/")
 
 
 def _moved(params: js.Params) -> js.Params:

@@ -134,7 +134,10 @@ def assert_donation_safe(
                 got = donating(*(_copies(arg) if j in donate and not i else arg for j, arg in enumerate(given)))
             except (RuntimeError, ValueError) as error:
                 raise AssertionError(f"{name} in call {i}: {first_sentence(error)}") from error
-        unused = [str(warning.message).splitlines()[0] for warning in caught if "donated" in str(warning.message)]
+        unused = [str(warning.message).splitlines()[0] for warning in caught if _is_of_donation(warning)]
+        for warning in caught:
+            if not _is_of_donation(warning):
+                warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
         faults = unused or tree_differences(wanted, got, Tolerance())
         if faults:
             raise AssertionError(listed(f"{name}:", faults))
@@ -142,6 +145,10 @@ def assert_donation_safe(
         if again[0] is None or again[1] is None:
             return
         expected, given = (_merged(args, donate, values) for values in again)
+
+
+def _is_of_donation(warning: warnings.WarningMessage) -> bool:
+    return "donated buffers" in str(warning.message)
 
 
 def _one_array(trees: Any) -> list[str]:

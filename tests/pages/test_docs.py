@@ -201,6 +201,25 @@ def test_links_exist():
     assert not [link for link in links if not (ROOT / link).exists()]
 
 
+def test_every_picture_is_shown_and_there():
+    shown = {name for page in PAGES for name in re.findall(r"pictures/([\w-]+\.png)", page.read_text())}
+    assert shown == {path.name for path in (ROOT / "docs" / "pictures").iterdir()}
+
+
+@pytest.mark.slow
+def test_the_pictures_of_pages_can_be_taken_anew(tmp_path):
+    image = pytest.importorskip("PIL.Image")
+    pytest.importorskip("matplotlib")
+    from take_pictures import PICTURES, pages
+
+    pages(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"averages.png", "ensembles.png"}
+    for path in tmp_path.iterdir():
+        with image.open(path) as taken, image.open(PICTURES / path.name) as kept:
+            # Fonts may differ from one machine to another, and with them what they leave for the axes.
+            assert taken.size == kept.size
+
+
 # What porters look for: each has a row, and beside it what it becomes, even if that is a sentence.
 SOUGHT = """
     variable_scope get_variable AUTO_REUSE make_template name_scope partitioner fixed_size_partitioner

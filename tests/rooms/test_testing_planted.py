@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import jax
 import pytest
+from paths import ROOT
 
 pytest.importorskip("haiku")
 pytest.importorskip("flax")
@@ -81,3 +83,17 @@ def test_there_are_forty_and_more_and_nearly_all_are_found() -> None:
     assert sum(fault.found for fault in FAULTS) / len(FAULTS) >= 0.95
     assert {fault.library for fault in FAULTS} == {"jscope", "Haiku", "Linen", "NNX", "JAX"}
     assert 6 <= sum(fault.quick for fault in FAULTS) <= 10
+
+
+def test_the_page_lists_every_fault_with_what_finds_it() -> None:
+    page = (ROOT / "docs" / "how-to" / "test.md").read_text().partition("## What it finds")[2]
+    rows = re.findall(
+        r"^\| (?!fault|---)(.+?) \| (\w+) \| `(\w+)` \| ([\d.]+) \| ([\d.]+) \| (\d+) \|$", page, re.MULTILINE
+    )
+    assert sorted(row[:3] for row in rows) == sorted(
+        (fault.name, fault.library, fault.assertion) for fault in FAULTS if fault.found
+    )
+    assert max(float(seconds) for row in rows for seconds in row[3:5]) < MOST_SECONDS
+    assert max(int(row[5]) for row in rows) <= LONGEST
+    missed = re.findall(r"^\* (.+?) \((\w+)\): ", page, re.MULTILINE)
+    assert sorted(missed) == sorted((fault.name, fault.library) for fault in FAULTS if not fault.found)

@@ -145,7 +145,7 @@ def test_a_planted_fault_shrinks_to_one_transform() -> None:
     with pytest.raises(AssertionError) as caught:
         test()
     assert str(caught.value).startswith("`traced_twice` gives something else under Stack('jit'):\n")
-    assert caught.value.__notes__[0] == "Failing test case: test(\n    stack=Stack('jit'),\n)"
+    assert caught.value.__notes__[0].endswith(": test(\n    stack=Stack('jit'),\n)")
 
 
 def test_a_fault_that_needs_two_transforms_shrinks_to_two() -> None:

@@ -24,14 +24,16 @@ from paths import ROOT
 from PIL import Image
 
 PICTURES = ROOT / "docs" / "pictures"
-GALLERY = {
-    "siamese_digits": "siamese",
-    "gan_digits": "gan",
-    "byol_digits": "byol",
-    "deep_scan": "deep_scan",
-    "gpt2": "gpt2",
-    "bert": "bert",
-}
+# Each example with the name of its picture, and what it is run with: most of them as their first lines say.
+GALLERY: list[tuple[str, str, list[str]]] = [
+    ("siamese_digits", "siamese", []),
+    ("gan_digits", "gan", []),
+    ("byol_digits", "byol", []),
+    ("deep_scan", "deep_scan", []),
+    ("gpt2", "gpt2", []),
+    ("bert", "bert", []),
+    ("sharded_lm", "sharded_lm", ["--mesh", "4,2", "--steps", "40"]),
+]
 INK, BLUE, ORANGE = "#808890", "#5b7fb5", "#d9480f"  # to be read on white and on black
 
 
@@ -129,10 +131,10 @@ def write(figure: Figure, target: Path) -> None:
 
 
 def gallery(folder: Path = PICTURES) -> None:
-    """Runs each example as its first lines say, and keeps its picture."""
-    for example, picture in GALLERY.items():
+    """Runs each example, and keeps its picture."""
+    for example, picture, arguments in GALLERY:
         with tempfile.TemporaryDirectory() as out:
-            command = [sys.executable, str(ROOT / "examples" / f"{example}.py"), "--out", out]
+            command = [sys.executable, str(ROOT / "examples" / f"{example}.py"), *arguments, "--out", out]
             subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=os.environ | {"JAX_PLATFORMS": "cpu"})
             small(Path(out) / f"{picture}.png", folder / f"{picture}.png", 900)
 
