@@ -22,6 +22,7 @@ from ._calls import no_regularizer as no_regularizer
 from ._calls import trainable_variables as trainable_variables
 from ._calls import value as value
 from ._calls import variable as variable
+from ._comparison import Comparison as Comparison
 from ._errors import AssignError as AssignError
 from ._errors import BadArgumentError as BadArgumentError
 from ._errors import BadInitialValueTypeError as BadInitialValueTypeError
@@ -49,15 +50,14 @@ from ._scope import VariableScope as VariableScope
 from ._scope import get_variable_scope as get_variable_scope
 from ._scope import name_scope as name_scope
 from ._scope import variable_scope as variable_scope
-from ._specs import Comparison as Comparison
 from ._specs import Specs as Specs
-from ._specs import VariableSpec as VariableSpec
 from ._template import Template as Template
 from ._template import make_template as make_template
 from ._transform import Transformed as Transformed
 from ._transform import bind as bind
 from ._transform import build as build
 from ._transform import transform as transform
+from ._variable_spec import VariableSpec as VariableSpec
 from .initializers import constant_initializer as constant_initializer
 from .initializers import glorot_normal_initializer as glorot_normal_initializer
 from .initializers import glorot_uniform_initializer as glorot_uniform_initializer

@@ -16,8 +16,10 @@ import jax.numpy as jnp
 
 from ._ambient import current, ended
 from ._callsite import Place, user_place
+from ._mismatch import mismatch_error
 from ._params import Params
-from ._specs import VariableSpec, mismatch_error, params_of
+from ._specs import params_of
+from ._variable_spec import VariableSpec
 from .run import listings
 from .run.record import GLOBAL_VARIABLES, LOCAL_VARIABLES, REGULARIZATION_LOSSES, TRAINABLE_VARIABLES
 from .run.variables import Run

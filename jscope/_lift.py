@@ -22,9 +22,10 @@ from ._initial_values import Stacked
 from ._layout import Layout
 from ._params import Params, make
 from ._show import short
-from ._specs import Specs, VariableSpec
+from ._specs import Specs
 from ._transform import Transformed
 from ._values import FromProgram, InitialValue, is_traced
+from ._variable_spec import VariableSpec
 from .run.record import TRAINABLE_VARIABLES
 from .run.variables import Run
 

@@ -15,8 +15,8 @@ from ._ambient import current, is_open_here, is_running, leaving
 from ._callsite import user_line
 from ._errors import STATIC_ARGNAMES, BadArgumentError, BadTypeError
 from ._show import short
-from ._specs import VariableSpec
 from ._values import is_traced
+from ._variable_spec import VariableSpec
 from .run.listings import collection
 from .run.record import GLOBAL_VARIABLES, LOCAL_VARIABLES, TRAINABLE_VARIABLES
 from .run.scopes import AUTO_REUSE, Reuse, ScopeHandle, Scopes, ScopeState

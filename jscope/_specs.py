@@ -1,12 +1,10 @@
-"""`Specs` and `VariableSpec`: what a program declares, without any array of it. Floor 1."""
+"""`Specs`: what a program declares, without any array of it. Floor 1."""
 
 from __future__ import annotations
 
-import dataclasses
 import logging
-import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -14,148 +12,30 @@ import jax.numpy as jnp
 import numpy as np
 
 from ._callsite import user_line
+from ._comparison import Comparison
 from ._declared import united
 from ._errors import (
     BadArgumentError,
     BadTypeError,
-    InitializerError,
     ParamsMismatchError,
     UnknownNameError,
     add_place,
 )
-from ._initial_values import Drawers, check_key, draw
+from ._initial_values import Drawers, check_key
 from ._mismatch import mismatch, mismatch_error, without_values
 from ._names import near
 from ._params import Params
 from ._partitions import Rules, copied, out_of_mesh, placed_by, placements, shardings_for, shardings_of
 from ._see import seeing
-from ._show import count_of, format_bytes, short_type, table
+from ._show import count_of, format_bytes, short_type
 from ._table import specs_table
 from ._values import FromProgram, InitialValue
+from ._variable_spec import VariableSpec
 
 _log = logging.getLogger("jscope")
 
 # Finding close names is slow against thousands of names; nobody reads more suggestions than this.
 _SUGGESTIONS = 20
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class VariableSpec:
-    """One variable as its program declares it.
-
-    Attributes:
-      name: full op name, unique: the name in `Params`, checkpoints and random keys. TF1: `v.op.name`.
-      key: store key (scope name + name) by which reuse finds it; None for a `variable`, which is never shared.
-      shape: its dimensions.
-      dtype: its NumPy dtype.
-      initializer: a callable `init(key, shape, dtype)`, or a marker for a given array or a value of the program.
-      trainable: whether it is in the trainable collection.
-      collections: the collections it is in.
-      regularizer: a callable from value to scalar loss (or None), or None.
-      constraint: a callable from value to value, or None.
-      partition: a `jax.sharding.PartitionSpec` from the partitioner, or None.
-      created_at: the user's `file:line` that made it, or the cell of a notebook: `cell 3, line 2`. Not compared.
-      used_at: the `file:line` of each later read of it: where it is shared. Not compared.
-      auto_reuse: whether it was made under AUTO_REUSE, where a misspelt name makes a new variable. Not compared.
-
-    Example:
-      >>> spec = js.transform(lambda: js.get_variable("v", [2])).specs()["v"]
-      >>> spec.shape, spec.dtype.name, spec.trainable
-      ((2,), 'float32', True)
-    """
-
-    name: str
-    key: str | None
-    shape: tuple[int, ...]
-    dtype: Any
-    initializer: Any
-    trainable: bool = True
-    collections: tuple[str, ...] = ()
-    regularizer: Callable[[Any], Any] | None = None
-    constraint: Callable[[Any], Any] | None = None
-    partition: Any = None
-    created_at: str = dataclasses.field(default="", compare=False)
-    used_at: tuple[str, ...] = dataclasses.field(default=(), compare=False)
-    auto_reuse: bool = dataclasses.field(default=False, compare=False)
-
-    @property
-    def size(self) -> int:
-        """Number of elements."""
-        return math.prod(self.shape)
-
-    @property
-    def bytes(self) -> int:
-        """Bytes that the value takes."""
-        return self.size * self.dtype.itemsize
-
-    def abstract(self) -> jax.ShapeDtypeStruct:
-        """Shape and dtype in JAX's own form."""
-        return jax.ShapeDtypeStruct(self.shape, self.dtype)
-
-    def initial_value(self, key: jax.Array) -> jax.Array:
-        """A fresh array with the initial value under the root key `key`.
-
-        Raises:
-          InitializerError: if the program itself computes it, or the initializer gives the wrong shape or dtype.
-          BadTypeError: for what is no JAX random key.
-        """
-        check_key(key, "initial_value")
-        if isinstance(self.initializer, InitialValue):
-            return jnp.array(self.initializer.array, self.dtype, copy=True)
-        if isinstance(self.initializer, FromProgram):
-            raise InitializerError(
-                f"The initial value of '{self.name}' is computed by the program, which its spec does not hold.",
-                kind="from_program",
-                exists=f"made at {self.created_at}",
-                where=user_line(),
-                fix="call net.init(key, *args) instead of specs.init(key)",
-            )
-        return draw(self.initializer, self.shape, self.dtype, key, self.name)
-
-
-@dataclasses.dataclass(frozen=True)
-class Comparison:
-    """How a tree of parameters fits what a program declares.
-
-    Attributes:
-      kept: names that are declared and given, with the right shape and dtype.
-      missing: names that are declared and not given.
-      unexpected: names that are given and not declared.
-      mismatched: name -> what is wrong with its shape or dtype.
-      suggestions: missing or unexpected name -> close names on the other side.
-    """
-
-    kept: tuple[str, ...]
-    missing: tuple[str, ...]
-    unexpected: tuple[str, ...]
-    mismatched: Mapping[str, str]
-    suggestions: Mapping[str, tuple[str, ...]]
-
-    def faults(self, *, allow_missing: bool = False, allow_unexpected: bool = False) -> list[str]:
-        """One line for each thing that does not fit."""
-        lines = [f"'{name}': {text}" for name, text in self.mismatched.items()]
-        if not allow_missing:
-            lines += [f"'{name}' is missing{self._hint(name)}" for name in self.missing]
-        if not allow_unexpected:
-            lines += [f"'{name}' is not declared{self._hint(name)}" for name in self.unexpected]
-        return lines
-
-    def _hint(self, name: str) -> str:
-        close = self.suggestions.get(name)
-        return f" (near: {', '.join(map(repr, close))})" if close else ""
-
-    def _rows(self) -> list[tuple[str, str, str]]:
-        rows = [("kept", name, "") for name in self.kept]
-        rows += [("missing", name, self._hint(name).strip(" ()")) for name in self.missing]
-        rows += [("unexpected", name, self._hint(name).strip(" ()")) for name in self.unexpected]
-        rows += [("mismatched", name, text) for name, text in self.mismatched.items()]
-        return rows
-
-    def __str__(self) -> str:
-        return table(("state", "name", "note"), self._rows())
-
-    def _repr_html_(self) -> str:
-        return seeing().fragments.states("How the tree fits", ("state", "name", "note"), self._rows(), "kept")
 
 
 class Specs(Mapping[str, VariableSpec]):

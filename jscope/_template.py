@@ -11,7 +11,7 @@ from ._callsite import user_line
 from ._errors import BadArgumentError, BadTypeError, TemplateError, add_place
 from ._scope import VariableScope, variable_scope
 from ._show import short
-from ._specs import VariableSpec
+from ._variable_spec import VariableSpec
 from .run import listings
 from .run.bodies import Mark, mark_in
 from .run.record import GLOBAL_VARIABLES, LOCAL_VARIABLES, TRAINABLE_VARIABLES

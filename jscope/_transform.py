@@ -17,12 +17,14 @@ from ._compat import needed_only
 from ._errors import BadTypeError, InitializerError
 from ._initial_values import Drawers, check_key, jitted
 from ._members import Member, check_program
+from ._mismatch import without_values
 from ._params import Params
 from ._partitions import ExplicitTypes, Rules, checked_rules, placements
 from ._scope import SUSPENDS, new_scopes
 from ._show import some
-from ._specs import Specs, VariableSpec, params_of, without_values
+from ._specs import Specs, params_of
 from ._values import FromProgram
+from ._variable_spec import VariableSpec
 from .run.refs import Refs, Rehearsal
 from .run.values_from import Abstract, Drawn, Given, abstract_key
 from .run.variables import Run

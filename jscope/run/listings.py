@@ -12,8 +12,8 @@ from .._callsite import user_line
 from .._errors import BadTypeError, TransformError
 from .._names import matcher
 from .._show import short
-from .._specs import VariableSpec
 from .._values import is_traced
+from .._variable_spec import VariableSpec
 from .record import REGULARIZATION_LOSSES, Collected, Variable
 from .variables import Run
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from .._callsite import Place, located
 from .._show import short_type
-from .._specs import VariableSpec
+from .._variable_spec import VariableSpec
 from .bodies import NO_BODY, Mark
 
 GLOBAL_VARIABLES = "variables"

@@ -19,10 +19,10 @@ from .._callsite import located
 from .._compat import trace_finder
 from .._errors import ParamsMismatchError, add_place
 from .._initial_values import Drawers, check_draw, draw
+from .._mismatch import mismatch, mismatch_error
 from .._names import near
 from .._params import Params
 from .._partitions import ExplicitTypes
-from .._specs import mismatch, mismatch_error
 from .._values import FLOAT32, FromProgram, InitialValue, as_initial_value
 from ..initializers import FIT_FLOATS
 from .record import Variable

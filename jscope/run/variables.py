@@ -27,8 +27,8 @@ from .._errors import (
 )
 from .._names import near
 from .._show import short
-from .._specs import VariableSpec
 from .._values import FLOAT32, PartialShape, as_dtype, as_flag, as_shape
+from .._variable_spec import VariableSpec
 from .arrays import Arrays
 from .bodies import Body, Mark
 from .call_keys import CallKeys

@@ -261,24 +261,29 @@ def measure(layers: int, rounds: int, compiled: int, unrolled_rounds: int) -> di
 
 
 def rows(layers: int, found: dict[str, list[Measured]]) -> list[dict[str, Any]]:
-    return [
-        {
-            "layers": layers,
-            "form": title,
-            "lower": statistics.median(each.lower for each in own),
-            "compile": statistics.median(each.compile for each in own if each.compile is not None)
-            if own[0].compile is not None
-            else None,
-            "temporary": own[0].temporary,
-            "rounds": len(own),
-        }
-        for title, own in found.items()
-        if own
-    ]
+    """Medians; of the time to lower also the ratio to by hand, which is the median of those of single rounds."""
+    made = []
+    for title, own in found.items():
+        if not own:
+            continue
+        base = found["by hand, checkpoint" if title.endswith("checkpoint") else "by hand"]
+        compiled = [each.compile for each in own if each.compile is not None]
+        made.append(
+            {
+                "layers": layers,
+                "form": title,
+                "lower": statistics.median(each.lower for each in own),
+                "ratio": statistics.median(one.lower / other.lower for one, other in zip(own, base, strict=False)),
+                "compile": statistics.median(compiled) if compiled else None,
+                "temporary": own[0].temporary,
+                "rounds": len(own),
+            }
+        )
+    return made
 
 
 def text_of(row: dict[str, Any]) -> str:
-    lower = f"{row['layers']:6}  {row['form']:28} {row['lower']:7.3f} s"
+    lower = f"{row['layers']:6}  {row['form']:28} {row['lower']:7.3f} s {row['ratio']:7.2f}"
     if row["compile"] is None:
         return lower
     return f"{lower} {row['compile']:7.2f} s {row['temporary'] / 1e6:9.2f} MB"
@@ -296,7 +301,7 @@ def main() -> None:
     found = []
     for layers in options.layers:
         found += rows(layers, measure(layers, options.rounds, options.compiled, options.unrolled))
-    print(f"{'layers':>6}  {'form':28} {'lower':>9} {'compile':>9} {'temporary':>12}")
+    print(f"{'layers':>6}  {'form':28} {'lower':>9} {'ratio':>7} {'compile':>9} {'temporary':>12}")
     print("\n".join(map(text_of, found)), flush=True)
     difference = same_results(min(options.layers)) if options.compiled else None
     if difference is not None:

@@ -33,6 +33,8 @@ FLOORS = {
     "_declared": 1,
     "initializers": 1,
     "_mismatch": 1,
+    "_variable_spec": 1,
+    "_comparison": 1,
     "_specs": 1,
     "_support": 1,
     "_hints": 1,

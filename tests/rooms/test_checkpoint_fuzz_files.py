@@ -10,6 +10,7 @@ import tracemalloc
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from spoil import flipped, mutated, spoiled
 
 import jscope as js
 from jscope import checkpoint
@@ -53,22 +54,6 @@ def outcome(path, data):
     return {name: (array.dtype, array.shape, array.tobytes()) for name, array in arrays.items()}
 
 
-def flipped(rng, data):
-    out = bytearray(data)
-    for _ in range(rng.integers(1, 4)):
-        out[rng.integers(len(out))] ^= 1 << rng.integers(8)
-    return bytes(out)
-
-
-def spoiled(rng, data):
-    """Something else than a flipped bit: bytes set, left out, or doubled."""
-    place, kind = int(rng.integers(len(data))), rng.integers(3)
-    if kind == 0:
-        return data[:place] + bytes([rng.integers(256)]) * int(rng.integers(1, 12)) + data[place + 1 :]
-    length = int(rng.integers(1, 20))
-    return data[:place] + (data[place : place + length] * 2 if kind == 1 else b"") + data[place + length :]
-
-
 @pytest.mark.parametrize("count", COUNTS)
 @pytest.mark.parametrize("kind", FORMATS)
 def test_flipped_bits(tmp_path, kind, count):
@@ -105,19 +90,6 @@ def test_spoiled(tmp_path, kind, count):
     rng, data = np.random.default_rng(4), sound(tmp_path, kind)
     for _ in range(count):
         outcome(tmp_path / "m", spoiled(rng, data))
-
-
-VALUES = [0, -1, 1, 3.5, 1 << 40, 1 << 70, "F32", "U8", "BOOL", "F4", None, True, [], {}, [1 << 40], [0, 8], "x", [[1]]]
-
-
-def mutated(rng, value):
-    """A header with some parts of it replaced by others, or doubled, or gone."""
-    if rng.random() < 0.08:
-        return VALUES[rng.integers(len(VALUES))]
-    if isinstance(value, dict):
-        items = [(key, mutated(rng, inner)) for key, inner in value.items() if rng.random() > 0.02]
-        return dict(items)
-    return [mutated(rng, inner) for inner in value] if isinstance(value, list) else value
 
 
 @pytest.mark.parametrize("count", COUNTS)
