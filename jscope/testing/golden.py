@@ -119,7 +119,8 @@ def _rows_in(text: str) -> dict[str, _Row]:
             if len(fields) == 1:
                 fields = line.strip().rsplit(maxsplit=1)
             name, kind, *rest = fields if len(fields) > 1 else (fields[0], "")
-            rows[name] = _Row(name, kind, dict(detail.partition("=")[::2] for detail in rest))
+            details = {key: value for key, _, value in (detail.partition("=") for detail in rest)}
+            rows[name] = _Row(name, kind, details)
     return rows
 
 
