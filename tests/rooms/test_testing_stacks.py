@@ -100,7 +100,7 @@ def check(name: str, stack: Stack) -> None:
         assert_same_under(function, *args, stack=stack, **kwargs)
 
 
-@pytest.mark.parametrize("name", ["a text among the results", "no arguments"])
+@pytest.mark.parametrize("name", ["a text among the results"])
 def test_a_function_is_the_same_under_few_stacks(name: str) -> None:
     @given(stack=stacks())
     @settings(testing.profile, max_examples=5, derandomize=True, database=None)

@@ -19,7 +19,7 @@ from paths import ROOT
 import jscope as js
 from jscope import testing
 
-few = settings(testing.profile, max_examples=20, database=None)
+few = settings(testing.profile, max_examples=8, database=None)
 
 
 @pytest.mark.parametrize(
@@ -75,6 +75,7 @@ def test_trees_have_the_size_that_is_asked_for(tree: js.Params, data: st.DataObj
     assert js.Params(tree.to_dict()) == tree
 
 
+@pytest.mark.slow
 def test_meshes_of_eight_devices_split_arrays() -> None:
     code = """
 import jax, jax.numpy as jnp
@@ -122,7 +123,7 @@ class Loop(testing.TrainingMachine):
 
 def failure(machine: type[testing.TrainingMachine]) -> str:
     with pytest.raises(AssertionError) as caught:
-        run_state_machine_as_test(machine, settings=settings(few, derandomize=True))
+        run_state_machine_as_test(machine, settings=settings(few, max_examples=25, derandomize=True))
     return str(caught.value)
 
 
@@ -161,6 +162,7 @@ def test_a_step_that_means_something_else_under_jit_is_told() -> None:
     assert failure(Traced).startswith("In training, a jitted step gives something else than an eager one:\n  - ['w']")
 
 
+@pytest.mark.slow
 def test_a_loop_that_goes_on_elsewhere_is_told() -> None:
     class Restarts(Loop):
         @staticmethod

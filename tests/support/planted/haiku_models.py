@@ -104,7 +104,7 @@ def mask_ignored(wrong: bool) -> None:
     testing.assert_masked(lambda x: net.apply(params, x), x, mask)
 
 
-@fault("fan-out taken for fan-in in the initializer", "Haiku", "assert_drawn", quick=True)
+@fault("fan-out taken for fan-in in the initializer", "Haiku", "assert_drawn")
 def other_stddev(wrong: bool) -> None:
     mode = "fan_out" if wrong else "fan_in"
 
