@@ -220,8 +220,7 @@ class Run:
             raise
         variable, is_again = self.by_key.get(key), False
         if variable is not None and self.body is not None and self.body.made_earlier(variable.mark):
-            # An earlier turn of this body made it. For this turn it is not there yet, as it was not for the earlier one,
-            # which then made it.
+            # An earlier turn of this body made it. For this turn it is not there yet, as it was not for that one.
             if reuse is True:
                 variable = None
             else:

@@ -299,7 +299,7 @@ CLASSES = [
 @pytest.mark.parametrize("name", CLASSES)
 def test_a_class_takes_the_arguments_of_its_function(name: str) -> None:
     """Beside those of the call: the inputs, `training`, and what the function's `reuse` says."""
-    function = getattr(js.layers, re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower())
+    function = getattr(js.layers, re.sub(r"(?<=[a-z]|D)(?=[A-Z][a-z])", "_", name).lower())
     _, *arguments = inspect.signature(function).parameters
     of_class = set(inspect.signature(getattr(js.layers, name)).parameters)
     assert set(arguments) - {"training", "reuse"} <= of_class
