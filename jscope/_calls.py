@@ -459,7 +459,9 @@ def next_key(name: str = "default") -> jax.Array:
     scopes do. `specs` and `init` need no rng: there the keys come out of the key of `init`.
 
     JAX traces the body of a loop once, so a call in it gives one key for all turns. For a key for each turn, split it
-    outside and scan over the keys, or fold the turn's number in: `jax.random.fold_in(js.next_key(), i)`.
+    outside and scan over the keys, or fold the turn's number in: `jax.random.fold_in(js.next_key(), i)`. The body of a
+    `jax.shard_map` gets the same key on every device; for others fold the device's place in:
+    `jax.random.fold_in(js.next_key(), jax.lax.axis_index("data"))`.
 
     Args:
       name: a stream of its own.

@@ -63,7 +63,7 @@ class Body:
         """Put on what is made now."""
         return {self: self._number} if self._outer is None else {**self._outer.mark(), self: self._number}
 
-    def undid(self, mark: Mark) -> bool:
+    def made_earlier(self, mark: Mark) -> bool:
         """Whether an earlier turn made what has this mark, so that this turn is still to make it.
 
         Raises:

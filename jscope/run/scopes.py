@@ -220,7 +220,7 @@ class Scopes:
     def state_of(self, handle: ScopeHandle, body: Body | None) -> ScopeState:
         """What `handle` says in this run, in that body."""
         for state, mark in reversed(self.changed.get(handle, ())):
-            if body is None or not body.undid(mark):
+            if body is None or not body.made_earlier(mark):
                 return state
         return handle._made_with
 
@@ -383,7 +383,7 @@ class Scopes:
         if meaning is None:  # of a plain name, which was not entered again until now
             name, state = request._name_or_scope, last.handle._made_with
             meaning = last.meaning = _Meaning(name, name, state.original_name_scope, state.reuse, NO_BODY)
-        elif body is not None and body.undid(meaning.made):
+        elif body is not None and body.made_earlier(meaning.made):
             return self._first_meaning(request, body)  # an earlier turn of this body entered it first
         if meaning.op_scope_name is not None:
             self._open_op_scope(meaning.op_scope_name, body)

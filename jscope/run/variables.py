@@ -219,8 +219,8 @@ class Run:
             error.complete(self._asked(key, shape, dtype, error.kind))
             raise
         variable, is_again = self.by_key.get(key), False
-        if variable is not None and self.body is not None and self.body.undid(variable.mark):
-            # An earlier turn of this body made it. This one finds what that found: nothing; and makes what that made.
+        if variable is not None and self.body is not None and self.body.made_earlier(variable.mark):
+            # An earlier turn of this body made it. For this turn it is not there yet, as it was not for that one.
             if reuse is True:
                 variable = None
             else:
@@ -531,7 +531,7 @@ class Run:
 
     def is_to_come(self, mark: Mark) -> bool:
         """Whether an earlier turn of a body that runs now made what has this mark, and this one has not yet."""
-        return self.body is not None and self.body.undid(mark)
+        return self.body is not None and self.body.made_earlier(mark)
 
     def find(self, reference: Any, call: str) -> Variable:
         """The variable meant by an array of `get_variable`, a `VariableSpec` or a full name.

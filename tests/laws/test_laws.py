@@ -24,7 +24,7 @@ from jscope._initial_values import name_words
 KEY = jax.random.key(0)
 
 
-# Purity ---------------------------------------------------------------------------------------------------------------
+# Law 2: purity --------------------------------------------------------------------------------------------------------
 
 
 def test_a_call_that_raises_leaves_nothing_behind():
@@ -128,7 +128,7 @@ def test_big_values_are_freed_without_the_garbage_collector():
         gc.enable()
 
 
-# Order independence ---------------------------------------------------------------------------------------------------
+# Law 3: order independence --------------------------------------------------------------------------------------------
 
 
 def many(names):
@@ -373,7 +373,7 @@ def test_derivatives_of_code_that_makes_variables():
     assert net.apply({"w": 3.0}, jnp.float32(1)) == 3
 
 
-# init and apply agree -------------------------------------------------------------------------------------------------
+# Law 4: init and apply agree ------------------------------------------------------------------------------------------
 
 
 def test_an_error_that_only_the_initializer_raises_takes_the_same_way_in_apply():
@@ -388,7 +388,7 @@ def test_an_error_that_only_the_initializer_raises_takes_the_same_way_in_apply()
     assert net.apply(params) is params["v_1"]
 
 
-# Zero residue ---------------------------------------------------------------------------------------------------------
+# Law 5: zero residue --------------------------------------------------------------------------------------------------
 
 
 def stablehlo(fn, *args):

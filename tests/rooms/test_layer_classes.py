@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import pickle
+import re
 import threading
 
 import jax
@@ -285,3 +287,20 @@ def test_objects_called_once_have_the_names_of_functions(script):
         for call in (of_objects, of_functions)
     ]
     assert names[0] == names[1]
+
+
+CLASSES = [
+    name
+    for name, value in vars(js.layers).items()
+    if inspect.isclass(value) and issubclass(value, js.layers.Layer) and value is not js.layers.Layer
+]
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_a_class_takes_the_arguments_of_its_function(name: str) -> None:
+    """Beside those of the call: the inputs, `training`, and what the function's `reuse` says."""
+    function = getattr(js.layers, re.sub(r"(?<=[a-z]|D)(?=[A-Z][a-z])", "_", name).lower())
+    _, *arguments = inspect.signature(function).parameters
+    of_class = set(inspect.signature(getattr(js.layers, name)).parameters)
+    assert set(arguments) - {"training", "reuse"} <= of_class
+    assert of_class - set(arguments) <= {"dtype", "_scope", "_reuse", "trainable"}

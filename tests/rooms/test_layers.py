@@ -103,7 +103,7 @@ def test_each_layer_is_a_function_of_its_own(room: Any, name: str) -> None:
     assert not {"args", "kwargs"} & set(inspect.signature(function).parameters) or name in ("repeat", "stack")
 
 
-# TensorFlow takes these by `**kwargs`.
+# What comes after TensorFlow's arguments, which takes these by `**kwargs`, or has them nowhere.
 FURTHER = {
     "BasicRNNCell": {"trainable"},
     "GRUCell": {"trainable"},
