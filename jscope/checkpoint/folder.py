@@ -101,6 +101,8 @@ def read_index(path: str) -> Contents:
                 faults.append(f"{shown(name)} is in {shown(file)}, and the index says {shown(where[name])}")
             found[name] = numbers[file]
         skipped |= contents.skipped
+    for file in _parts_left_out(folder, set(where.values())):
+        faults.append(f"{shown(file)} is one of the same files and has arrays, and the index does not have it")
     lacking = [name for name, file in where.items() if name not in found and file in shards]
     faults += [f"{shown(name)} is to be in {shown(where[name])}, and is not" for name in lacking]
     if faults:
@@ -205,6 +207,15 @@ def _metadata(shards: list[Contents]) -> dict[str, str]:
             if merged.setdefault(name, text) != text:
                 differ.add(name)
     return {name: text for name, text in merged.items() if name not in differ}
+
+
+def _parts_left_out(folder: str, listed: set[str]) -> list[str]:
+    """The files with arrays that are parts of what the listed ones are parts of, by their names, and not listed."""
+    sets = {part.group(1, 3, 4) for part in map(_SHARD.fullmatch, listed) if part is not None}
+    parts = {name: _SHARD.fullmatch(name) for name in sorted(os.listdir(folder)) if name not in listed} if sets else {}
+    beside = [name for name, part in parts.items() if part is not None and part.group(1, 3, 4) in sets]
+    opened, _ = _opened(folder, beside)
+    return [name for name in beside if name not in opened or opened[name].tensors or opened[name].skipped]
 
 
 def _may_be_shard(file: str, index: str) -> bool:

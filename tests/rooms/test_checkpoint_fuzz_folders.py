@@ -124,3 +124,15 @@ def test_files_of_other_kinds(tmp_path, start, count):
     for _ in range(count):
         file.write_bytes(start + rng.bytes(rng.integers(120)))
         assert read(file) is None
+
+
+def test_a_part_that_the_index_does_not_name_is_told(folder: Path) -> None:
+    where = {name: shard for name, shard in INDEX["weight_map"].items() if shard == SHARDS[0]}
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": where}))
+    with pytest.raises(js.CheckpointError) as error:
+        checkpoint.open(folder)
+    assert error.value.faults == (
+        f"'{SHARDS[1]}' is one of the same files and has arrays, and the index does not have it",
+    )
+    checkpoint.save(folder / SHARDS[1], {})  # an empty one has nothing to name
+    assert list(checkpoint.open(folder)) == sorted(where)
