@@ -180,10 +180,15 @@ def test_order_and_siblings_do_not_matter(order, extra):
     "initializer",
     [
         None,
-        js.random_normal_initializer(0.5, 2.0),
-        js.truncated_normal_initializer,
-        js.random_uniform_initializer(-1, 1, seed=3),
-        js.he_normal_initializer(),
+        *(
+            pytest.param(initializer, marks=pytest.mark.slow)
+            for initializer in (
+                js.random_normal_initializer(0.5, 2.0),
+                js.truncated_normal_initializer,
+                js.random_uniform_initializer(-1, 1, seed=3),
+                js.he_normal_initializer(),
+            )
+        ),
         js.orthogonal_initializer(),
         js.constant_initializer([1.0, 2.0]),
         jax.nn.initializers.lecun_normal(),

@@ -303,8 +303,10 @@ def _slow_unless(quick: bool, *values: Any, name: str) -> Any:
     return pytest.param(*values, id=name, marks=() if quick else pytest.mark.slow)
 
 
+# Of all functions of JAX that call a body several times, every third is in the suite, and the long tests have all.
+IN_THE_SUITE = [row for row in SEVERAL if row.quick][::3]
 NAMED = [
-    _slow_unless(wrap == "plain" or (row.quick and wrap == "without wraps"), row, wrap, name=f"{row}-{wrap}")
+    _slow_unless(wrap == "plain" or (row in IN_THE_SUITE and wrap == "without wraps"), row, wrap, name=f"{row}-{wrap}")
     for row in SEVERAL
     for wrap in WRAPS
 ]
@@ -315,7 +317,9 @@ def test_names(row, wrap):
     check(row, wrap, "specs")
 
 
-@pytest.mark.parametrize("row", [row for row in SEVERAL if row.quick], ids=repr)
+@pytest.mark.parametrize(
+    "row", [_slow_unless(row in IN_THE_SUITE, row, name=repr(row)) for row in SEVERAL if row.quick]
+)
 def test_keys(row):
     check(row, "plain", "eager")
 

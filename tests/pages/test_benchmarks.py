@@ -54,6 +54,7 @@ def growth(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, Any
     return run(tmp_path_factory.mktemp("growth"), "growth.py", *sizes)
 
 
+@pytest.mark.slow
 def test_sizes_shows_every_operation(tmp_path: Path) -> None:
     printed, figures = run(tmp_path, "sizes.py", "--sizes", "10", "20", "--least", "0")
     assert figures["sizes"] == [10, 20]
@@ -63,6 +64,7 @@ def test_sizes_shows_every_operation(tmp_path: Path) -> None:
     assert all(f"| {row['name']} |" in printed and len(row["us"]) == 2 for row in figures["rows"])
 
 
+@pytest.mark.slow
 def test_guard_measures_every_group(guard: tuple[str, dict[str, Any]]) -> None:
     printed, figures = guard
     groups = {row["group"] for row in figures["times"]}
@@ -110,6 +112,7 @@ def test_watching_notes_jscope_only_and_gives_back_who_watched_before() -> None:
     assert {step.file.partition("/")[0] for step in steps} == {"jscope"}
 
 
+@pytest.mark.slow
 def test_an_eager_call_traces_the_block_once_in_each_scope(growth: tuple[str, dict[str, Any]]) -> None:
     printed, figures = growth
     traces = {name: row["per call"]["traces"] for name, row in figures["growth"].items()}
@@ -118,11 +121,13 @@ def test_an_eager_call_traces_the_block_once_in_each_scope(growth: tuple[str, di
     assert all(name in printed for name in traces)
 
 
+@pytest.mark.slow
 def test_the_library_keeps_nothing_of_an_eager_call(growth: tuple[str, dict[str, Any]]) -> None:
     _, figures = growth
     assert [row["per call"]["own"] for row in figures["growth"].values()] == [0, 0, 0, 0]
 
 
+@pytest.mark.slow
 def test_arrays_are_free_without_the_block_and_without_the_caches(growth: tuple[str, dict[str, Any]]) -> None:
     _, figures = growth
     for freeing in ("the block dropped", "jax.clear_caches()"):
@@ -236,6 +241,7 @@ def test_a_library_that_is_not_installed_is_left_out_with_a_note(monkeypatch: py
     assert re.search(r"Equinox is left out.*jax-scope\[bench\]", notes[1])
 
 
+@pytest.mark.slow
 def test_a_first_init_is_measured_in_a_process_of_its_own() -> None:
     first = suite.in_new_process("init", "jscope", 2, 8)
     assert first["seconds"] > 0
@@ -277,8 +283,14 @@ def filled(tree: Any) -> Any:
     return jax.tree_util.tree_map_with_path(numbers, tree)
 
 
+MODELS = [
+    pytest.param(name, marks=() if name in ("by_hand", "floor", "jscope") else pytest.mark.slow)
+    for name in models.LIBRARIES
+]
+
+
 @pytest.mark.parametrize("kind", models.KINDS)
-@pytest.mark.parametrize("library", models.LIBRARIES)
+@pytest.mark.parametrize("library", MODELS)
 def test_models_agree_with_by_hand(library: str, kind: str) -> None:
     if not models.installed(library):
         pytest.skip(f"{library} is not installed")
@@ -311,7 +323,7 @@ def test_variants_compute_what_by_hand_does(name: str) -> None:
     assert counts[0] == counts[1]
 
 
-@pytest.mark.parametrize("library", models.LIBRARIES)
+@pytest.mark.parametrize("library", MODELS)
 def test_initial_values_of_models_are_alike(library: str) -> None:
     if not models.installed(library):
         pytest.skip(f"{library} is not installed")
@@ -324,6 +336,7 @@ def test_initial_values_of_models_are_alike(library: str) -> None:
             np.testing.assert_array_equal(leaf, np.full(leaf.shape, name == "scale", np.float32))
 
 
+@pytest.mark.slow
 def test_reading_checkpoints(tmp_path: Path) -> None:
     rounds = reading.measured(tmp_path, 1 << 20, 2)
     assert {len(taken) for taken in rounds.values()} == {2}

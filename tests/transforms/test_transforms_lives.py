@@ -283,6 +283,7 @@ def test_threads(context):
     assert not faults
 
 
+@pytest.mark.slow
 def test_the_cache_on_disk(tmp_path):
     """Two processes, the second of which compiles nothing that the first has compiled."""
     script = f"""
