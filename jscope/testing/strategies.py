@@ -272,20 +272,22 @@ def _params(
     if of_name is None:
         # In sorted order these stand around what lies in scope parts[0], "-" before the slash and "0" after it.
         parts = [*parts, parts[0] + "-", parts[0] + "0"]
-    # All names that the parts make, so that drawing some of them takes no second try.
     if colliding:
+        # Drawn part by part, which shrinks to fewer and shorter names than a choice from all that the parts make.
         found = ["/".join(chosen) for depth in (1, 2, 3) for chosen in itertools.product(parts, repeat=depth)]
+        one = st.lists(st.sampled_from(parts), min_size=1, max_size=3).map("/".join)
     else:
         # No part is a scope here and a variable there; a part may have a slash in it, hence the last line.
         scopes, last = parts[: len(parts) // 2], parts[len(parts) // 2 :]
         chosen = [chosen for depth in (0, 1, 2) for chosen in itertools.product(scopes, repeat=depth)]
         found = ["/".join([*scope, name]) for scope in chosen for name in last]
         found = [name for name in found if not any(other.startswith(name + "/") for other in found)]
+        one = st.sampled_from(found)
     found = list(dict.fromkeys(found))
     if len(found) < min_leaves:
         reject()
     most = min(max(max_leaves, min_leaves), len(found))
-    chosen_names = draw(st.lists(st.sampled_from(found), min_size=min_leaves, max_size=most, unique=True))
+    chosen_names = draw(st.lists(one, min_size=min_leaves, max_size=most, unique=True))
     of_leaf = arrays() if leaves is None else leaves
     tree = {name: draw(of_leaf) for name in chosen_names}
     return draw(st.builds(_tree, st.just(tree)))
