@@ -102,7 +102,7 @@ def read_index(path: str) -> Contents:
             found[name] = numbers[file]
         skipped |= contents.skipped
     for file in _parts_left_out(folder, set(where.values())):
-        faults.append(f"{shown(file)} is one of the same files and has arrays, and the index does not have it")
+        faults.append(f"{shown(file)} is a part of the same set and holds arrays, and the index does not name it")
     lacking = [name for name, file in where.items() if name not in found and file in shards]
     faults += [f"{shown(name)} is to be in {shown(where[name])}, and is not" for name in lacking]
     if faults:
@@ -210,9 +210,13 @@ def _metadata(shards: list[Contents]) -> dict[str, str]:
 
 
 def _parts_left_out(folder: str, listed: set[str]) -> list[str]:
-    """The files with arrays that are parts of what the listed ones are parts of, by their names, and not listed."""
+    """Files that hold arrays and are not listed, and are called like the listed ones but for the number of the part."""
     sets = {part.group(1, 3, 4) for part in map(_SHARD.fullmatch, listed) if part is not None}
-    parts = {name: _SHARD.fullmatch(name) for name in sorted(os.listdir(folder)) if name not in listed} if sets else {}
+    try:
+        names = sorted(os.listdir(folder)) if sets else []
+    except OSError as error:
+        raise unreadable(folder, error) from None
+    parts = {name: _SHARD.fullmatch(name) for name in names if name not in listed}
     beside = [name for name, part in parts.items() if part is not None and part.group(1, 3, 4) in sets]
     opened, _ = _opened(folder, beside)
     return [name for name in beside if name not in opened or opened[name].tensors or opened[name].skipped]

@@ -132,7 +132,7 @@ def test_a_part_that_the_index_does_not_name_is_told(folder: Path) -> None:
     with pytest.raises(js.CheckpointError) as error:
         checkpoint.open(folder)
     assert error.value.faults == (
-        f"'{SHARDS[1]}' is one of the same files and has arrays, and the index does not have it",
+        f"'{SHARDS[1]}' is a part of the same set and holds arrays, and the index does not name it",
     )
     checkpoint.save(folder / SHARDS[1], {})  # an empty one has nothing to name
     assert list(checkpoint.open(folder)) == sorted(where)
