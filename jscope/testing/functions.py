@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .calls import Call, bad_argument, first_sentence, raised_at, running_at
-from .trees import Tolerance, listed, tree_differences
+from .trees import Tolerance, listed, rounding, tree_differences
 
 
 def assert_functional(function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> None:
@@ -51,7 +51,7 @@ def assert_functional(function: Callable[..., Any], /, *args: Any, **kwargs: Any
     first, second = call.eager(), call.eager()
     _agree(before, given, f"{name}: it changed what it was given", None)
     _agree(first, second, f"{name}: a second run differs from the first", None)
-    _agree(first, call.jitted(), f"{name}: jitted, it gives something else", Tolerance())
+    _agree(first, call.jitted(), f"{name}: jitted, it gives something else", rounding(given, first))
     broken = _broken(call, jax.checking_leaks())
     if broken is not None:
         raise AssertionError(f"{name}: {leak_of(broken)}") from broken

@@ -15,7 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from hypothesis.strategies import SearchStrategy
 
 from .calls import bad_argument, is_inexact, names_of
-from .trees import Tolerance, is_array, listed, tree_differences
+from .trees import Tolerance, is_array, listed, rounding, tree_differences
 
 # A test of JAX compiles in its first example, and again for every new shape: so no time limit for one example, few
 # examples, and short histories. Phase.explain runs each failure many times more, under a tracer of lines that makes JAX
@@ -100,7 +100,8 @@ class TrainingMachine(RuleBasedStateMachine):
         after = _jitted(type(self))(self.state, batch)
         if not self.history:
             eager = type(self).step(self.state, batch)
-            _require(eager, after, "a jitted step gives something else than an eager one", Tolerance())
+            within = rounding(self.state, batch, eager)
+            _require(eager, after, "a jitted step gives something else than an eager one", within)
         self.state = after
         self.history.append(batch)
         self._holds()

@@ -15,7 +15,7 @@ from hypothesis.strategies import SearchStrategy
 
 from .calls import QUICK, Call, bad_argument, first_sentence, is_inexact, quietly, raised_at
 from .functions import called
-from .trees import Tolerance, listed, tree_differences
+from .trees import Tolerance, listed, rounding, tree_differences
 
 # Each transform in plain JAX, as the text that a failure shows and that is run: `under(f)` takes arrays and gives a
 # list of arrays, as `f` does. What it computes is what f computes; those of _DERIVATIVES add derivatives.
@@ -248,8 +248,9 @@ def assert_same_under(
         raise AssertionError(listed(f"`{called(function)}` gives something else when it is called again:", faults))
     has_slopes = any(map(is_inexact, call.arrays)) and any(map(is_inexact, plain))
     expected: dict[Stack, list[Any]] = {Stack(): plain}
+    within = rounding(call.arrays, plain, rtol=rtol, atol=atol)
     for one in _few(has_slopes) if stack is None else [stack]:
-        _compare(call, one, expected, Tolerance(rtol, atol))
+        _compare(call, one, expected, within)
 
 
 # What a model is most likely to meet. Others are near one of these: `map` is a scan, and so on.

@@ -13,7 +13,7 @@ from jscope._support import short_type
 
 from .calls import bad_argument, first_sentence, quietly
 from .functions import called
-from .trees import Tolerance, is_array, listed, tree_differences
+from .trees import is_array, listed, rounding, tree_differences
 
 
 def assert_traces(function: Callable[..., Any], /, *calls: Sequence[Any], traces: int = 1, **jit_options: Any) -> None:
@@ -138,7 +138,7 @@ def assert_donation_safe(
         for warning in caught:
             if not _is_of_donation(warning):
                 warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
-        faults = unused or tree_differences(wanted, got, Tolerance())
+        faults = unused or tree_differences(wanted, got, rounding(expected, wanted))
         if faults:
             raise AssertionError(listed(f"{name}:", faults))
         again = [_next(result, args, donate) for result in (wanted, got)]

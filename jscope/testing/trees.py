@@ -75,18 +75,29 @@ def assert_close(first: Any, second: Any, /, *, rtol: float | None = None, atol:
         raise AssertionError(_told(faults, within.text(first)))
 
 
+# How many roundings of the largest number may add up where it cancels.
+_ROUNDINGS = 8
+
+
 @dataclasses.dataclass(frozen=True)
 class Tolerance:
     """How far arrays may be apart: `rtol` times the largest number, and `atol`.
 
-    A `rtol` of None is the square root of the dtype's precision.
+    A `rtol` of None is the square root of the dtype's precision. `cancelled` is the largest number that may have
+    cancelled on the way to these arrays: what is left of it is its rounding, however small their own numbers are.
     """
 
     rtol: float | None = None
     atol: float = 0.0
+    cancelled: float = 0.0
 
     def relative(self, dtype: Any) -> float:
         return float(jnp.finfo(dtype).eps) ** 0.5 if self.rtol is None else self.rtol
+
+    def allows(self, array: Any) -> float:
+        """How far another array may be from this one."""
+        rounded = _ROUNDINGS * float(jnp.finfo(array.dtype).eps) * self.cancelled
+        return self.relative(array.dtype) * _largest(array) + rounded + self.atol
 
     def text(self, tree: Any) -> str:
         inexact = {
@@ -95,6 +106,24 @@ class Tolerance:
         parts = sorted(f"{self.relative(dtype):.3g}" for dtype in inexact)
         beside = f" and {self.atol:.3g}" if self.atol else ""
         return f", by more than {' or '.join(dict.fromkeys(parts))} of the largest number{beside}" if parts else ""
+
+
+def rounding(*trees: Any, rtol: float | None = None, atol: float = 0.0) -> Tolerance:
+    """What rounding may do to one computation that is done in two ways, such as jitted and not.
+
+    Args:
+      trees: what went into the computation, and what came out.
+      rtol, atol: as for `assert_close`.
+    """
+    arrays = [leaf for leaf in jax.tree.leaves(trees) if is_array(leaf) and jnp.issubdtype(leaf.dtype, jnp.inexact)]
+    here = [array for array in arrays if getattr(array, "is_fully_addressable", True)]  # others are refused, in words
+    return Tolerance(rtol, atol, max(map(_largest, here), default=0.0))
+
+
+def _largest(array: Any) -> float:
+    """The largest finite number of an array, without its sign."""
+    wide = np.asarray(array).astype(np.complex128)
+    return float(np.max(np.abs(wide), initial=0.0, where=np.isfinite(wide)))
 
 
 def _told(faults: list[str], allowed: str = "") -> str:
@@ -184,8 +213,7 @@ def _difference_of_numbers(a: Any, b: Any, within: Tolerance | None) -> str:
         apart = np.where(finite, np.abs(wide_a - wide_b), np.inf)
     differs = _bits(a) != _bits(b)
     if within is not None:
-        scale = np.max(np.abs(wide_a), initial=0.0, where=np.isfinite(wide_a))
-        alike = (apart <= within.relative(a.dtype) * scale + within.atol) | (np.isnan(wide_a) & np.isnan(wide_b))
+        alike = (apart <= within.allows(a)) | (np.isnan(wide_a) & np.isnan(wide_b))
         if (alike | ~differs).all():
             return ""
     count = f"{np.sum(differs)} of {a.size} elements differ"

@@ -162,6 +162,30 @@ def test_a_step_that_means_something_else_under_jit_is_told() -> None:
     assert failure(Traced).startswith("In training, a jitted step gives something else than an eager one:\n  - ['w']")
 
 
+def test_what_is_left_where_large_numbers_cancel_is_rounding() -> None:
+    """Zero but for rounding, which is not the same under jit: no fault, however small the result itself is."""
+
+    def cancels(x: jax.Array) -> jax.Array:
+        return jnp.mean(x * 3.3) - 3 * jnp.mean(x * 1.1)
+
+    class Cancels(Loop):
+        @staticmethod
+        def step(state: Any, batch: Any) -> Any:
+            return {**state, "w": state["w"] + 0 * batch, "rest": cancels(jnp.sin(jnp.arange(1000.0)) + batch[0])}
+
+        @staticmethod
+        def start(key: jax.Array) -> Any:
+            return {**Loop.start(key), "rest": jnp.zeros([])}
+
+    x = jnp.asarray(np.random.default_rng(0).normal(size=1000), jnp.float32)
+    assert cancels(x) != jax.jit(cancels)(x)
+    testing.assert_functional(cancels, x)
+    testing.assert_same_under(cancels, x, atol=0)
+    run_state_machine_as_test(Cancels, settings=settings(few, max_examples=5))
+    with pytest.raises(AssertionError, match="by 1e-05 at most"):
+        testing.assert_functional(lambda x: cancels(x) + 1e-5 * isinstance(x, jax.core.Tracer), x)
+
+
 @pytest.mark.slow
 def test_a_loop_that_goes_on_elsewhere_is_told() -> None:
     class Restarts(Loop):

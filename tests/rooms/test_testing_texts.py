@@ -18,6 +18,8 @@ from jscope import testing
 
 KEY = jax.random.key(0)
 X = jnp.arange(6.0).reshape(2, 3)
+# In CI hypothesis adds a line to its failures that reproduces them.
+QUIET = settings(testing.profile, derandomize=True, database=None, print_blob=False)
 HEAD = re.compile(r"(Failing test case|Falsifying example):( <state machine>)?")  # by version of hypothesis
 
 
@@ -246,7 +248,7 @@ def test_round_trips() -> None:
 
 def test_arrays_and_trees_can_be_pasted() -> None:
     @given(x=testing.arrays((2,), jnp.float32), tree=testing.params(min_leaves=1, colliding=False))
-    @settings(testing.profile, derandomize=True, database=None)
+    @settings(QUIET)
     def test(x: jax.Array, tree: js.Params) -> None:
         assert x[0] < 1
 
@@ -269,8 +271,7 @@ def test_a_training_loop_is_shown_as_its_steps_and_no_file_of_jscope() -> None:
         def batches(self) -> Any:
             return testing.arrays((2,), jnp.float32)
 
-    quiet = settings(testing.profile, derandomize=True, database=None)
-    text = text_of(lambda: run_state_machine_as_test(Training, settings=quiet))
+    text = text_of(lambda: run_state_machine_as_test(Training, settings=QUIET))
     assert text == (
         "These are no longer finite:\n"
         "  - 'w'\n"
