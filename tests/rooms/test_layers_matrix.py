@@ -5,6 +5,7 @@ Most of it only traces, which shows types, shapes and refusals. The slow part co
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import re
@@ -15,6 +16,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import layer_matrix
 import numpy as np
 import pytest
 from jax import export
@@ -58,6 +60,22 @@ def shapes(types: list[Any]) -> list[tuple[int, ...]]:
     return [leaf.shape for leaf in types]
 
 
+NO_LAYERS = re.compile(r"arg_scope|regulariz|initializer|collect|convert_|^Layer$|^RNNCell$|StateTuple$")
+
+
+def test_every_layer_is_in_the_matrix() -> None:
+    """Under one of its names, where TF has several for one function."""
+    source = inspect.getsource(layer_matrix)
+    names: dict[int, list[str]] = {}
+    for room in (layers, slim):
+        for name in room.__all__:
+            if not NO_LAYERS.search(name):
+                names.setdefault(id(getattr(room, name)), []).append(name)
+    assert len(names) > 60
+    for several in names.values():
+        assert any(re.search(rf"\b(layers|slim)\.{name}\b", source) for name in several), several
+
+
 # Traced ---------------------------------------------------------------------------------------------------------------
 
 
@@ -88,7 +106,7 @@ def test_of_half_precision(name: str) -> None:
         assert {leaf.dtype for leaf in outputs} == {jnp.dtype(jnp.bfloat16)}
         wide = (
             {"beta", "gamma", "moving_mean", "moving_variance"}
-            if "batch_norm" in name or "normalized" in name
+            if any(word in name for word in ("batch_norm", "BatchNorm", "normalized"))
             else set()
         )
         for variable, leaf in params.flat().items():
