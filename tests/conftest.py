@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import itertools
 import resource
 from collections.abc import Iterator
@@ -9,6 +10,20 @@ from pathlib import Path
 
 import jax
 import pytest
+
+
+@pytest.hookimpl(tryfirst=True)  # before those marked as slow are left out
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Of a test marked `sampled(n)`, every n-th cell is in the suite, the others are with the long tests."""
+    seen: collections.Counter[str] = collections.Counter()
+    for item in items:
+        sampled = item.get_closest_marker("sampled")
+        if sampled is not None and item.get_closest_marker("slow") is None:
+            test = item.nodeid.partition("[")[0]
+            if seen[test] % sampled.args[0]:
+                item.add_marker(pytest.mark.slow)
+            seen[test] += 1
+
 
 MOST = 2.5e9  # bytes
 HELD = Path("/proc/self/statm")

@@ -30,6 +30,7 @@ def test_are_values(cls):
         one.dtype = jnp.float16
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("cls", ALL)
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float16, jnp.bfloat16])
 def test_shape_and_dtype(cls, dtype):

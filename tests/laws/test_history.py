@@ -110,6 +110,7 @@ def profiled() -> Iterator[None]:
         sys.setprofile(before)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("watched", [traced, profiled])
 @over_programs
 def test_nothing_depends_on_who_watches(name: str, watched: Any) -> None:

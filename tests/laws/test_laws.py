@@ -176,6 +176,7 @@ def test_order_and_siblings_do_not_matter(order, extra):
     assert params.select(lambda name, _: name in expected.names)[0] == expected
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     "initializer",
     [

@@ -312,11 +312,13 @@ NAMED = [
 ]
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(("row", "wrap"), NAMED)
 def test_names(row, wrap):
     check(row, wrap, "specs")
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     "row", [_slow_unless(row in IN_THE_SUITE, row, name=repr(row)) for row in SEVERAL if row.quick]
 )
@@ -371,6 +373,7 @@ def test_what_jax_refuses(row):
 # Calls of their own.
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("row", [row for row in SEVERAL if row.kind == "body" and not row.limit], ids=repr)
 @pytest.mark.parametrize("mode", ["specs", pytest.param("eager", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
@@ -461,6 +464,7 @@ INNER = [
 ]
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("outer", OUTER)
 @pytest.mark.parametrize("inner", INNER)
 @pytest.mark.parametrize("mode", ["specs", *(pytest.param(m, marks=pytest.mark.slow) for m in ("eager", "settrace"))])

@@ -289,6 +289,7 @@ MODELS = [
 ]
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("kind", models.KINDS)
 @pytest.mark.parametrize("library", MODELS)
 def test_models_agree_with_by_hand(library: str, kind: str) -> None:

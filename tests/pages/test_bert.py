@@ -124,6 +124,7 @@ def apply(one_hot):
     return jax.jit(functools.partial(bert.pretraining_net.apply, use_one_hot_embeddings=one_hot), static_argnums=1)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("case", ["padded", "one_hot", "plain"])
 def test_outputs_are_tensorflows(params, case):
     outputs = apply(case == "one_hot")(params, CONFIG, part(f"{case}/features/"))
@@ -140,6 +141,7 @@ def test_outputs_are_tensorflows(params, case):
     close(outputs.model.embedding_table, params["bert/embeddings/word_embeddings"], 0)
 
 
+@pytest.mark.slow
 def test_training_is_tensorflows(params):
     """Losses, variables and the optimizer's averages of four steps, of which two have a rate that goes up."""
     steps, train_steps, warmup_steps = recorded()["steps"].tolist()

@@ -178,6 +178,7 @@ def scan_run(tmp_path_factory):
     return out, printed_by(module.main, ["--steps", "20", "--batch", "64", "--seed", "3", "--out", str(out)])
 
 
+@pytest.mark.slow
 def test_deep_scan_writes_a_picture(scan_run):
     out, text = scan_run
     assert [path.name for path in out.iterdir()] == ["deep_scan.png"]
@@ -187,6 +188,7 @@ def test_deep_scan_writes_a_picture(scan_run):
     assert text.rstrip().endswith("deep_scan.png.")
 
 
+@pytest.mark.slow
 def test_deep_scan_and_unrolled_are_the_same(scan_run):
     _, text = scan_run
     assert "Unrolled it declares the same." in text
@@ -195,6 +197,7 @@ def test_deep_scan_and_unrolled_are_the_same(scan_run):
     assert max(map(float, differences.values())) < 1e-5
 
 
+@pytest.mark.slow
 def test_deep_scan_shows_what_both_cost(scan_run):
     _, text = scan_run
     assert "What a loop of 2 turns costs" in text
@@ -207,6 +210,7 @@ def test_deep_scan_shows_what_both_cost(scan_run):
     assert scan_lines < unrolled_lines
 
 
+@pytest.mark.slow
 def test_deep_scan_learns(scan_run):
     _, text = scan_run
     first, last = map(float, re.search(r"Loss: (\S+) in the first steps, (\S+) in the last", text).groups())
@@ -240,6 +244,7 @@ def by_hand(params, images, depth, statistics):
     return dense("head", (x - x.mean(axis=-1, keepdims=True)) / np.sqrt(x.var(axis=-1, keepdims=True) + 1e-5))
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("unrolled", [False, True], ids=["scan", "unrolled"])
 def test_deep_scan_computes_what_numpy_computes(unrolled):
     """Every turn's running statistics after two batches, the loss in training, and the logits in evaluation."""

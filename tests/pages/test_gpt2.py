@@ -139,6 +139,7 @@ def sample_without_past(*, hparams, length, context, temperature=1.0, top_k=0):
     return jax.lax.scan(body, tokens, turns)[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("top_k", [0, pytest.param(5, marks=pytest.mark.slow)])
 def test_sampling_with_past_equals_sampling_without(params, top_k):
     """At temperature 1, and so cold that only the likeliest is left."""

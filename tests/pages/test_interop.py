@@ -105,6 +105,7 @@ def train(optimizer, params, steps=4):
     return params, state
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_optax_does_on_params_what_it_does_on_dicts(name):
     params, state = train(OPTIMIZERS[name], PARAMS)

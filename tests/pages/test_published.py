@@ -97,6 +97,7 @@ class Port:
 PORTS = ("gpt2", "bert", "llama", "llama_tied", "t5", "t5_gated")
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("name", PORTS)
 def test_a_published_model_computes_what_transformers_computes(name):
     port = Port(name)
@@ -163,6 +164,7 @@ def plan_and_specs(name: str) -> tuple[Plan, js.Specs]:
     return llama.plan(config), llama.specs_of(config)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("name", HEADERS)
 def test_the_names_of_a_published_model_fit(name):
     """Nothing missing, nothing left over, all shapes right; as transformers writes it now, and as it was once."""
@@ -282,6 +284,7 @@ def test_other_forms_are_loaded_by_transformers(name, tmp_path):
 # The commands ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("name", ["gpt2", "bert", "llama_tied", "t5_gated"])
 def test_an_example_takes_a_folder(name, capsys):
     example(name.partition("_")[0]).main(["--checkpoint", str(HF / name), "--tokens", "1,2,3"])
@@ -332,6 +335,7 @@ def test_a_t5_with_a_head_of_its_own_is_told_from_one_that_has_its_table_twice(t
         assert again == params | head
 
 
+@pytest.mark.slow
 def test_the_small_t5_has_one_table_and_learns_to_fill_gaps():
     specs = t5.specs_of(t5.Config())
     assert [name for name in specs if name.endswith("tokens")] == ["t5/shared/tokens"]

@@ -40,6 +40,7 @@ def check_equal(found: list[list[float]], alone: list[float]) -> None:
         np.testing.assert_allclose(losses, alone, rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_on_a_mesh_or_on_one_device_it_has_the_losses_of_one_device(tmp_path: Path) -> None:
     alone, *found = losses_of(f"killed_and_resumed({str(tmp_path)!r})", tmp_path)
     assert len(alone) == sharded_runs.STEPS

@@ -192,6 +192,7 @@ except js.CheckpointError as error:
 """
 
 
+@pytest.mark.sampled(2)
 @POSIX
 @pytest.mark.parametrize("kind", ["save", pytest.param("save_tf", marks=pytest.mark.slow), "save_npz"])
 def test_where_there_is_no_room(tmp_path: Path, kind: str) -> None:
@@ -207,6 +208,7 @@ def test_where_there_is_no_room(tmp_path: Path, kind: str) -> None:
 # Where what is printed can't go ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full")
 @pytest.mark.parametrize(
     "arguments", [["diff", "m", "m"], ["--help"], pytest.param(["show", "m", "a"], marks=pytest.mark.slow)]
@@ -377,6 +379,7 @@ if len(__import__("sys").argv) > 1:
 """
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("more", [[], ["program"]])
 def test_generators_that_are_left_open_are_silent(more: list[str]) -> None:
     done = subprocess.run([sys.executable, "-c", GENERATORS, *more], capture_output=True, text=True, check=False)

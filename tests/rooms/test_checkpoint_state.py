@@ -90,6 +90,7 @@ def bits(tree: Any) -> list[Any]:
     return [of(leaf) for leaf in jax.tree.leaves(tree)]
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_a_run_that_goes_on_is_the_run_that_was_not_interrupted(tmp_path, name):
     make = OPTIMIZERS[name]

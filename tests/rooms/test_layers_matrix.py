@@ -79,6 +79,7 @@ def test_every_layer_is_in_the_matrix() -> None:
 # Traced ---------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.sampled(4)
 @every_layer
 def test_under_strict_ranks_and_dtypes(name: str) -> None:
     """`jax_numpy_rank_promotion="raise"` and `jax_numpy_dtype_promotion="strict"`, as other libraries test under."""
@@ -145,6 +146,7 @@ def exported(layer: Layer, x: jax.ShapeDtypeStruct) -> export.Exported:
     return export.export(run)(net.specs(layer.input()).abstract(), x)
 
 
+@pytest.mark.sampled(4)
 @every_layer
 def test_exported_with_open_sizes(name: str) -> None:
     layer = LAYERS[name]
@@ -219,6 +221,7 @@ def sharded_run(layer: Layer, x: jax.P, variables: Specs, whole_variables: froze
     return outputs
 
 
+@pytest.mark.sampled(4)
 @every_layer
 def test_a_sharded_batch_stays_sharded(name: str) -> None:
     layer = LAYERS[name]

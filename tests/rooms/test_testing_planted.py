@@ -63,6 +63,7 @@ def slow_unless_quick() -> list[object]:
     ]
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("fault", slow_unless_quick())
 def test_the_fault_is_found_and_the_right_model_passes(fault: Fault) -> None:
     # The wrong one first, while nothing is compiled: the time is that of a first run.

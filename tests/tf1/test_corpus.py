@@ -63,12 +63,14 @@ def test_enough_programs():
         assert not {"thread", "graph"} & {s["op"] for s in program["program"]}
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("recorded", PROGRAMS, ids=lambda p: p["id"])
 def test_build(recorded):
     found = differences(run_in_build(recorded["program"]), recorded["trace"])
     assert bool(found) == (recorded["id"] in DIFFERENT), "\n".join(found)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("recorded", PROGRAMS, ids=lambda p: p["id"])
 def test_transform(recorded):
     traces, params = run_in_transform(recorded["program"])

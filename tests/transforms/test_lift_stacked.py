@@ -79,6 +79,7 @@ def stack(params: js.Params) -> js.Params:
     return checkpoint.stack(params, "layers/layer_%d", to="layers")
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("initializer", INITIALIZERS.values(), ids=INITIALIZERS)
 @pytest.mark.parametrize("jitted", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["eager", "jit"])
 def test_it_starts_from_the_values_of_the_unrolled_layers_to_the_bit(initializer: Any, jitted: bool) -> None:

@@ -63,6 +63,7 @@ def outer(request):
 X = jnp.float32(2.0)
 
 
+@pytest.mark.sampled(3)
 def test_persistent_block_reads_each_scope(through, outer):
     block = through(lambda x: x * js.get_variable("w", []))
 
@@ -80,6 +81,7 @@ def test_persistent_block_reads_each_scope(through, outer):
         assert apply({"a": {"w": jnp.float32(a)}, "b": {"w": jnp.float32(b)}}, X) == 2 * a * b
 
 
+@pytest.mark.sampled(3)
 def test_persistent_block_between_programs(through, outer):
     block = through(lambda x: x + js.get_variable("w", []))
     first = js.transform(lambda x: block(x))
@@ -98,6 +100,7 @@ def test_persistent_block_between_programs(through, outer):
             block(X)
 
 
+@pytest.mark.sampled(3)
 def test_one_block_called_twice_in_one_scope(through):
     """The cases that a token per scope gets wrong."""
     keyed = through(lambda x: x + jax.random.uniform(js.next_key()))
@@ -126,6 +129,7 @@ def test_one_block_called_twice_in_one_scope(through):
     assert net.apply({"r": {"w": 3.0}}, X) == (18, [3.0])
 
 
+@pytest.mark.sampled(3)
 def test_assigning_inside(through, outer):
     """One more at each run of the body; the value read before the assignment is the one of the turn before."""
 
@@ -158,6 +162,7 @@ def test_assigning_inside(through, outer):
         net.apply(params, X)
 
 
+@pytest.mark.sampled(3)
 def test_initial_values_made_inside_are_those_made_outside(through):
     plain = js.transform(lambda x: x * js.get_variable("w", []))
     inside = js.transform(lambda x: through(lambda x: x * js.get_variable("w", []))(x))
@@ -172,6 +177,7 @@ def test_an_initial_value_computed_inside_is_refused(through):
         net.specs(X)
 
 
+@pytest.mark.sampled(3)
 def test_grad_through_blocks_equals_arithmetic(through):
     def program(x):
         total = x
@@ -252,6 +258,7 @@ def by_hand():
     return lambda: scope.__exit__(None, None, None)
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("enter", [by_exit_stack, by_generator, by_hand])
 @pytest.mark.parametrize("through", ["jit", "checkpoint", "scan", "cond"])
 def test_scopes_that_are_left_inside_a_transform(enter, through):
@@ -365,6 +372,7 @@ def test_static_arguments():
         assert js.transform(program).apply({"w": w}, X) == 2 * w
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("transform", [jax.jit, jax.checkpoint, lambda f: lambda x: jax.lax.map(f, x[None])[0]])
 def test_compile_time_eval_inside_a_persistent_block(transform, outer):
     """`ensure_compile_time_eval` hides from the calls in it that a trace is being made around them."""
@@ -535,6 +543,7 @@ INSIDE_A_DERIVATIVE = {
 }
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("name", sorted(INSIDE_A_DERIVATIVE))
 def test_assigning_inside_a_derivative(name, outer):
     """What is differentiated there can't be assigned; what is not can, also under another derivative around it all."""
@@ -609,6 +618,7 @@ def test_an_associative_scan_is_no_loop():
     assert (out, n, slope.tolist()) == (3, 202, [1, 1, 1])
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("name", ["jit", "scan", "cond"])
 @pytest.mark.parametrize("new", [lambda old, x: 3.0, lambda old, x: jax.lax.stop_gradient(0.5 * old + x)])
 @pytest.mark.parametrize("which", ["n", "w", "x"])
@@ -636,6 +646,7 @@ def test_gradients_where_what_is_assigned_has_none(name, new, which, outer):
     assert n == (3 if new(10, X) == 3 else 7)
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("name", ["plain", "jit", "scan", "cond"])
 @pytest.mark.parametrize(
     ("dtype", "before", "after"),
@@ -673,6 +684,7 @@ def test_counting_with_integers_under_a_gradient(name, dtype, before, after, out
     assert n.tolist() == [after, after]
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("name", ["jit", "scan", "cond"])
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.int32])
 def test_assigned_outside_before_it_is_assigned_inside(name, dtype, outer):

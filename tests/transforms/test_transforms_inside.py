@@ -99,6 +99,7 @@ def check_never_used_again(nesting: Nesting, call: str, run: Callable[..., Any])
     assert calls == ["a0"] * once + ["a1"] * once + ["b0"] * once
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("call", AMBIENT_CALLS)
 @over_singles
 def test_no_call_lets_a_trace_be_used_again(nesting, call):
@@ -138,6 +139,7 @@ def test_made_inside(nesting):
     assert len({float(leaf[0, 0]) for leaf in made.flat().values()}) == 4
 
 
+@pytest.mark.sampled(3)
 @over_singles
 def test_read_inside(nesting):
     """Products, so that derivatives depend on values: of each scope, of each tree, in two programs."""
@@ -188,6 +190,7 @@ def test_case_b_each_call_has_its_own_default_name(nesting):
     assert jax.jit(net.apply)(tree, jnp.float32(X)) == in_sites(nesting, lambda i, x: x + 2**i)
 
 
+@pytest.mark.sampled(3)
 @over_singles
 def test_case_c_the_second_call_makes_what_exists(nesting):
     traced = []
@@ -205,6 +208,7 @@ def test_case_c_the_second_call_makes_what_exists(nesting):
         assert len(traced) == nesting[0].calls + 1
 
 
+@pytest.mark.sampled(3)
 @over_singles
 def test_case_d_each_call_counts(nesting):
     def body(x):
@@ -247,6 +251,7 @@ def test_one_template_shares_its_variables(nesting):
     assert jax.jit(net.apply)({"scale/s": jnp.float32(2)}, jnp.float32(X)) == X * 2 ** (2 * depth(nesting) + 1)
 
 
+@pytest.mark.sampled(3)
 @over_singles
 def test_a_template_in_a_block_is_one_for_each_trace(nesting):
     block = wrapped(nesting, lambda x: js.make_template("t", lambda x: x + js.get_variable("v", []))(x))
@@ -257,6 +262,7 @@ def test_a_template_in_a_block_is_one_for_each_trace(nesting):
     assert jax.jit(net.apply)(tree, jnp.float32(X)) == in_sites(nesting, lambda i, x: x + 2**i)
 
 
+@pytest.mark.sampled(3)
 @over_singles
 def test_losses_and_collections_inside(nesting):
     """A regularizer that is asked inside, and what is collected inside, in the order of the calls."""
@@ -302,6 +308,7 @@ def test_what_is_missing_is_not_found(nesting):
         assert is_in(body, caught.value.where)
 
 
+@pytest.mark.sampled(3)
 @over_singles
 def test_faults_of_the_tree_are_found_inside(nesting):
     net = js.transform(twice(wrapped(nesting, lambda x: x * js.get_variable("w", []))))

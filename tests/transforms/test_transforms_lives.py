@@ -73,6 +73,7 @@ def check_life(block: Callable[[Any], Any], depth: int, context: str) -> None:
         block(jnp.float32(X))
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("context", EAGER_IS_SLOW)
 @pytest.mark.parametrize(
     "life", ["module", "method", *(pytest.param(life, marks=pytest.mark.slow) for life in ("fresh", "cached"))]
@@ -124,6 +125,7 @@ class Noted:
         return values
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("context", EAGER_IS_SLOW)
 @over_singles
 def test_effects_happen_once(nesting, context):
@@ -154,6 +156,7 @@ def test_effects_happen_once(nesting, context):
         assert noted.take() == sorted(want)
 
 
+@pytest.mark.sampled(2)
 @over_singles
 def test_effects_happen_once_where_errors_are_swallowed(nesting):
     noted, want = Noted(), []
@@ -196,6 +199,7 @@ def test_a_refused_assignment_that_is_swallowed_changes_nothing(nesting):
         assert (out, after["a/n"]) == (X + depth(nesting), 5 + executions(nesting))
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("context", EAGER_IS_SLOW)
 @over_singles
 def test_a_ref_of_the_caller(nesting, context):
@@ -225,6 +229,7 @@ def adding_to(ref: Any, f: Callable[[Any], Any]) -> Callable[[Any], Any]:
 # Surroundings ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.sampled(3)
 @over_singles
 def test_nothing_leaks(nesting):
     """With functions that end with the program: for those that live on, JAX keeps what they closed over."""

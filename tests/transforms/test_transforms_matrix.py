@@ -76,11 +76,18 @@ def check_counted(nesting: Nesting, context: str) -> None:
         assert refusal.fix
 
 
-@cells(SINGLES, "eager", "jit")
+@pytest.mark.sampled(3)
+@cells(SINGLES, "eager")
+def test_everything_eagerly(nesting, context):
+    check_everything(nesting, context)
+
+
+@cells(SINGLES, "jit")
 def test_everything(nesting, context):
     check_everything(nesting, context)
 
 
+@pytest.mark.sampled(4)
 @cells(SINGLES, "jit", "grad", "vmap")
 def test_counted(nesting, context):
     check_counted(nesting, context)
@@ -140,6 +147,7 @@ def test_all_triples(nesting, context):
     check_counted(nesting, context)
 
 
+@pytest.mark.sampled(2)
 @over_singles
 def test_shapes_alone(nesting):
     """`jax.eval_shape`, of all that a program's members give."""
@@ -155,6 +163,7 @@ def test_shapes_alone(nesting):
         assert after.flat() == tree
 
 
+@pytest.mark.sampled(3)
 @cells(SINGLES, "grad")
 def test_gradients(nesting, context):
     """By variables that are read inside, next to others that are assigned where that may be."""
