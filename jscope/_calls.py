@@ -6,7 +6,6 @@ Each call finds the running program and hands over to its `Run`; no rule is deci
 from __future__ import annotations
 
 import functools
-import operator
 import sys
 from types import FrameType
 from typing import Any
@@ -19,6 +18,7 @@ from ._callsite import Place, user_place
 from ._mismatch import mismatch_error
 from ._params import Params
 from ._specs import params_of
+from ._values import sum_of_losses
 from ._variable_spec import VariableSpec
 from .run import listings
 from .run.record import GLOBAL_VARIABLES, LOCAL_VARIABLES, REGULARIZATION_LOSSES, TRAINABLE_VARIABLES
@@ -369,8 +369,7 @@ def get_regularization_loss(scope: str | None = None) -> jax.Array:
       >>> float(js.transform(lambda: js.get_regularization_loss()).apply({}))
       0.0
     """
-    losses = listings.losses(current("get_regularization_loss", sys._getframe(1)), scope)
-    return functools.reduce(operator.add, losses) if losses else jnp.float32(0.0)
+    return sum_of_losses(listings.losses(current("get_regularization_loss", sys._getframe(1)), scope))
 
 
 def value(variable: jax.Array | VariableSpec | str) -> jax.Array:

@@ -29,7 +29,7 @@ from ._partitions import Rules, copied, out_of_mesh, placed_by, placements, shar
 from ._see import seeing
 from ._show import count_of, format_bytes, short_type
 from ._table import specs_table
-from ._values import FromProgram, InitialValue
+from ._values import FromProgram, InitialValue, sum_of_losses
 from ._variable_spec import VariableSpec
 
 _log = logging.getLogger("jscope")
@@ -324,7 +324,7 @@ class Specs(Mapping[str, VariableSpec]):
           2.0
         """
         given = self._declared(params, "regularization_loss", allow_unexpected).flat()
-        total = jnp.float32(0.0)
+        losses = [jnp.float32(0.0)]
         for name, spec in self.items():
             loss = spec.regularizer(given[name]) if spec.regularizer is not None and name in given else None
             if loss is None:
@@ -337,8 +337,8 @@ class Specs(Mapping[str, VariableSpec]):
                     where=user_line(),
                     fix="let it return one number, as in lambda w: jnp.sum(w**2), or None for no loss",
                 )
-            total += loss
-        return total
+            losses.append(loss)
+        return sum_of_losses(losses)
 
     def constrain(self, params: Mapping[str, Any], *, allow_unexpected: bool = False) -> Params:
         """The tree with every constraint applied, as TF1's optimizers do after a step.

@@ -14,6 +14,7 @@ from ._names import near
 from ._see import seeing
 from ._show import count_of, format_bytes, printable, short_type, shortened, shown, table, table_lines
 from ._table import Scope, cut, partition_text, short_place
+from ._values import single_or_wider
 
 __all__ = [
     "Scope",
@@ -35,6 +36,7 @@ __all__ = [
     "short_type",
     "shortened",
     "shown",
+    "single_or_wider",
     "table",
     "table_lines",
     "user_line",

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import operator
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -50,6 +52,19 @@ def as_dtype(dtype: Any) -> Any:
             warnings.warn_explicit(message, UserWarning, *(user_location() or ("<unknown>", 0)))
         return narrow
     return parsed
+
+
+def single_or_wider(dtype: Any) -> Any:
+    """The dtype to compute in, as in TensorFlow: float32 for half precision and integers, else the dtype itself."""
+    # Not jnp.promote_types, which refuses that where jax_numpy_dtype_promotion is "strict".
+    is_narrow = not jnp.issubdtype(dtype, jnp.inexact) or jnp.finfo(dtype).bits < 32
+    return FLOAT32 if is_narrow else dtype
+
+
+def sum_of_losses(losses: Sequence[Any]) -> jax.Array:
+    """The sum, in the widest of their dtypes; a float32 zero where there are none."""
+    with jax.numpy_dtype_promotion("standard"):  # regularizers of variables of several dtypes, added by us
+        return functools.reduce(operator.add, losses) if losses else jnp.float32(0.0)
 
 
 def _parse_dtype(dtype: Any) -> Any:

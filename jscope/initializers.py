@@ -20,7 +20,7 @@ from ._describe import arguments_text
 from ._errors import BadArgumentError, BadInitialValueTypeError, BadTypeError, InitializerError
 from ._leaves import check_here
 from ._show import short
-from ._values import is_traced
+from ._values import is_traced, single_or_wider
 
 __all__ = [
     "constant_initializer",
@@ -438,8 +438,7 @@ class orthogonal_initializer(_Random):  # noqa: N801
 
     def _sample(self, key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
         # JAX has no QR decomposition of half precision.
-        wide = jnp.promote_types(dtype, jnp.float32)
-        return jax.nn.initializers.orthogonal(self.gain)(key, shape, wide).astype(dtype)
+        return jax.nn.initializers.orthogonal(self.gain)(key, shape, single_or_wider(dtype)).astype(dtype)
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)

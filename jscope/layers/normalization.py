@@ -11,8 +11,8 @@ import jax.numpy as jnp
 
 import jscope as js
 
+from .._support import single_or_wider
 from .by_name import Regularizer
-from .dtypes import single_or_wider
 from .faults import as_input, bad_argument, both_ways, refuse
 from .scopes import add_weight, layer_scope, names_of, options
 from .shardings import arithmetic, as_sharded

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding
 
-from .dtypes import single_or_wider
+from .._support import single_or_wider
 from .faults import bad_argument
 from .products import shifted
 from .shardings import arithmetic, sharding, spec_of

@@ -559,6 +559,20 @@ def test_regularization_loss():
         assert (loss.dtype, loss.shape, float(loss)) == (jnp.float32, (), 0.0)
 
 
+def test_losses_of_several_dtypes_are_added_where_jax_mixes_none():
+    def program():
+        for name, dtype in (("half", jnp.bfloat16), ("single", jnp.float32)):
+            js.get_variable(name, [2], dtype, js.ones_initializer(), regularizer=jnp.sum)
+        return js.get_regularization_loss()
+
+    net = js.transform(program)
+    with jax.numpy_dtype_promotion("strict"):
+        params = net.init(jax.random.key(0))
+        for loss in (net.apply(params), net.specs().regularization_loss(params)):
+            assert (loss, loss.dtype) == (4, jnp.float32)
+        assert net.specs().regularization_loss(params.select("half")[0]) == 2
+
+
 def test_regularization_loss_is_that_of_the_program():
     def with_loss(x):
         program(x)

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 
 import jscope as js
 
+from ..._support import single_or_wider
 from ..by_name import Activation
-from ..dtypes import single_or_wider
 from ..faults import as_input, bad_argument, check_min_rank, refuse
 from ..normalization import batch_norm_layer, batch_or_moving, normalized
 from ..scopes import options

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 
 import jscope as js
 
+from ..._support import single_or_wider
 from ..by_name import Activation
-from ..dtypes import single_or_wider
 from ..faults import as_input, bad_argument
 from ..products import scaled, shifted
 from ..shardings import arithmetic
