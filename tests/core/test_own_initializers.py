@@ -272,7 +272,10 @@ for number in range(30):  # until the caches of JAX and the C library are full
 before = held()
 for number in range(15):
     fold(number)
-print(held() - before)
+grown = held() - before
+for _ in range(4):  # on a busy machine threads let go later still; what is kept grows with each fold
+    grown = min(grown, held() - before)
+print(grown)
 """
 HOLDING = {
     "constant_initializer": "js.constant_initializer(table)",

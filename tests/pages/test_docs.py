@@ -143,6 +143,7 @@ def page_id(page: Path) -> str:
     return page.relative_to(ROOT).as_posix()
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     "page", [pytest.param(page, id=page_id(page), marks=[pytest.mark.slow] * (page.stem in LONG)) for page in PAGES]
 )
