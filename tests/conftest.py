@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import itertools
 import resource
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,6 +24,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             if seen[test] % sampled.args[0]:
                 item.add_marker(pytest.mark.slow)
             seen[test] += 1
+
+
+def pytest_sessionfinish() -> None:
+    """pytest-xdist ends its processes if they don't in ten seconds: what coverage counted in them is kept first."""
+    coverage = sys.modules.get("coverage")
+    counting = coverage and coverage.Coverage.current()
+    if counting:
+        counting.save()
 
 
 MOST = 2.5e9  # bytes
