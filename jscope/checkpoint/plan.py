@@ -14,7 +14,7 @@ import jscope as js
 from jscope._support import count_of, shown
 
 from . import steps
-from .course import differences, planned, run, tensors_of
+from .course import differences, lost, planned, run, tensors_of
 from .faults import Path, fault, user_line
 from .fitting import Allowed, fit, misfit, opened
 from .leaves import kind_of
@@ -35,7 +35,8 @@ class Plan:
 
     Each method gives a new plan with one step more. Read from the top they lead from a file to a program, and `save`
     goes them back. Names are texts with fields in them: `{i}` for a whole number, `{i:02}` for one of two digits at
-    least, `{i+1}` for one that counts from 1, `{*rest}` for any text. What no step speaks of stays as it is.
+    least, `{i+1}` for one that counts from 1, `{.kind}` for a text without dots and slashes, `{*rest}` for any text.
+    What no step speaks of stays as it is.
 
     A plan reads nothing. `check` says what does not fit, by names, shapes and dtypes alone; `load` reads as
     `assign_from` does, and is as strict. Flax and others rename by hand in each port.
@@ -123,13 +124,19 @@ class Plan:
         return self._then(steps.Separator(file, program))
 
     def transpose(
-        self, names: str | Iterable[str], axes: Sequence[int] | None = None, *, may_miss: bool = False
+        self,
+        names: str | Iterable[str],
+        axes: Sequence[int] | None = None,
+        *,
+        but: str | Iterable[str] = (),
+        may_miss: bool = False,
     ) -> Plan:
         """The axes of arrays in another order, as `numpy.transpose` has it.
 
         Args:
           names: of the arrays, as they are called at this step; there has to be one for each of these texts.
           axes: the order; turned round unless said.
+          but: names that are left out, such as the tables among all `{*module}.weight`.
           may_miss: whether there need be none.
 
         Example:
@@ -141,15 +148,24 @@ class Plan:
         order = None if axes is None else tuple(axes)
         if order is not None and sorted(order) != [*range(len(order))]:
             raise bad(f"{order} is no order of axes", "write such as (1, 0)")
-        return self._then(steps.transpose(templates(names), order, may_miss))
+        return self._then(steps.transpose(templates(names), templates(but), order, may_miss))
 
-    def rearrange(self, names: str | Iterable[str], axes: str, *, may_miss: bool = False, **sizes: int) -> Plan:
+    def rearrange(
+        self,
+        names: str | Iterable[str],
+        axes: str,
+        *,
+        but: str | Iterable[str] = (),
+        may_miss: bool = False,
+        **sizes: int,
+    ) -> Plan:
         """The axes of arrays taken apart, put together and in another order, in the notation of einops: a reshape.
 
         Args:
           names: as in `transpose`.
           axes: those of the file and those of the program. Brackets hold axes that are one dimension; 1 is one of
             that size.
+          but: as in `transpose`.
           may_miss: whether there need be none.
           **sizes: those of axes that do not follow from the shape.
 
@@ -158,7 +174,7 @@ class Plan:
           >>> Plan().rearrange("q.weight", "(heads size) d -> d heads size", heads=12)
           rearrange q.weight: (heads size) d -> d heads size
         """
-        return self._then(steps.rearrange(templates(names), axes_of(axes, sizes), axes, may_miss))
+        return self._then(steps.rearrange(templates(names), templates(but), axes_of(axes, sizes), axes, may_miss))
 
     def split(
         self,
@@ -216,7 +232,9 @@ class Plan:
         """Numbered arrays of the file are one of the program, along a new first axis: what `lax.scan` takes.
 
         Args:
-          names: those of the file, with one field that `to` has not: the number, from 0 on.
+          names: those of the file, with one field that `to` has not: the number, from 0 on. What is stacked over two
+            numbers, layers and experts, takes two steps; stages that are numbered as well may have layers of their own
+            count.
           to: the name in the program.
           may_miss: whether there need be none.
 
@@ -272,13 +290,14 @@ class Plan:
         """
         return self._then(steps.Dropped(templates(names)))
 
-    def cast(self, names: str | Iterable[str], to: Any, *, stored: Any = None) -> Plan:
+    def cast(self, names: str | Iterable[str], to: Any, *, stored: Any = None, but: str | Iterable[str] = ()) -> Plan:
         """Arrays in another dtype. What is lost is precision alone: neither kind nor range.
 
         Args:
           names: of the arrays, as they are called at this step. There need be none.
           to: the dtype in the program.
           stored: that in the file, for `save` without `like`; there it stays as it is unless said.
+          but: as in `transpose`.
 
         Example:
           >>> from jscope.checkpoint import Plan
@@ -288,7 +307,7 @@ class Plan:
         dtypes = [None if dtype is None else dtype_of(dtype) for dtype in (to, stored)]
         if dtypes[0] is None:
             raise bad("cast takes a dtype", "write such as jnp.float32")
-        return self._then(steps.cast(templates(names), dtypes[0], dtypes[1]))
+        return self._then(steps.cast(templates(names), templates(but), dtypes[0], dtypes[1]))
 
     def averages(self, name: str = _AVERAGE, of: str = "{*name}") -> Plan:
         """Reads moving averages in place of the values that they average, where the file has them.
@@ -427,7 +446,7 @@ class Plan:
         if like is None:
             course = run(self.steps, header, ahead=False)
             again = run(self.steps, course.header)
-            _refuse(course.faults or again.faults or differences(header, again.header))
+            _refuse(course.faults or lost(header, course, again) or differences(header, again.header))
             return _read_all(course.tensors(values)[0])
         source = opened(like)
         course = planned(self.steps, source)
@@ -477,7 +496,8 @@ def _refuse(faults: Sequence[str]) -> None:
             kind="params_mismatch",
             faults=faults,
             where=user_line(),
-            fix="give the values that the plan leads to; of a file that says more than they do, give like=",
+            fix="give the values that the plan leads to, and like= a file that has what the plan drops; a pattern that "
+            "fits more names than its step gave takes them back as well: make it narrower",
         )
 
 

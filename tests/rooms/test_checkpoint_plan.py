@@ -187,7 +187,7 @@ def test_every_fault_is_told_at_once():
     target = {"kernel": np.zeros((3, 2), np.float32), "lost": np.zeros(1, np.float32), "q": np.zeros(1, np.float32)}
     assert faults_of(plan, target, file) == (
         "'qkv' has 7 along axis 0, which is not 3 equal shares",
-        "transpose nowhere: no name of the file is 'nowhere'",
+        "transpose nowhere: no name is 'nowhere' at this step",
         "'a' and 'b' are both to be 'x'",
         "'h.1' is missing, of the 2 that are to be 'h'",
         "'kernel', from 'w', has shape (2, 3), wanted (3, 2)",
