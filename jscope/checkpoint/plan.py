@@ -426,7 +426,8 @@ class Plan:
         Args:
           params: arrays by name, nested or flat: all that the plan leads to.
           like: a file whose form is taken: it has the arrays that the plan drops, which are copied, the names of ties,
-            and the dtypes. Unless given, what is dropped is left out, and of ties the first name is there.
+            and the dtypes. Unless given, what is dropped is left out, of ties the first name is there, and names go
+            back by the steps' patterns alone: one that fits more than its step gave takes that back, too.
 
         Returns:
           Numpy arrays by name. They may share memory with `params`.

@@ -39,16 +39,16 @@ class Template:
         self.fields: tuple[str, ...] = ()
         self.kinds: dict[str, str] = {}
         self._pieces: list[Any] = []
-        pattern, reached = "", 0
+        pattern, reached, before = "", 0, ""
         for match in _FIELD.finditer(text):
             kind, name, sign, shift, width = match.groups()
             literal = text[reached : match.start()]
             if name in self.fields or (kind == "*" and "*" in self.kinds.values()):
                 fix = "write each once; beside {*rest}, a text without dots and slashes is {.kind}"
                 raise _bad(f"The name {text!r} has a field twice, or two that stand for any text", fix)
-            if kind and (sign or width or (reached and not literal and self.kinds[self.fields[-1]])):
+            if kind and (sign or width or (before and not literal)):
                 raise _bad(f"The name {text!r} has a field of text that is counted, or touches another", "part them")
-            reached = match.end()
+            reached, before = match.end(), kind
             self.fields += (name,)
             self.kinds[name] = kind
             digits = f"[0-9]{{{int(width or 1)},9}}" if width else _NUMBER
