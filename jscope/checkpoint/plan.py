@@ -462,13 +462,14 @@ class Plan:
         *,
         like: Path | Mapping[str, Any] | None = None,
         metadata: Mapping[str, str] | None = None,
+        max_shard_bytes: int | None = None,
     ) -> None:
         """Saves a program's values as a file with the names that the plan starts from, in the format of safetensors.
 
         What `load` made of a file is, saved with `like` that file, that file's arrays to the bit.
 
         Args:
-          path: as in `jscope.checkpoint.save`.
+          path, max_shard_bytes: as in `jscope.checkpoint.save`.
           params, like: as in `back`.
           metadata: texts by name; unless given those of `like`, else `{"format": "pt"}`, which transformers asks for.
 
@@ -487,7 +488,7 @@ class Plan:
         source = None if like is None else opened(like)
         if metadata is None:
             metadata = source.metadata if isinstance(source, Checkpoint) else {"format": "pt"}
-        save(path, self.back(params, like=source), metadata=metadata)
+        save(path, self.back(params, like=source), metadata=metadata, max_shard_bytes=max_shard_bytes)
 
 
 def _refuse(faults: Sequence[str]) -> None:

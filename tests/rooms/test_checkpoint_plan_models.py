@@ -1,8 +1,8 @@
 """Plans for kinds of public models: no name missing or left over at their published sizes, and back to the bit.
 
 The headers are made here. Those of OPT-1.3b, ViT and BART were compared with what transformers 5.24 stores; the others
-are names and sizes as they are remembered of transformers 4, and a published file may differ. The bits are those of small
-models of the same form.
+are names and sizes as they are remembered of transformers 4, and a published file may differ. The bits are those of
+small models of the same form.
 """
 
 from __future__ import annotations
