@@ -99,12 +99,16 @@ class Plan:
         """Names that some files have in place of others, such as those of older versions. `save` does not write them.
 
         Args:
-          names: from the other name to the one that the next steps speak of, with the same fields.
+          names: from the other name to the one that the next steps speak of, with the same fields. `{*name}` alone, for
+            a prefix that some files leave out, leaves alone what has the prefix.
 
         Example:
           >>> from jscope.checkpoint import Plan
           >>> Plan().also({"{*name}.gamma": "{*name}.weight", "{*name}.beta": "{*name}.bias"})
           also {*name}.gamma -> {*name}.weight, {*name}.beta -> {*name}.bias
+          >>> prefix = Plan().also({"lm_head.weight": "lm_head.weight", "{*name}": "model.{*name}"})
+          >>> sorted(prefix.leads_to({"model.norm": np.ones(1), "h.0.norm": np.ones(1), "lm_head.weight": np.ones(1)}))
+          ['lm_head.weight', 'model.h.0.norm', 'model.norm']
         """
         return self._then(steps.Rename(*pairs(names), goes_back=False))
 

@@ -77,7 +77,7 @@ def write_folder(
                 write(set(names), file)
                 flush(file)
             where |= dict.fromkeys(names, file_name)
-        flush_directory(path)
+        flush_directory(os.path.join(folder, _INDEX))
         index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(where.items()))}
         text = json.dumps(index, ensure_ascii=False, indent=2).encode()
         replace_file(os.path.join(folder, _INDEX), lambda file: _write_all(file, text))

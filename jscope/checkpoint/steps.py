@@ -91,20 +91,27 @@ class Rename(Step):
     goes_back: bool = True
 
     def forward(self, header: Header) -> Found:
-        return _renamed(header, self.old, self.new)
+        # Before any name a prefix that some files leave out: what has it matches, too.
+        stays = [] if self.goes_back else [new for old, new in self._pairs() if not any(old.literals)]
+        return _renamed(header, self.old, self.new, stays)
 
     def backward(self, header: Header) -> Found:
         return _renamed(header, self.new, self.old) if self.goes_back else iter(())
 
+    def _pairs(self) -> Iterator[tuple[Template, Template]]:
+        return zip(self.old, self.new, strict=True)
+
     def __str__(self) -> str:
-        pairs = ", ".join(f"{old.text} -> {new.text}" for old, new in zip(self.old, self.new, strict=True))
+        pairs = ", ".join(f"{old.text} -> {new.text}" for old, new in self._pairs())
         return f"{'rename' if self.goes_back else 'also'} {pairs}"
 
 
-def _renamed(header: Header, old: Sequence[Template], new: Sequence[Template]) -> Iterator[Move]:
+def _renamed(
+    header: Header, old: Sequence[Template], new: Sequence[Template], stays: Sequence[Template] = ()
+) -> Iterator[Move]:
     for name, row, fields in Names(old).found(header):
         other = new[row].fill(fields)
-        if other != name:
+        if other != name and not (new[row] in stays and new[row].match(name)):
             yield Move((name,), (other,), _SAME)
 
 

@@ -165,6 +165,21 @@ def test_each_kind_of_step_goes_both_ways_without_the_file_at_hand(kind):
     assert same(plan.back(params, like=file), file)
 
 
+def test_a_prefix_that_some_files_leave_out():
+    """Also where a file has it for some of its names, and before a name that has it twice."""
+    plan = Plan().also({"head": "head", "{*name}": "m.{*name}"}).separator()
+    program = dict.fromkeys(("head", "m/a", "m/m/b"), A)
+    target = {name: np.zeros_like(A) for name in program}
+    for names in (("head", "m.a", "m.m.b"), ("head", "a", "m.m.b")):
+        file = dict.fromkeys(names, A)
+        params, _ = plan.load(target, file)
+        assert same(params, program)
+        assert same(plan.back(params, like=file), file)
+        assert same(plan.back(params), {"head": A, "m.a": A, "m.m.b": A})
+    (fault, *_) = faults_of(plan, target, dict.fromkeys(("head", "m.a", "a", "m.m.b"), A))
+    assert fault == "'m.a' and 'a' are both to be 'm.a'"
+
+
 # What a tie is --------------------------------------------------------------------------------------------------------
 
 TIED = Plan().tie("wte", "lm_head", "decoder.wte").rename({"wte": "model/wte"})

@@ -226,8 +226,7 @@ def vit_plan(s: Sizes) -> Plan:
     return (
         Plan()
         .drop("vit.pooler.{*name}", "pooler.{*name}")
-        .also({"embeddings.{*name}": "vit.embeddings.{*name}", "encoder.{*name}": "vit.encoder.{*name}"})
-        .also({"layernorm.{.kind}": "vit.layernorm.{.kind}"})
+        .also({"classifier.{.kind}": "classifier.{.kind}", "{*name}": "vit.{*name}"})
         .rearrange("vit.embeddings.cls_token", "1 1 d -> d")
         .rearrange("vit.embeddings.position_embeddings", "1 n d -> n d")
         .transpose(patches, (2, 3, 1, 0))
