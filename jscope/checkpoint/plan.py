@@ -237,8 +237,8 @@ class Plan:
 
         Args:
           names: those of the file, with one field that `to` has not: the number, from 0 on. What is stacked over two
-            numbers, layers and experts, takes two steps; stages that are numbered as well may have layers of their own
-            count.
+            numbers, layers and experts, takes two steps. What differs in a field before the number, stages or towers,
+            may have layers of a count of its own.
           to: the name in the program.
           may_miss: whether there need be none.
 

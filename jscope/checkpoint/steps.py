@@ -276,7 +276,7 @@ class Numbered(Step):
         for name, _, fields in Names((self.many,)).found(header):
             key = tuple(fields[field] for field in self.one.fields)
             groups.setdefault(key, {})[fields[self.field]] = name
-        # All arrays of a layer are there as often as the layer; but one stage may have more layers than the next.
+        # All arrays of a layer are there as often as the layer; but one tower or stage may have more than the next.
         most: dict[tuple[Any, ...], int] = {}
         for key, names in groups.items():
             stage = self._stage(key)
@@ -292,8 +292,9 @@ class Numbered(Step):
             yield Move(sources, (self.one.fill(fields),), Stack())
 
     def _stage(self, key: tuple[Any, ...]) -> tuple[Any, ...]:
-        """Of the fields of a stacked array the numbers."""
-        return tuple(value for field, value in zip(self.one.fields, key, strict=True) if not self.one.kinds[field])
+        """Of the fields of a stacked array those that stand before the number of the layer."""
+        before = self.many.fields[: self.many.fields.index(self.field)]
+        return tuple(value for field, value in zip(self.one.fields, key, strict=True) if field in before)
 
     def _taken_apart(self, header: Header) -> Found:
         for name, _, fields in Names((self.one,)).found(header):

@@ -150,6 +150,11 @@ KINDS = {
         {f"s.{s}.b.{b}.w": row(s, b) for s, depth in enumerate((2, 1, 11)) for b in range(depth)},
         {f"s.{s}.w": np.stack([row(s, b) for b in range(depth)]) for s, depth in enumerate((2, 1, 11))},
     ),
+    "stack towers": (
+        Plan().stack("{.tower}.h.{i}.{*n}", "{.tower}.h.{*n}"),
+        {f"{t}.h.{i}.w": row(i) for t, depth in {"text": 2, "vision": 11}.items() for i in range(depth)},
+        {f"{t}.h.w": np.stack([row(i) for i in range(depth)]) for t, depth in {"text": 2, "vision": 11}.items()},
+    ),
     "unstack": (Plan().unstack("e", "e.{i}"), {"e": A.reshape(2, 12)}, {"e.0": A[:12], "e.1": A[12:]}),
     "cast": (Plan().cast("w", np.float64, stored=np.float32), {"w": A}, {"w": A.astype(np.float64)}),
     "tie": (Plan().tie("wte", "head"), {"wte": A}, {"wte": A}),
@@ -365,10 +370,10 @@ def test_a_step_for_many_names_that_takes_back_what_another_made_is_told():
     """It is a plan to read with; the way back needs the file, or a narrower name."""
     for wide, narrow, file, told in (
         (
-            Plan().stack("a.{*n}.{e}", "a.{*n}"),
-            Plan().stack("a.e.{e}", "a.e"),
-            {"a.e.0": row(1), "a.e.1": row(2), "a.norm": row(3)},
-            "'a.norm' would be 'a.norm.0' in the file, which does not lead to it",
+            Plan().stack("a.{e}.{.n}", "a.{.n}"),
+            Plan().stack("a.{e}.w", "a.w"),
+            {"a.0.w": row(1), "a.1.w": row(2), "a.norm": row(3)},
+            "'a.norm' would be 'a.0.norm' in the file, which does not lead to it",
         ),
         (
             Plan().concatenate(["q", "k"], "qk").rename({"n.{.x}": "{.x}"}),

@@ -533,7 +533,7 @@ def wav2vec_plan(s: Sizes) -> Plan:
     )
 
 
-# CLIP: two towers, a scalar, whole numbers ----------------------------------------------------------------------------
+# CLIP: two towers of different depth, a scalar, whole numbers ---------------------------------------------------------
 
 
 def clip_names(s: Sizes) -> Iterator[tuple[str, tuple[int, ...]]]:
@@ -549,7 +549,7 @@ def clip_names(s: Sizes) -> Iterator[tuple[str, tuple[int, ...]]]:
     for tower in ("text", "vision"):
         d = s[tower]
         yield from linear(f"{tower}_projection", d, s["joint"], bias=False)
-        for i in range(s["layers"]):
+        for i in range(s[f"{tower}_layers"]):
             layer = f"{tower}_model.encoder.layers.{i}"
             for name in ("q_proj", "k_proj", "v_proj", "out_proj"):
                 yield from linear(f"{layer}.self_attn.{name}", d, d)
@@ -562,7 +562,7 @@ def clip_names(s: Sizes) -> Iterator[tuple[str, tuple[int, ...]]]:
 def clip_program(s: Sizes) -> None:
     declare(logit_scale=[])
     for tower, length in {"text": s["tokens"], "vision": s["patches"] + 1}.items():
-        d = s[tower]
+        d, layers = s[tower], (s[f"{tower}_layers"],)
         with js.variable_scope(tower):
             declare(positions=[length, d], projection=[d, s["joint"]])
             if tower == "text":
@@ -574,11 +574,11 @@ def clip_program(s: Sizes) -> None:
                 norm("last_norm", d)
             with js.variable_scope("layers"):
                 for name in ("q_proj", "k_proj", "v_proj", "out_proj"):
-                    dense(f"self_attn/{name}", d, d, layers=(s["layers"],))
-                dense("mlp/fc1", d, 4 * d, layers=(s["layers"],))
-                dense("mlp/fc2", 4 * d, d, layers=(s["layers"],))
-                norm("layer_norm1", d, (s["layers"],))
-                norm("layer_norm2", d, (s["layers"],))
+                    dense(f"self_attn/{name}", d, d, layers=layers)
+                dense("mlp/fc1", d, 4 * d, layers=layers)
+                dense("mlp/fc2", 4 * d, d, layers=layers)
+                norm("layer_norm1", d, layers)
+                norm("layer_norm2", d, layers)
 
 
 def clip_plan(s: Sizes) -> Plan:
@@ -853,24 +853,25 @@ MODELS = {
         FEW | {"channels": 4, "width": 5, "groups": 2},
         (called(weight_g="parametrizations.weight.original0", weight_v="parametrizations.weight.original1"),),
     ),
-    "clip-vit-base-patch32": Model(
+    "clip-vit-large-patch14": Model(
         clip_names,
         clip_program,
         clip_plan,
         {
             "vocab": 49408,
-            "text": 512,
-            "vision": 768,
-            "joint": 512,
-            "layers": 12,
+            "text": 768,
+            "text_layers": 12,
+            "vision": 1024,
+            "vision_layers": 24,
+            "joint": 768,
             "tokens": 77,
-            "patches": 49,
-            "patch": 32,
+            "patches": 256,
+            "patch": 14,
         },
-        {"vocab": 9, "text": 4, "vision": 6, "joint": 3, "layers": 11, "tokens": 5, "patches": 4, "patch": 2},
+        FEW | {"text": 4, "text_layers": 2, "vision": 6, "vision_layers": 11, "joint": 3, "tokens": 5, "patch": 2},
         (
             beside("text_model.embeddings.position_ids", 1, (1, 77), np.int64),
-            beside("vision_model.embeddings.position_ids", 1, (1, 50), np.int64),
+            beside("vision_model.embeddings.position_ids", 1, (1, 257), np.int64),
         ),
     ),
     "swin-tiny-patch4-window7-224": Model(
