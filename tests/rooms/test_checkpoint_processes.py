@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax
@@ -17,19 +18,20 @@ COUNTS = Path("/proc/self/io")
 if not COUNTS.exists():
     pytest.skip("the system does not count what a process reads", allow_module_level=True)
 
-ROWS, COLUMNS, LAYERS = 2048, 512, 4
+ROWS, COLUMNS, LAYERS = 512, 2048, 4
 PLAN = (
     Plan()
     .transpose("{*module}.weight", but="table.weight")
     .split("layers.{i}.qkv.weight", ["layers.{i}.q", "layers.{i}.k"], axis=1)
     .stack("layers.{i}.{.name}", "layers.{.name}")
-    .rename({"table.weight": "table", "head.weight": "head"})
+    .rename({"table.weight": "table", "head.weight": "head", "mlp.weight": "mlp"})
     .separator()
 )
 # What the program has: how it is cut, and how much of it each of two processes holds.
 PARTS = {
     "table": (jax.P("all"), 0.5),  # its rows are the file's
     "head": (jax.P(None, "all"), 0.5),  # the file's rows are its columns
+    "mlp": (jax.P("all"), 0.5),  # and its columns are its rows, in pieces of 2 KB
     "layers/q": (jax.P("all"), 0.5),  # whole layers, each in an array of its own
     "layers/k": (jax.P("half", None, "other"), 0.5),  # both
     "scale": (jax.P(), 1.0),  # a copy on each device
@@ -39,17 +41,25 @@ SLACK = 200_000  # bytes: headers, the index, and what the threads of JAX read m
 
 def stored() -> dict[str, np.ndarray]:
     numbers = np.random.default_rng(0)
-    shapes = {"table.weight": (ROWS, COLUMNS), "head.weight": (ROWS, COLUMNS), "scale": (ROWS * COLUMNS,)}
+    shapes = {
+        "table.weight": (ROWS, COLUMNS),
+        "head.weight": (ROWS, COLUMNS),
+        "mlp.weight": (ROWS, COLUMNS),
+        "scale": (ROWS * COLUMNS,),
+    }
     shapes |= {f"layers.{i}.qkv.weight": (2 * ROWS, COLUMNS // 2) for i in range(LAYERS)}
     return {name: numbers.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
 
 
-def write(folder: Path) -> None:
-    """In two files and an index."""
+def write(folder: Path, count: int) -> None:
+    """In so many files and an index."""
+    folder.mkdir()
+    parts: list[dict[str, np.ndarray]] = [{f"small.{number}": np.zeros(1)} for number in range(count)]
+    for row, (name, array) in enumerate(stored().items()):
+        parts[row % count][name] = array
     where = {}
-    for number, kind in enumerate((0, 1), start=1):
-        file = f"model-{number:05}-of-00002.safetensors"
-        part = {name: array for row, (name, array) in enumerate(stored().items()) if row % 2 == kind}
+    for number, part in enumerate(parts, start=1):
+        file = f"model-{number:05}-of-{count:05}.safetensors"
         checkpoint.save(folder / file, part)
         where |= dict.fromkeys(part, file)
     (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": where}))
@@ -60,12 +70,13 @@ def bytes_read() -> int:
     return int(COUNTS.read_text().split()[1])
 
 
-def each_reads_its_own(folder: str) -> None:
+def each_reads_its_own(folder: str, names: Sequence[str]) -> None:
     """In each of two processes with two devices."""
     file = stored()
     whole, _ = PLAN.load({name: np.zeros(spec.shape, spec.dtype) for name, spec in PLAN.leads_to(file).items()}, file)
     meshes = (jax.make_mesh((4,), ("all",)), jax.make_mesh((2, 2), ("half", "other")))
-    for name, (partition, share) in PARTS.items():
+    for name in names:
+        partition, share = PARTS[name]
         mesh = meshes["half" in partition]
         sharding = jax.sharding.NamedSharding(mesh, partition)
         target = {name: jax.ShapeDtypeStruct(whole[name].shape, np.float32, sharding=sharding)}
@@ -79,5 +90,9 @@ def each_reads_its_own(folder: str) -> None:
 
 
 def test_each_process_reads_only_the_rows_that_its_own_devices_hold(tmp_path):
-    write(tmp_path)
-    processes.check(f"import test_checkpoint_processes as test; test.each_reads_its_own({str(tmp_path)!r})", 2, 2)
+    """Of a few files, which stay open, and of more than that."""
+    code = "import test_checkpoint_processes as test"
+    for count, names in {2: tuple(PARTS), 70: ("table", "mlp")}.items():
+        write(tmp_path / str(count), count)
+        code += f"\ntest.each_reads_its_own({str(tmp_path / str(count))!r}, {names})"
+    processes.check(code, 2, 2)
