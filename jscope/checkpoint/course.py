@@ -14,6 +14,7 @@ from .loaded import Checkpoint, tensor_of
 from .operations import Drop, MisfitError, Spec, spec_of
 from .steps import Header, Move, Step
 from .tensors import Contents, Tensor
+from .unmatched import Unmatched
 
 _Batch = list[tuple[Move, list[Spec]]]  # of one step: moves, and what their sources are
 
@@ -76,6 +77,8 @@ def _after(course: Course, step: Step, ahead: bool) -> Course:
     for move in step.forward(header) if ahead else step.backward(header):
         if isinstance(move, str):
             faults.append(move)
+        elif isinstance(move, Unmatched):
+            faults.append(move.told(header, course.origins))
         elif consumed.isdisjoint(move.sources):
             consumed |= set(move.sources)
             moves.append(move)
@@ -165,6 +168,16 @@ def differences(values: Mapping[str, Spec], led_to: Mapping[str, Spec | None]) -
         elif (other.shape, other.dtype) != (spec.shape, spec.dtype):
             faults.append(f"the plan leads to {shown(name)} as {_text(other)}, and the value is {_text(spec)}")
     return faults
+
+
+def lost(values: Mapping[str, Spec], back: Course, again: Course) -> list[str]:
+    """What is wrong with a file that values were taken back to: the steps have to lead from it to the values again."""
+    faults = []
+    for name, spec in values.items():
+        if again.header.get(name) != spec:
+            files = [file for file, origin in back.origins.items() if name in origin]
+            faults.append(f"{shown(name)} would be {', '.join(_some(files))} in the file, which does not lead to it")
+    return faults or [f"in the file that this would make: {fault}" for fault in again.faults]
 
 
 def _text(spec: Spec) -> str:

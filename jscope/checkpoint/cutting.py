@@ -80,7 +80,8 @@ class Split(_Cutting):
             array = picked(tensor.part(_with(index, axis, slice(low * each, high * each))), high - low)
             return array[(slice(None),) * axis + (slice(along.start - low * size, along.stop - low * size),)]
 
-        return result(spec, [tensor], read, read_part)
+        # What lies interleaved is read with all that is between.
+        return dataclasses.replace(result(spec, [tensor], read, read_part), is_of_more=self.groups == 1)
 
     def inverse(self, given: Sequence[Spec]) -> Operation:
         return Join(self._place(given[0].shape), self.shares, self.groups)

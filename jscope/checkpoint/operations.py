@@ -60,7 +60,8 @@ def whole(shape: Sequence[int]) -> Index:
 def result(spec: Spec, given: Sequence[Tensor], read: object, read_part: object) -> Tensor:
     """A `Tensor` that is made of others."""
     summed = all(tensor.has_checksum for tensor in given)
-    return Tensor(spec.shape, np.dtype(spec.dtype), read, read_part, summed)  # type: ignore[arg-type]
+    more = any(tensor.is_of_more for tensor in given)
+    return Tensor(spec.shape, np.dtype(spec.dtype), read, read_part, summed, more)  # type: ignore[arg-type]
 
 
 def spec_of(tensor: Tensor) -> Spec:

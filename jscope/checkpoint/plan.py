@@ -14,7 +14,7 @@ import jscope as js
 from jscope._support import count_of, shown
 
 from . import steps
-from .course import differences, planned, run, tensors_of
+from .course import differences, lost, planned, run, tensors_of
 from .faults import Path, fault, user_line
 from .fitting import Allowed, fit, misfit, opened
 from .leaves import kind_of
@@ -35,7 +35,8 @@ class Plan:
 
     Each method gives a new plan with one step more. Read from the top they lead from a file to a program, and `save`
     goes them back. Names are texts with fields in them: `{i}` for a whole number, `{i:02}` for one of two digits at
-    least, `{i+1}` for one that counts from 1, `{*rest}` for any text. What no step speaks of stays as it is.
+    least, `{i+1}` for one that counts from 1, `{.kind}` for a text without dots and slashes, `{*rest}` for any text.
+    What no step speaks of stays as it is.
 
     A plan reads nothing. `check` says what does not fit, by names, shapes and dtypes alone; `load` reads as
     `assign_from` does, and is as strict. Flax and others rename by hand in each port.
@@ -98,12 +99,16 @@ class Plan:
         """Names that some files have in place of others, such as those of older versions. `save` does not write them.
 
         Args:
-          names: from the other name to the one that the next steps speak of, with the same fields.
+          names: from the other name to the one that the next steps speak of, with the same fields. `{*name}` alone, for
+            a prefix that some files leave out, leaves alone what has the prefix.
 
         Example:
           >>> from jscope.checkpoint import Plan
           >>> Plan().also({"{*name}.gamma": "{*name}.weight", "{*name}.beta": "{*name}.bias"})
           also {*name}.gamma -> {*name}.weight, {*name}.beta -> {*name}.bias
+          >>> prefix = Plan().also({"lm_head.weight": "lm_head.weight", "{*name}": "model.{*name}"})
+          >>> sorted(prefix.leads_to({"model.norm": np.ones(1), "h.0.norm": np.ones(1), "lm_head.weight": np.ones(1)}))
+          ['lm_head.weight', 'model.h.0.norm', 'model.norm']
         """
         return self._then(steps.Rename(*pairs(names), goes_back=False))
 
@@ -123,13 +128,19 @@ class Plan:
         return self._then(steps.Separator(file, program))
 
     def transpose(
-        self, names: str | Iterable[str], axes: Sequence[int] | None = None, *, may_miss: bool = False
+        self,
+        names: str | Iterable[str],
+        axes: Sequence[int] | None = None,
+        *,
+        but: str | Iterable[str] = (),
+        may_miss: bool = False,
     ) -> Plan:
         """The axes of arrays in another order, as `numpy.transpose` has it.
 
         Args:
           names: of the arrays, as they are called at this step; there has to be one for each of these texts.
           axes: the order; turned round unless said.
+          but: names that are left out, such as the tables among all `{*module}.weight`.
           may_miss: whether there need be none.
 
         Example:
@@ -141,15 +152,24 @@ class Plan:
         order = None if axes is None else tuple(axes)
         if order is not None and sorted(order) != [*range(len(order))]:
             raise bad(f"{order} is no order of axes", "write such as (1, 0)")
-        return self._then(steps.transpose(templates(names), order, may_miss))
+        return self._then(steps.transpose(templates(names), templates(but), order, may_miss))
 
-    def rearrange(self, names: str | Iterable[str], axes: str, *, may_miss: bool = False, **sizes: int) -> Plan:
+    def rearrange(
+        self,
+        names: str | Iterable[str],
+        axes: str,
+        *,
+        but: str | Iterable[str] = (),
+        may_miss: bool = False,
+        **sizes: int,
+    ) -> Plan:
         """The axes of arrays taken apart, put together and in another order, in the notation of einops: a reshape.
 
         Args:
           names: as in `transpose`.
           axes: those of the file and those of the program. Brackets hold axes that are one dimension; 1 is one of
             that size.
+          but: as in `transpose`.
           may_miss: whether there need be none.
           **sizes: those of axes that do not follow from the shape.
 
@@ -158,7 +178,7 @@ class Plan:
           >>> Plan().rearrange("q.weight", "(heads size) d -> d heads size", heads=12)
           rearrange q.weight: (heads size) d -> d heads size
         """
-        return self._then(steps.rearrange(templates(names), axes_of(axes, sizes), axes, may_miss))
+        return self._then(steps.rearrange(templates(names), templates(but), axes_of(axes, sizes), axes, may_miss))
 
     def split(
         self,
@@ -216,7 +236,9 @@ class Plan:
         """Numbered arrays of the file are one of the program, along a new first axis: what `lax.scan` takes.
 
         Args:
-          names: those of the file, with one field that `to` has not: the number, from 0 on.
+          names: those of the file, with one field that `to` has not: the number, from 0 on. What is stacked over two
+            numbers, layers and experts, takes two steps. What differs in a field before the number, stages or towers,
+            may have layers of a count of its own.
           to: the name in the program.
           may_miss: whether there need be none.
 
@@ -272,13 +294,14 @@ class Plan:
         """
         return self._then(steps.Dropped(templates(names)))
 
-    def cast(self, names: str | Iterable[str], to: Any, *, stored: Any = None) -> Plan:
+    def cast(self, names: str | Iterable[str], to: Any, *, stored: Any = None, but: str | Iterable[str] = ()) -> Plan:
         """Arrays in another dtype. What is lost is precision alone: neither kind nor range.
 
         Args:
           names: of the arrays, as they are called at this step. There need be none.
           to: the dtype in the program.
           stored: that in the file, for `save` without `like`; there it stays as it is unless said.
+          but: as in `transpose`.
 
         Example:
           >>> from jscope.checkpoint import Plan
@@ -288,7 +311,7 @@ class Plan:
         dtypes = [None if dtype is None else dtype_of(dtype) for dtype in (to, stored)]
         if dtypes[0] is None:
             raise bad("cast takes a dtype", "write such as jnp.float32")
-        return self._then(steps.cast(templates(names), dtypes[0], dtypes[1]))
+        return self._then(steps.cast(templates(names), templates(but), dtypes[0], dtypes[1]))
 
     def averages(self, name: str = _AVERAGE, of: str = "{*name}") -> Plan:
         """Reads moving averages in place of the values that they average, where the file has them.
@@ -407,7 +430,8 @@ class Plan:
         Args:
           params: arrays by name, nested or flat: all that the plan leads to.
           like: a file whose form is taken: it has the arrays that the plan drops, which are copied, the names of ties,
-            and the dtypes. Unless given, what is dropped is left out, and of ties the first name is there.
+            and the dtypes. Unless given, what is dropped is left out, of ties the first name is there, and names go
+            back by the steps' patterns alone: one that fits more than its step gave takes that back, too.
 
         Returns:
           Numpy arrays by name. They may share memory with `params`.
@@ -427,7 +451,7 @@ class Plan:
         if like is None:
             course = run(self.steps, header, ahead=False)
             again = run(self.steps, course.header)
-            _refuse(course.faults or again.faults or differences(header, again.header))
+            _refuse(course.faults or lost(header, course, again) or differences(header, again.header))
             return _read_all(course.tensors(values)[0])
         source = opened(like)
         course = planned(self.steps, source)
@@ -442,13 +466,14 @@ class Plan:
         *,
         like: Path | Mapping[str, Any] | None = None,
         metadata: Mapping[str, str] | None = None,
+        max_shard_bytes: int | None = None,
     ) -> None:
         """Saves a program's values as a file with the names that the plan starts from, in the format of safetensors.
 
         What `load` made of a file is, saved with `like` that file, that file's arrays to the bit.
 
         Args:
-          path: as in `jscope.checkpoint.save`.
+          path, max_shard_bytes: as in `jscope.checkpoint.save`.
           params, like: as in `back`.
           metadata: texts by name; unless given those of `like`, else `{"format": "pt"}`, which transformers asks for.
 
@@ -467,7 +492,7 @@ class Plan:
         source = None if like is None else opened(like)
         if metadata is None:
             metadata = source.metadata if isinstance(source, Checkpoint) else {"format": "pt"}
-        save(path, self.back(params, like=source), metadata=metadata)
+        save(path, self.back(params, like=source), metadata=metadata, max_shard_bytes=max_shard_bytes)
 
 
 def _refuse(faults: Sequence[str]) -> None:
@@ -477,7 +502,8 @@ def _refuse(faults: Sequence[str]) -> None:
             kind="params_mismatch",
             faults=faults,
             where=user_line(),
-            fix="give the values that the plan leads to; of a file that says more than they do, give like=",
+            fix="give the values that the plan leads to, and like= a file that has what the plan drops; a pattern that "
+            "fits more names than its step gave takes them back as well: make it narrower",
         )
 
 

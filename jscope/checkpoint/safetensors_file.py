@@ -14,7 +14,7 @@ import math
 import re
 import sys
 from array import array
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, BinaryIO
 
 import jax.numpy as jnp
@@ -29,6 +29,7 @@ from .crc32c import crc32c
 from .faults import Path, damaged, fault, file_name
 from .files import File
 from .leaves import ADVICE, bytes_of, is_text, kind_of
+from .shards import shared_out, write_folder
 from .spread import read_part
 from .tensors import Contents, Index, Tensors, empty
 
@@ -322,8 +323,14 @@ def _read_part(file: File, header: _Header, start: int, name: str, row: int, ind
 # Writing --------------------------------------------------------------------------------------------------------------
 
 
-def save(path: Path, params: Mapping[str, Any], *, metadata: Mapping[str, str] | None = None) -> None:
-    """Saves a tree in one file, in the format of safetensors. TF1: `tf.train.Saver.save`.
+def save(
+    path: Path,
+    params: Mapping[str, Any],
+    *,
+    metadata: Mapping[str, str] | None = None,
+    max_shard_bytes: int | None = None,
+) -> None:
+    """Saves a tree in one file, in the format of safetensors; or in several, in a folder. TF1: `tf.train.Saver.save`.
 
     Any reader of safetensors opens it. What that format lacks are checksums: they are kept in the metadata, with the
     version of jscope, and `load` compares them.
@@ -335,18 +342,25 @@ def save(path: Path, params: Mapping[str, Any], *, metadata: Mapping[str, str] |
 
     An older file's permissions are kept, and if the path is a link to it, it stays one.
 
+    Several files, as `save_pretrained` of transformers writes large models, take no older ones' place: the folder may
+    have no checkpoint in it yet. Their index is written last; before it is there, the folder can't be loaded.
+
     Args:
-      path: the file. Its directory must exist.
+      path: the file; with `max_shard_bytes` the folder. Its directory must exist.
       params: arrays by name, nested or flat. Values are numpy or JAX arrays, or numbers, of bool, int and uint of 8 to
         64 bits, float16 to float64, bfloat16, float8 (e4m3fn, e5m2, e8m0fnu, e4m3fnuz, e5m2fnuz) or complex64. Arrays
         that are spread over devices are gathered on this host; those that other processes hold a part of are refused.
       metadata: texts by name, to be kept in the file; `jscope.checkpoint.open(path).metadata` gives them back. Names
         that start with `jscope.` are taken.
+      max_shard_bytes: how many bytes of arrays a file may have at most, where there are to be several, and
+        `model.safetensors.index.json` beside them; an array that is larger has a file of its own. If all go into one,
+        that is `model.safetensors`.
 
     Raises:
-      CheckpointError: if a value is no such array, a name or the metadata can't be kept, the path ends in `.npz`, or
-        the file can't be written.
+      CheckpointError: if a value is no such array, a name or the metadata can't be kept, the path ends in `.npz`, the
+        folder has a checkpoint in it, or a file can't be written.
       BadTypeError, BadNameError: if `params` is no mapping of strings.
+      BadArgumentError: if `max_shard_bytes` is no number of bytes.
 
     Example:
       >>> import pathlib, tempfile
@@ -357,6 +371,12 @@ def save(path: Path, params: Mapping[str, Any], *, metadata: Mapping[str, str] |
       Params({tower: {kernel: bf16[2,3]}})
       >>> checkpoint.open(file).metadata
       {'step': '7'}
+      >>> folder = file.parent / "large"
+      >>> checkpoint.save(folder, {"a": jnp.ones(3), "b": jnp.ones(2)}, max_shard_bytes=12)
+      >>> sorted(each.name for each in folder.iterdir())[1:]
+      ['model-00002-of-00002.safetensors', 'model.safetensors.index.json']
+      >>> checkpoint.load(folder)
+      Params({a: f32[3], b: f32[2]})
     """
     target = file_name(path, "unwritable")
     if target.endswith(".npz"):
@@ -366,24 +386,31 @@ def save(path: Path, params: Mapping[str, Any], *, metadata: Mapping[str, str] |
     arrays = _checked(params)
     kept = _checked_metadata({} if metadata is None else metadata)
 
-    def write(file: BinaryIO) -> None:
-        # The checksums come before the arrays: the first pass sums, the second writes, and no second copy is held.
-        spans, sums, offset = {}, [], 0
-        for name, leaf in arrays.items():
-            array, data = bytes_of(leaf)
-            end = offset + data.size
-            spans[name] = {
-                "dtype": _NAMES[array.dtype.name],
-                "shape": list(array.shape),
-                "data_offsets": [offset, end],
-            }
-            sums.append(f"{crc32c(data):08x}")
-            offset = end
-        file.write(_header({_VERSION: js.__version__, _SUMS: " ".join(sums), **kept}, spans))
-        for leaf in arrays.values():
-            file.write(bytes_of(leaf)[1].data)
+    if max_shard_bytes is None:
+        replace_file(target, lambda file: _write(file, arrays, kept))
+        return
+    sizes = {
+        name: np.size(leaf) * DTYPES[_NAMES[kind_of(name, leaf)]].itemsize for name, leaf in sorted(arrays.items())
+    }
 
-    replace_file(target, write)
+    def write(names: Collection[str], file: BinaryIO) -> None:
+        _write(file, {name: leaf for name, leaf in arrays.items() if name in names}, kept)
+
+    write_folder(target, shared_out(sizes, max_shard_bytes), sum(sizes.values()), write)
+
+
+def _write(file: BinaryIO, arrays: Mapping[str, Any], metadata: Mapping[str, str]) -> None:
+    # The checksums come before the arrays: the first pass sums, the second writes, and no second copy is held.
+    spans, sums, offset = {}, [], 0
+    for name, leaf in arrays.items():
+        array, data = bytes_of(leaf)
+        end = offset + data.size
+        spans[name] = {"dtype": _NAMES[array.dtype.name], "shape": list(array.shape), "data_offsets": [offset, end]}
+        sums.append(f"{crc32c(data):08x}")
+        offset = end
+    file.write(_header({_VERSION: js.__version__, _SUMS: " ".join(sums), **metadata}, spans))
+    for leaf in arrays.values():
+        file.write(bytes_of(leaf)[1].data)
 
 
 def _header(metadata: dict[str, str], spans: dict[str, Any]) -> bytes:

@@ -13,7 +13,7 @@ from .operations import cast_checked
 from .tensors import Index, Tensor, empty
 
 _BLOCK = 1 << 22  # bytes that are read at once where less of them is wanted
-_WORTH_A_READ = 1 << 16  # bytes
+_WORTH_A_GAP = 1 << 12  # bytes between what is wanted of two rows: a system reads no fewer from a disk
 
 
 def is_spread(sharding: Any) -> bool:
@@ -30,8 +30,9 @@ def spread(tensor: Tensor, sharding: jax.sharding.Sharding, dtype: Any, checked:
         cuts = tuple(along.indices(size)[:2] for along, size in zip(index, tensor.shape, strict=True))
         if cuts not in read:
             where = tuple(slice(*cut) for cut in cuts)
-            was_whole.append(tensor.is_whole(where) or tensor.read_part is None)
-            array = tensor.part(where, checked)
+            is_whole = tensor.read_part is None or tensor.is_whole(where)
+            was_whole.append(is_whole)
+            array = np.asarray(tensor.read(checked)[where]) if is_whole else tensor.part(where)
             read[cuts] = array if array.dtype == dtype else cast_checked(array, dtype)
         return read[cuts]
 
@@ -40,7 +41,12 @@ def spread(tensor: Tensor, sharding: jax.sharding.Sharding, dtype: Any, checked:
 
 
 def read_part(file: File, offset: int, shape: tuple[int, ...], dtype: np.dtype, index: Index) -> np.ndarray:
-    """A part of an array that lies in a file from `offset` on, in C order. Little more is read than that."""
+    """A part of an array that lies in a file from `offset` on, in C order.
+
+    Rows are read alone, and parts of rows where enough lies between them. Where less does, whole rows are read: of
+    16,384 rows of 4 KB, in the system's cache, halves took 22 ms alone, and 6 ms in blocks; of 4,096 rows of 16 KB they
+    took 9 and 8 ms.
+    """
     wanted = tuple(along.stop - along.start for along in index)
     part = empty(wanted, dtype)
     if part.size:
@@ -56,9 +62,12 @@ def _fill(part: np.ndarray, file: File, offset: int, shape: tuple[int, ...], ind
         return
     row = math.prod(part.shape[1:]) * part.dtype.itemsize
     start = offset + index[0].start * inner
-    if len(shape) > 2 or row >= _WORTH_A_READ or inner > _BLOCK:
+    if len(shape) > 2:
         for number in range(part.shape[0]):
             _fill(part[number], file, start + number * inner, shape[1:], index[1:])
+        return
+    if inner - row >= _WORTH_A_GAP or inner > _BLOCK:
+        file.read_rows(part, start + index[1].start * part.dtype.itemsize, inner)
         return
     # Of short rows many are read at once, and what is wanted of them is picked out.
     rows = max(_BLOCK // inner, 1)

@@ -45,8 +45,9 @@ def numbered(many: str, one: str, stacks: bool, may_miss: bool) -> steps.Step:
     """The step of `stack`, or of `unstack`."""
     several, stacked = Template(many), Template(one)
     fields = [field for field in several.fields if field not in stacked.fields]
-    if len(fields) != 1:
-        raise bad(f"{many!r} has not one field more than {one!r}", "write such as 'layers.{i}.{*name}'")
+    if len(fields) != 1 or several.kinds[fields[0]]:
+        fix = "write such as 'layers.{i}.{*name}' and 'layers.{*name}'; of two numbers, stack one, then the other"
+        raise bad(f"{many!r} has not one number more than {one!r}", fix)
     same_fields(several, stacked, but=fields[0])
     return steps.Numbered(several, stacked, fields[0], stacks, may_miss)
 

@@ -24,6 +24,7 @@ from .operations import (
     Unstack,
 )
 from .templates import Template
+from .unmatched import Unmatched
 
 Header = Mapping[str, Spec | None]  # None of what a fault was found with already
 _SAME = Same()
@@ -38,14 +39,17 @@ class Move:
     operation: Operation
 
 
-class Step:
-    """Gives moves for the names of a header, and texts for what is wrong with them. Other names stay as they are."""
+Found = Iterator[Move | Unmatched | str]
 
-    def forward(self, header: Header) -> Iterator[Move | str]:
+
+class Step:
+    """Gives moves for the names of a header, and what is wrong with them. Other names stay as they are."""
+
+    def forward(self, header: Header) -> Found:
         """From a file to a program."""
         raise NotImplementedError
 
-    def backward(self, header: Header) -> Iterator[Move | str]:
+    def backward(self, header: Header) -> Found:
         """From a program to a file."""
         raise NotImplementedError
 
@@ -86,21 +90,28 @@ class Rename(Step):
     new: tuple[Template, ...]
     goes_back: bool = True
 
-    def forward(self, header: Header) -> Iterator[Move | str]:
-        return _renamed(header, self.old, self.new)
+    def forward(self, header: Header) -> Found:
+        # Before any name a prefix that some files leave out: what has it matches, too.
+        stays = [] if self.goes_back else [new for old, new in self._pairs() if not any(old.literals)]
+        return _renamed(header, self.old, self.new, stays)
 
-    def backward(self, header: Header) -> Iterator[Move | str]:
+    def backward(self, header: Header) -> Found:
         return _renamed(header, self.new, self.old) if self.goes_back else iter(())
 
+    def _pairs(self) -> Iterator[tuple[Template, Template]]:
+        return zip(self.old, self.new, strict=True)
+
     def __str__(self) -> str:
-        pairs = ", ".join(f"{old.text} -> {new.text}" for old, new in zip(self.old, self.new, strict=True))
+        pairs = ", ".join(f"{old.text} -> {new.text}" for old, new in self._pairs())
         return f"{'rename' if self.goes_back else 'also'} {pairs}"
 
 
-def _renamed(header: Header, old: Sequence[Template], new: Sequence[Template]) -> Iterator[Move]:
+def _renamed(
+    header: Header, old: Sequence[Template], new: Sequence[Template], stays: Sequence[Template] = ()
+) -> Iterator[Move]:
     for name, row, fields in Names(old).found(header):
         other = new[row].fill(fields)
-        if other != name:
+        if other != name and not (new[row] in stays and new[row].match(name)):
             yield Move((name,), (other,), _SAME)
 
 
@@ -111,13 +122,13 @@ class Separator(Step):
     old: str
     new: str
 
-    def forward(self, header: Header) -> Iterator[Move | str]:
+    def forward(self, header: Header) -> Found:
         return self._moves(header, self.old, self.new)
 
-    def backward(self, header: Header) -> Iterator[Move | str]:
+    def backward(self, header: Header) -> Found:
         return self._moves(header, self.new, self.old)
 
-    def _moves(self, header: Header, old: str, new: str) -> Iterator[Move | str]:
+    def _moves(self, header: Header, old: str, new: str) -> Found:
         for name in header:
             if new in name:
                 yield f"{shown(name)} has a {new!r}, which could not be told from what was {old!r}"
@@ -133,30 +144,38 @@ class Each(Step):
     """An operation on each array of some names, which stay."""
 
     names: tuple[Template, ...]
+    but: tuple[Template, ...]
     ahead: Callable[[Spec | None], Operation]
     back: Callable[[Spec | None], Operation | None]
     text: str
     may_miss: bool = False
 
-    def forward(self, header: Header) -> Iterator[Move | str]:
+    def forward(self, header: Header) -> Found:
         found = [False] * len(self.names)
-        for name, row, _ in Names(self.names).found(header):
+        for name, row in self._meant(header):
             found[row] = True
             yield Move((name,), (name,), self.ahead(header[name]))
         if not self.may_miss:
-            yield from _unmatched(self.text, self.names, found)
+            yield from _unmatched(self, self.names, found)
 
-    def backward(self, header: Header) -> Iterator[Move | str]:
-        for name, _, _ in Names(self.names).found(header):
+    def backward(self, header: Header) -> Found:
+        for name, _ in self._meant(header):
             operation = self.back(header[name])
             if operation is not None:
                 yield Move((name,), (name,), operation)
+
+    def _meant(self, header: Header) -> Iterator[tuple[str, int]]:
+        """(name, the place of the template) of all that are not left out."""
+        left_out = Names(self.but)
+        return ((name, row) for name, row, _ in Names(self.names).found(header) if left_out.find(name) is None)
 
     def __str__(self) -> str:
         return self.text
 
 
-def transpose(names: tuple[Template, ...], axes: tuple[int, ...] | None, may_miss: bool) -> Step:
+def transpose(
+    names: tuple[Template, ...], but: tuple[Template, ...], axes: tuple[int, ...] | None, may_miss: bool
+) -> Step:
     """The axes of each array in another order; turned round where it is None."""
 
     def ahead(spec: Spec | None) -> Operation:
@@ -167,7 +186,7 @@ def transpose(names: tuple[Template, ...], axes: tuple[int, ...] | None, may_mis
         order = axes or tuple(reversed(range(len(spec.shape) if spec is not None else 0)))
         return _permuted(tuple(int(place) for place in np.argsort(order)))
 
-    return Each(names, ahead, back, f"transpose {_listed(names)}", may_miss)
+    return Each(names, but, ahead, back, f"transpose {_listed(names, but)}", may_miss)
 
 
 @functools.lru_cache(maxsize=100)
@@ -175,16 +194,18 @@ def _permuted(order: tuple[int, ...]) -> Operation:
     return Axes(tuple((f"a{axis}",) for axis in sorted(order)), tuple((f"a{axis}",) for axis in order))
 
 
-def rearrange(names: tuple[Template, ...], there: Axes, text: str, may_miss: bool) -> Step:
+def rearrange(names: tuple[Template, ...], but: tuple[Template, ...], there: Axes, text: str, may_miss: bool) -> Step:
     """The axes of each array taken apart, put together and in another order."""
     back = Axes(there.right, there.left, there.sizes)
-    return Each(names, lambda spec: there, lambda spec: back, f"rearrange {_listed(names)}: {text}", may_miss)
+    text = f"rearrange {_listed(names, but)}: {text}"
+    return Each(names, but, lambda spec: there, lambda spec: back, text, may_miss)
 
 
-def cast(names: tuple[Template, ...], to: np.dtype, stored: np.dtype | None) -> Step:
+def cast(names: tuple[Template, ...], but: tuple[Template, ...], to: np.dtype, stored: np.dtype | None) -> Step:
     """The numbers of each array in another dtype."""
-    text = f"cast {_listed(names)} to {to.name}"
-    return Each(names, lambda spec: Cast(to), lambda spec: Cast(stored) if stored is not None else None, text, True)
+    text = f"cast {_listed(names, but)} to {to.name}"
+    back = None if stored is None else Cast(stored)
+    return Each(names, but, lambda spec: Cast(to), lambda spec: back, text, True)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -199,23 +220,23 @@ class Pieces(Step):
     joins: bool
     may_miss: bool
 
-    def forward(self, header: Header) -> Iterator[Move | str]:
+    def forward(self, header: Header) -> Found:
         found = False
         for move in self._join(header) if self.joins else self._split(header):
             found = True
             yield move
         if not found and not self.may_miss:
-            yield from _unmatched(str(self), (self.one,) if not self.joins else self.many, [False])
+            yield from _unmatched(self, (self.one,) if not self.joins else self.many, [False])
 
-    def backward(self, header: Header) -> Iterator[Move | str]:
+    def backward(self, header: Header) -> Found:
         return self._split(header) if self.joins else self._join(header)
 
-    def _split(self, header: Header) -> Iterator[Move | str]:
+    def _split(self, header: Header) -> Found:
         for name, _, fields in Names((self.one,)).found(header):
             names = tuple(template.fill(fields) for template in self.many)
             yield Move((name,), names, Split(self.axis, self.shares, self.groups))
 
-    def _join(self, header: Header) -> Iterator[Move | str]:
+    def _join(self, header: Header) -> Found:
         for fields, names in _gathered(header, self.many):
             lacking = [template.fill(fields) for template, name in zip(self.many, names, strict=True) if name is None]
             if lacking:
@@ -239,34 +260,43 @@ class Numbered(Step):
     stacks: bool
     may_miss: bool
 
-    def forward(self, header: Header) -> Iterator[Move | str]:
+    def forward(self, header: Header) -> Found:
         found = False
         for move in self._stacked(header) if self.stacks else self._taken_apart(header):
             found = True
             yield move
         if not found and not self.may_miss:
-            yield from _unmatched(str(self), (self.many if self.stacks else self.one,), [False])
+            yield from _unmatched(self, (self.many if self.stacks else self.one,), [False])
 
-    def backward(self, header: Header) -> Iterator[Move | str]:
+    def backward(self, header: Header) -> Found:
         return self._taken_apart(header) if self.stacks else self._stacked(header)
 
-    def _stacked(self, header: Header) -> Iterator[Move | str]:
+    def _stacked(self, header: Header) -> Found:
         groups: dict[tuple[Any, ...], dict[int, str]] = {}
         for name, _, fields in Names((self.many,)).found(header):
             key = tuple(fields[field] for field in self.one.fields)
             groups.setdefault(key, {})[fields[self.field]] = name
-        most = max((len(names) for names in groups.values()), default=0)
+        # All arrays of a layer are there as often as the layer; but one tower or stage may have more than the next.
+        most: dict[tuple[Any, ...], int] = {}
         for key, names in groups.items():
-            fields = dict(zip(self.one.fields, key, strict=True))
-            lacking = next((number for number in range(max(len(names), most)) if number not in names), None)
+            stage = self._stage(key)
+            most[stage] = max(most.get(stage, 0), len(names))
+        for key, names in groups.items():
+            fields, count = dict(zip(self.one.fields, key, strict=True)), most[self._stage(key)]
+            lacking = next((number for number in range(count) if number not in names), None)
             if lacking is not None:
                 name = self.many.fill({**fields, self.field: lacking})
-                yield f"{shown(name)} is missing, of the {most} that are to be {shown(self.one.fill(fields))}"
+                yield f"{shown(name)} is missing, of the {count} that are to be {shown(self.one.fill(fields))}"
                 continue
             sources = tuple(names[number] for number in range(len(names)))
             yield Move(sources, (self.one.fill(fields),), Stack())
 
-    def _taken_apart(self, header: Header) -> Iterator[Move | str]:
+    def _stage(self, key: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Of the fields of a stacked array those that stand before the number of the layer."""
+        before = self.many.fields[: self.many.fields.index(self.field)]
+        return tuple(value for field, value in zip(self.one.fields, key, strict=True) if field in before)
+
+    def _taken_apart(self, header: Header) -> Found:
         for name, _, fields in Names((self.one,)).found(header):
             spec = header[name]
             if spec is not None and not (spec.shape and spec.shape[0]):
@@ -287,14 +317,14 @@ class Tied(Step):
 
     names: tuple[Template, ...]
 
-    def forward(self, header: Header) -> Iterator[Move | str]:
+    def forward(self, header: Header) -> Found:
         for fields, names in _gathered(header, self.names):
             sources = tuple(name for name in names if name is not None)
             target = self.names[0].fill(fields)
             if sources != (target,):
                 yield Move(sources, (target,), Tie())
 
-    def backward(self, header: Header) -> Iterator[Move | str]:
+    def backward(self, header: Header) -> Found:
         return iter(())
 
     def __str__(self) -> str:
@@ -308,14 +338,14 @@ class Preferred(Step):
     chosen: Template
     plain: Template
 
-    def forward(self, header: Header) -> Iterator[Move | str]:
+    def forward(self, header: Header) -> Found:
         for name, _, fields in Names((self.chosen,)).found(header):
             plain = self.plain.fill(fields)
             if plain in header:
                 yield Move((plain,), (), Drop())
             yield Move((name,), (plain,), _SAME)
 
-    def backward(self, header: Header) -> Iterator[Move | str]:
+    def backward(self, header: Header) -> Found:
         return iter(())
 
     def __str__(self) -> str:
@@ -328,11 +358,11 @@ class Dropped(Step):
 
     names: tuple[Template, ...]
 
-    def forward(self, header: Header) -> Iterator[Move | str]:
+    def forward(self, header: Header) -> Found:
         for name, _, _ in Names(self.names).found(header):
             yield Move((name,), (), Drop())
 
-    def backward(self, header: Header) -> Iterator[Move | str]:
+    def backward(self, header: Header) -> Found:
         return iter(())
 
     def __str__(self) -> str:
@@ -351,11 +381,11 @@ def _gathered(header: Header, templates: Sequence[Template]) -> Iterator[tuple[d
         yield dict(zip(order, key, strict=True)), names
 
 
-def _unmatched(text: str, templates: Sequence[Template], found: Sequence[bool]) -> Iterator[str]:
+def _unmatched(step: Step, templates: Sequence[Template], found: Sequence[bool]) -> Iterator[Unmatched]:
     for template, is_found in zip(templates, found, strict=False):
         if not is_found:
-            yield f"{text}: no name of the file is {template.text!r}"
+            yield Unmatched(str(step), template)
 
 
-def _listed(templates: Sequence[Template]) -> str:
-    return ", ".join(template.text for template in templates)
+def _listed(templates: Sequence[Template], but: Sequence[Template] = ()) -> str:
+    return ", ".join(template.text for template in templates) + (f" but {_listed(but)}" if but else "")

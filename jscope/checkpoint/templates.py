@@ -10,20 +10,23 @@ import jscope as js
 
 from .faults import user_line
 
-_FIELD = re.compile(r"\{(\*?)([a-z_][a-z_0-9]*)(?:([+-])([0-9]{1,6})|:0([1-9]))?\}")
+_FIELD = re.compile(r"\{([*.]?)([a-z_][a-z_0-9]*)(?:([+-])([0-9]{1,6})|:0([1-9]))?\}")
 _NUMBER = "0|[1-9][0-9]{0,8}"
 _MOST_NUMBER = 10**9
+_TEXTS = {"*": ".+", ".": "[^./]+"}
 
 
 class Template:
     """A name, or the form of many.
 
     `{i}` stands for a whole number, `{i:02}` for one that is filled up to two digits, `{i+1}` for one that counts from
-    1 where another template counts from 0, and `{*rest}` for any text, dots and slashes included: one such at most.
+    1 where another template counts from 0, `{.kind}` for a text without dots and slashes, and `{*rest}` for any text,
+    dots and slashes included: one such at most.
 
     Attributes:
       text: as it was given.
       fields: the names of the fields.
+      kinds: of the fields by name: "" for a number, "." and "*" for texts.
 
     Raises:
       BadArgumentError: if the text is none.
@@ -34,24 +37,27 @@ class Template:
             raise _bad(f"A name in a plan is a text, not {text!r:.80}", "write such as 'h.{i}.ln_1.weight'")
         self.text = text
         self.fields: tuple[str, ...] = ()
+        self.kinds: dict[str, str] = {}
         self._pieces: list[Any] = []
-        self._stars: set[str] = set()
-        pattern, reached = "", 0
+        pattern, reached, before = "", 0, ""
         for match in _FIELD.finditer(text):
-            star, name, sign, shift, width = match.groups()
-            if name in self.fields or (star and self._stars) or (star and (sign or width)):
-                raise _bad(f"The name {text!r} has a field twice, or two that stand for any text", "write each once")
+            kind, name, sign, shift, width = match.groups()
             literal = text[reached : match.start()]
-            reached = match.end()
+            if name in self.fields or (kind == "*" and "*" in self.kinds.values()):
+                fix = "write each once; beside {*rest}, a text without dots and slashes is {.kind}"
+                raise _bad(f"The name {text!r} has a field twice, or two that stand for any text", fix)
+            if kind and (sign or width or (before and not literal)):
+                raise _bad(f"The name {text!r} has a field of text that is counted, or touches another", "part them")
+            reached, before = match.end(), kind
             self.fields += (name,)
-            self._stars |= {name} if star else set()
+            self.kinds[name] = kind
             digits = f"[0-9]{{{int(width or 1)},9}}" if width else _NUMBER
-            pattern += re.escape(literal) + f"(?P<{name}>{'.+' if star else digits})"
+            pattern += re.escape(literal) + f"(?P<{name}>{_TEXTS.get(kind, digits)})"
             self._pieces += [literal, (name, int(f"{sign or '+'}{shift or 0}"), int(width or 0))]
         pattern += re.escape(text[reached:])
         self._pieces.append(text[reached:])
         if any(set(piece) & set("{}") for piece in self._pieces if isinstance(piece, str)):
-            fix = "fields are {i}, {i:02}, {i+1} or {*rest}"
+            fix = "fields are {i}, {i:02}, {i+1}, {.kind} or {*rest}"
             raise _bad(f"The name {text!r} has braces that are no field", fix)
         self._pattern = re.compile(pattern, re.DOTALL)
 
@@ -62,13 +68,28 @@ class Template:
             return None
         found: dict[str, Any] = match.groupdict()
         for piece in self._pieces:
-            if isinstance(piece, tuple) and piece[0] not in self._stars:
+            if isinstance(piece, tuple) and not self.kinds[piece[0]]:
                 field, shift, width = piece
                 number = int(found[field]) - shift
                 if number < 0 or (width and found[field] != f"{number + shift:0{width}d}"):
                     return None
                 found[field] = number
         return found
+
+    @property
+    def literals(self) -> list[str]:
+        """What is no field."""
+        return [piece for piece in self._pieces if isinstance(piece, str)]
+
+    def of_texts(self) -> Template | None:
+        """The same with texts in place of numbers. None if it has no numbers."""
+        if all(self.kinds.values()):
+            return None
+        fields = {field: f"{{{kind or '.'}{field}}}" for field, kind in self.kinds.items()}
+        try:
+            return Template("".join(piece if isinstance(piece, str) else fields[piece[0]] for piece in self._pieces))
+        except js.BadArgumentError:  # two numbers that touch
+            return None
 
     def fill(self, fields: Mapping[str, Any]) -> str:
         """The name with these fields."""
@@ -94,9 +115,10 @@ def templates(given: Any) -> tuple[Template, ...]:
 
 def same_fields(one: Template, other: Template, *, but: str = "") -> None:
     """Raises a `BadArgumentError` if the two have not the same fields; `but` is one that only the first has."""
-    if sorted(set(one.fields) - {but}) != sorted(other.fields):
+    if {name: kind for name, kind in one.kinds.items() if name != but} != other.kinds:
         what = f"{one.text!r} and {other.text!r} have not the same fields"
-        raise _bad(what, "what one name leaves open, the other has to say as well: else it can't be taken back")
+        fix = "what one name leaves open, the other has to say as well, with the same sign: else it can't be taken back"
+        raise _bad(what, fix)
 
 
 def _bad(what: str, fix: str) -> js.BadArgumentError:

@@ -34,6 +34,7 @@ class Tensor:
       read: reads it; its argument is whether the checksum is compared.
       read_part: reads a part of it, without a checksum; None where all has to be read for that.
       has_checksum: whether there is one to compare.
+      is_of_more: whether the checksum is of more than this: then `read` reads more of the file, to compare it.
     """
 
     shape: tuple[int, ...]
@@ -41,11 +42,15 @@ class Tensor:
     read: Callable[[bool], np.ndarray]
     read_part: Callable[[Index], np.ndarray] | None = None
     has_checksum: bool = True
+    is_of_more: bool = False
 
-    def part(self, index: Index, checked: bool = True) -> np.ndarray:
-        """The part of it: a slice from start to stop along each dimension. A checksum is compared where all is read."""
-        if self.is_whole(index) or self.read_part is None:
-            return np.asarray(self.read(checked)[index])
+    def part(self, index: Index) -> np.ndarray:
+        """The part of it: a slice from start to stop along each dimension.
+
+        A checksum is compared where nothing more has to be read for that.
+        """
+        if self.read_part is None or (self.is_whole(index) and not self.is_of_more):
+            return np.asarray(self.read(True)[index])
         return self.read_part(index)
 
     def is_whole(self, index: Index) -> bool:

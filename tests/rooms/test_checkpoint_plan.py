@@ -88,6 +88,26 @@ KINDS = {
     "rename": (Plan().rename({"a.{i}.w": "x/{i+1}/k"}), {"a.0.w": A, "a.10.w": A + 1}, {"x/1/k": A, "x/11/k": A + 1}),
     "separator": (Plan().separator(), {"a.b.w": A, "c": A}, {"a/b/w": A, "c": A}),
     "transpose": (Plan().transpose("w"), {"w": A.reshape(4, 6)}, {"w": A.reshape(4, 6).T}),
+    "transpose all but some": (
+        Plan().transpose("{*m}.w", but=["table.w", "t.{i}.w"]),
+        {"a.b.w": A.reshape(4, 6), "table.w": A.reshape(4, 6), "t.0.w": A.reshape(4, 6), "b": A},
+        {"a.b.w": A.reshape(4, 6).T, "table.w": A.reshape(4, 6), "t.0.w": A.reshape(4, 6), "b": A},
+    ),
+    "rearrange all but some": (
+        Plan().rearrange("{*m}.w", "a b -> b a", but="{*m}.norm.w"),
+        {"a.w": A.reshape(4, 6), "a.norm.w": A},
+        {"a.w": A.reshape(4, 6).T, "a.norm.w": A},
+    ),
+    "cast all but some": (
+        Plan().cast("{*n}", np.float64, stored=np.float32, but="ids"),
+        {"w": A, "ids": np.arange(3)},
+        {"w": A.astype(np.float64), "ids": np.arange(3)},
+    ),
+    "a part of a name": (
+        Plan().split("{*at}.qkv.{.kind}", ["{*at}.q.{.kind}", "{*at}.k.{.kind}"]),
+        {"a.b.qkv.w": A, "qkv.qkv.b": A + 1},
+        {"a.b.q.w": A[:12], "a.b.k.w": A[12:], "qkv.q.b": A[:12] + 1, "qkv.k.b": A[12:] + 1},
+    ),
     "transpose by order": (
         Plan().transpose("w", (2, 0, 1)),
         {"w": A.reshape(2, 3, 4)},
@@ -120,6 +140,21 @@ KINDS = {
         {f"h.{i}.w": row(i, i) for i in range(12)},
         {"h/w": np.repeat(np.arange(12, dtype=np.float32), 2).reshape(12, 2)},
     ),
+    "stack two numbers": (
+        Plan().stack("h.{i}.e.{e}.w", "h.{i}.e.w").stack("h.{i}.e.w", "h.e.w"),
+        {f"h.{i}.e.{e}.w": row(i, e) for i in range(11) for e in range(12)},
+        {"h.e.w": np.stack([np.stack([row(i, e) for e in range(12)]) for i in range(11)])},
+    ),
+    "stack stages": (
+        Plan().stack("s.{s}.b.{b}.{*n}", "s.{s}.{*n}"),
+        {f"s.{s}.b.{b}.w": row(s, b) for s, depth in enumerate((2, 1, 11)) for b in range(depth)},
+        {f"s.{s}.w": np.stack([row(s, b) for b in range(depth)]) for s, depth in enumerate((2, 1, 11))},
+    ),
+    "stack towers": (
+        Plan().stack("{.tower}.h.{i}.{*n}", "{.tower}.h.{*n}"),
+        {f"{t}.h.{i}.w": row(i) for t, depth in {"text": 2, "vision": 11}.items() for i in range(depth)},
+        {f"{t}.h.w": np.stack([row(i) for i in range(depth)]) for t, depth in {"text": 2, "vision": 11}.items()},
+    ),
     "unstack": (Plan().unstack("e", "e.{i}"), {"e": A.reshape(2, 12)}, {"e.0": A[:12], "e.1": A[12:]}),
     "cast": (Plan().cast("w", np.float64, stored=np.float32), {"w": A}, {"w": A.astype(np.float64)}),
     "tie": (Plan().tie("wte", "head"), {"wte": A}, {"wte": A}),
@@ -133,6 +168,21 @@ def test_each_kind_of_step_goes_both_ways_without_the_file_at_hand(kind):
     assert same(params, program)
     assert same(plan.back(params), file)
     assert same(plan.back(params, like=file), file)
+
+
+def test_a_prefix_that_some_files_leave_out():
+    """Also where a file has it for some of its names, and before a name that has it twice."""
+    plan = Plan().also({"head": "head", "{*name}": "m.{*name}"}).separator()
+    program = dict.fromkeys(("head", "m/a", "m/m/b"), A)
+    target = {name: np.zeros_like(A) for name in program}
+    for names in (("head", "m.a", "m.m.b"), ("head", "a", "m.m.b")):
+        file = dict.fromkeys(names, A)
+        params, _ = plan.load(target, file)
+        assert same(params, program)
+        assert same(plan.back(params, like=file), file)
+        assert same(plan.back(params), {"head": A, "m.a": A, "m.m.b": A})
+    (fault, *_) = faults_of(plan, target, dict.fromkeys(("head", "m.a", "a", "m.m.b"), A))
+    assert fault == "'m.a' and 'a' are both to be 'm.a'"
 
 
 # What a tie is --------------------------------------------------------------------------------------------------------
@@ -187,7 +237,7 @@ def test_every_fault_is_told_at_once():
     target = {"kernel": np.zeros((3, 2), np.float32), "lost": np.zeros(1, np.float32), "q": np.zeros(1, np.float32)}
     assert faults_of(plan, target, file) == (
         "'qkv' has 7 along axis 0, which is not 3 equal shares",
-        "transpose nowhere: no name of the file is 'nowhere'",
+        "transpose nowhere: no name is 'nowhere' at this step",
         "'a' and 'b' are both to be 'x'",
         "'h.1' is missing, of the 2 that are to be 'h'",
         "'kernel', from 'w', has shape (2, 3), wanted (3, 2)",
@@ -196,6 +246,32 @@ def test_every_fault_is_told_at_once():
         "'h.2' is not used",
         "'left' is not used",
     )
+
+
+@pytest.mark.parametrize(
+    ("plan", "why"),
+    [
+        (Plan().rename({"a.w": "k"}).transpose("a.w"), ": 'a.w' is called 'k' by now"),
+        (Plan().transpose("{m}.w"), ": a field such as {i} is a number, and {.kind} or {*rest} a text, as in '{.m}.w'"),
+        (Plan().transpose("*.w"), ": any text is {*rest}, and * is itself"),
+        (
+            Plan().stack("a.{x}", "a"),
+            ": a field such as {i} is a number, and {.kind} or {*rest} a text, as in 'a.{.x}'",
+        ),
+        (Plan().split("a.{i}.v", ["q.{i}", "k.{i}"]), ""),
+        (Plan().split("aw", ["q", "k"]), " (near: 'a.w')"),
+    ],
+)
+def test_a_step_that_finds_nothing_says_why(plan, why):
+    (fault, *_) = faults_of(plan, {"a": np.zeros(1, np.float32)}, {"a.w": np.zeros((2, 2), np.float32)})
+    assert fault.endswith(f" at this step{why}")
+
+
+def test_a_stage_has_all_of_its_layers():
+    file = arrays(**{f"s.{s}.{b}.{name}": 1 for s in range(2) for b in range(2 + s) for name in ("w", "b")})
+    del file["s.1.2.b"]
+    (fault, *_) = faults_of(Plan().stack("s.{s}.{b}.{*n}", "s.{s}.{*n}"), {"s.0.w": file["s.0.0.w"]}, file)
+    assert fault == "'s.1.2.b' is missing, of the 3 that are to be 's.1.b'"
 
 
 def test_what_a_fault_was_found_with_is_not_told_again():
@@ -242,6 +318,13 @@ def test_nothing_is_read_before_all_fits(tmp_path):
         lambda: Plan().split("a.{i}", ["b", "c"]),
         lambda: Plan().stack("a.{i}.{j}", "a"),
         lambda: Plan().stack("a", "a"),
+        lambda: Plan().stack("a.{.i}", "a"),
+        lambda: Plan().rename({"a.{*x}": "b.{x}"}),
+        lambda: Plan().rename({"a.{*x}": "b.{.x}"}),
+        lambda: Plan().rename({"a.{.x}{.y}": "b.{.x}{.y}"}),
+        lambda: Plan().rename({"a.{*x}{.y}": "b.{*x}{.y}"}),
+        lambda: Plan().rename({"a.{.x+1}": "b.{.x}"}),
+        lambda: Plan().transpose("a", but=7),
         lambda: Plan().tie("a.{i}", "b"),
         lambda: Plan().cast("a", "no dtype"),
         lambda: Plan().cast("a", None),
@@ -278,9 +361,35 @@ def test_values_that_the_plan_does_not_lead_to_are_refused():
 def test_a_plan_that_would_not_lead_back_says_so():
     """The file's name can't be told from the value's."""
     plan = Plan().drop("count").rename({"transformer.{*n}": "{*n}"})
-    with pytest.raises(js.ParamsMismatchError, match="does not lead to 'w/b'"):
+    with pytest.raises(js.ParamsMismatchError, match="'w/b' would be 'w/b' in the file, which does not lead to it"):
         Plan().also({"w/b": "c"}).back({"w/b": np.ones(1)})
     assert same(plan.back({"w": np.ones(1)}), {"transformer.w": np.ones(1)})
+
+
+def test_a_step_for_many_names_that_takes_back_what_another_made_is_told():
+    """It is a plan to read with; the way back needs the file, or a narrower name."""
+    for wide, narrow, file, told in (
+        (
+            Plan().stack("a.{e}.{.n}", "a.{.n}"),
+            Plan().stack("a.{e}.w", "a.w"),
+            {"a.0.w": row(1), "a.1.w": row(2), "a.norm": row(3)},
+            "'a.norm' would be 'a.0.norm' in the file, which does not lead to it",
+        ),
+        (
+            Plan().concatenate(["q", "k"], "qk").rename({"n.{.x}": "{.x}"}),
+            Plan().concatenate(["q", "k"], "qk").rename({"n.b": "b"}),
+            {"q": row(1), "k": row(2), "n.b": row(3)},
+            "in the file that this would make: concatenate q, k -> qk: no name is 'q' at this step",
+        ),
+    ):
+        target = {name: np.zeros(spec.shape, spec.dtype) for name, spec in wide.leads_to(file).items()}
+        params = wide.load(target, file).params
+        with pytest.raises(js.ParamsMismatchError) as error:
+            wide.back(params)
+        assert error.value.faults[0] == told
+        assert "narrower" in error.value.fix
+        assert same(wide.back(params, like=file), file)
+        assert same(narrow.back(params), file)
 
 
 @pytest.mark.parametrize("value", ["text", None, object(), jax.random.key(0)])

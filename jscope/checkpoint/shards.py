@@ -1,0 +1,105 @@
+"""One checkpoint in several files: which array goes into which, and the index that says so, written last.
+
+A file that is there is never replaced: an older index would then speak of files of two saves.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, BinaryIO
+
+import jscope as js
+from jscope._support import shown
+
+from .atomic import flush, flush_directory, new_file, replace_file
+from .faults import fault, unwritable, user_line
+
+_ONE = "model.safetensors"
+_INDEX = f"{_ONE}.index.json"
+
+
+def shared_out(sizes: Mapping[str, int], most: Any) -> list[list[str]]:
+    """The names of each file, in the order of `sizes`; one that is larger than `most` bytes has a file of its own.
+
+    Raises:
+      BadArgumentError: if `most` is no number of bytes.
+    """
+    if not isinstance(most, int) or isinstance(most, bool) or most < 1:
+        what = f"max_shard_bytes is a whole number of bytes from 1 on, not {most!r:.40}."
+        raise js.BadArgumentError(what, kind="bad_size", where=user_line(), fix="write such as 5_000_000_000")
+    groups: list[list[str]] = []
+    room = 0
+    for name, size in sizes.items():
+        if size > room or not groups:
+            groups.append([])
+            room = most
+        groups[-1].append(name)
+        room -= size
+    return groups or [[]]
+
+
+def write_folder(
+    folder: str, groups: Sequence[Sequence[str]], total: int, write: Callable[[Collection[str], BinaryIO], None]
+) -> None:
+    """Writes a file for each group of names, and the index. A single file is `model.safetensors`, without one.
+
+    Args:
+      folder: is made if it is not there.
+      groups: the names in each file.
+      total: bytes of all arrays.
+      write: writes the arrays of a group.
+
+    Raises:
+      CheckpointError: if there is a checkpoint already, or the system refuses.
+    """
+    if folder.endswith((".safetensors", ".json")):
+        what = f"{folder} is called as a file, and max_shard_bytes= is for a folder."
+        raise fault(what, kind="other_format", fix="give the path of a folder, or leave max_shard_bytes= out")
+    made: list[str] = []
+    try:
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(folder)
+        if there := sorted(name for name in os.listdir(folder) if _is_of_a_checkpoint(name)):
+            raise _there_already(folder, there[0])
+        if len(groups) == 1:
+            replace_file(os.path.join(folder, _ONE), lambda file: write(set(groups[0]), file))
+            return
+        where = {}
+        for number, names in enumerate(groups, start=1):
+            file_name = f"model-{number:05}-of-{len(groups):05}.safetensors"
+            path = os.path.join(folder, file_name)
+            with new_file(path) as file:
+                made.append(path)
+                write(set(names), file)
+                flush(file)
+            where |= dict.fromkeys(names, file_name)
+        flush_directory(os.path.join(folder, _INDEX))
+        index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(where.items()))}
+        text = json.dumps(index, ensure_ascii=False, indent=2).encode()
+        replace_file(os.path.join(folder, _INDEX), lambda file: _write_all(file, text))
+    except BaseException as error:
+        for path in made:
+            with contextlib.suppress(OSError):
+                os.remove(path)
+        if isinstance(error, FileExistsError) and error.errno == errno.EEXIST:
+            raise _there_already(folder, os.path.basename(str(error.filename))) from None
+        if isinstance(error, OSError):
+            raise unwritable(folder, error) from error
+        raise
+
+
+def _write_all(file: BinaryIO, data: bytes) -> None:
+    file.write(data)
+
+
+def _is_of_a_checkpoint(name: str) -> bool:
+    return name.endswith(".safetensors") or ".safetensors.index." in name
+
+
+def _there_already(folder: str, name: str) -> js.CheckpointError:
+    what = f"{folder} has {shown(name)} in it already; a checkpoint of several files takes no other's place."
+    return fault(what, kind="unwritable", fix="save to another folder, or remove what is there before")
