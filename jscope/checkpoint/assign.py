@@ -119,7 +119,7 @@ def assign_from(
         f"{shown(name)} has a sharding, and is not there{near.text(name)}" for name in where if name not in found.wanted
     ]
     if found.faults or unknown:
-        raise misfit([*found.faults, *unknown])
+        raise misfit([*found.faults, *unknown], found.idle)
     values, unverified, faults = _read(found, where, progress)
     if faults:
         raise misfit(faults)

@@ -28,12 +28,14 @@ class Course:
       origins: the names at the start that each name at the end is made of.
       batches: the moves of each step. A step takes all its sources before it gives a target: names may change places.
       faults: what can't be done.
+      idle: the steps that found no name, in words; a fault only where something does not fit in the end.
     """
 
     header: dict[str, Spec | None]
     origins: dict[str, tuple[str, ...]]
     batches: list[_Batch]
     faults: list[str]
+    idle: list[str]
 
     def tensors(self, given: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[tuple[int, int], Tensor]]:
         """(the arrays at the end, those that were dropped, by step and move). None is read."""
@@ -63,7 +65,7 @@ class Course:
 
 def run(steps: Sequence[Step], header: Header, *, ahead: bool = True) -> Course:
     """The course of these steps over a header: ahead, from a file to a program, or back."""
-    course = Course(dict(header), {name: (name,) for name in header}, [], [])
+    course = Course(dict(header), {name: (name,) for name in header}, [], [], [])
     for step in steps if ahead else reversed(steps):
         course = _after(course, step, ahead)
     return course
@@ -104,7 +106,8 @@ def _after(course: Course, step: Step, ahead: bool) -> Course:
                 after[name] = None
             else:
                 after[name], origins[name] = spec, origin
-    return Course(after, origins, [*course.batches, batch], faults)
+    found_none = len(faults) == len(course.faults) and not moves
+    return Course(after, origins, [*course.batches, batch], faults, [*course.idle, *[str(step)] * found_none])
 
 
 def _results(move: Move, sources: Sequence[Spec | None]) -> tuple[list[Spec | None], str]:

@@ -40,6 +40,7 @@ class Fit:
       unused: names of the source that nothing takes.
       faults: everything that does not fit.
       origins: from names in `given` to those in the file, where a plan gave them others.
+      idle: the steps of the plan that found no name.
     """
 
     given: Mapping[str, Any]
@@ -51,6 +52,7 @@ class Fit:
     faults: list[str]
     skipped: dict[str, str]
     origins: Mapping[str, tuple[str, ...]]
+    idle: Sequence[str]
 
     def report(self, makes: bool, unverified: Sequence[str] = ()) -> AssignReport:
         """What was done; `makes` says whether what was missing was made, or stayed."""
@@ -147,7 +149,8 @@ def fit(
             faults.append(f"{_shown(first)} is not used{f' as {shown(new)}' if new != first else ''}{near.text(new)}")
     if course is not None and not faults:
         given = through(course, given)
-    return Fit(given, wanted, sources, cast, missing, unused, faults, skipped, origins)
+    idle = course.idle if course is not None else []
+    return Fit(given, wanted, sources, cast, missing, unused, faults, skipped, origins, idle)
 
 
 def wanted_of(target: Any) -> dict[str, Any]:
@@ -183,13 +186,19 @@ def allows(allowed: Allowed) -> Callable[[str], bool]:
     return lambda name: any(pattern.match(name) for pattern in patterns)
 
 
-def misfit(faults: Sequence[str]) -> js.ParamsMismatchError:
-    """The error that lists everything."""
+def misfit(faults: Sequence[str], idle: Sequence[str] = ()) -> js.ParamsMismatchError:
+    """The error that lists everything.
+
+    Args:
+      faults: what does not fit.
+      idle: the steps of the plan that found no name, which may be why.
+    """
     return js.ParamsMismatchError(
         f"The source does not fit: {count_of(faults)}. Nothing was assigned.",
         kind="params_mismatch",
         faults=faults,
         where=user_line(),
+        exists=f"no name that these steps ask for: {'; '.join(idle)}" if idle else "",
         fix="rename names with rename= or a plan; allow what is meant by allow_missing=, allow_unused=, allow_cast=; "
         "leave variables out with exclude=, such as a head of another size",
     )

@@ -376,7 +376,7 @@ class Plan:
             can_make=True,
         )
         if found.faults:
-            raise misfit(found.faults)
+            raise misfit(found.faults, found.idle)
         return found.report(isinstance(target, js.Specs))
 
     def leads_to(self, source: Path | Mapping[str, Any]) -> dict[str, jax.ShapeDtypeStruct]:

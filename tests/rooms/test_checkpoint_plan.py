@@ -552,3 +552,18 @@ def test_a_file_of_many_names_takes_no_more_memory_than_it_may(tmp_path):
     finally:
         tracemalloc.stop()
     assert peak <= 32_000_000 + 8 * path.stat().st_size
+
+
+def test_steps_that_found_no_name_are_told_where_something_does_not_fit() -> None:
+    """A prefix that the pattern lacks: every name is at fault, and one line says why."""
+    plan = Plan().rename({"h.{i}.{*rest}": "h{i}/{*rest}"}).rename({"{*n}.gamma": "{*n}.scale"})
+    target = {f"h{i}/w": np.zeros(2, np.float32) for i in range(3)}
+    file = {f"model.h.{i}.w": np.zeros(2, np.float32) for i in range(3)}
+    with pytest.raises(js.ParamsMismatchError) as error:
+        plan.check(target, file)
+    assert error.value.exists == (
+        "no name that these steps ask for: rename h.{i}.{*rest} -> h{i}/{*rest}; rename {*n}.gamma -> {*n}.scale"
+    )
+    assert len(error.value.faults) == 6
+    fits = {name.removeprefix("model."): value for name, value in file.items()}
+    assert not plan.check(target, fits).unused
