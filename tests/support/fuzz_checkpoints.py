@@ -259,6 +259,7 @@ def npz_files() -> list[tuple[bytes, ...]]:
         made(lambda path: np.savez(str(path), **plain), ("m.npz",)),
         made(lambda path: np.savez_compressed(str(path), **ARRAYS), ("m.npz",)),  # type: ignore[arg-type]
         made(lambda path: np.savez(str(path), **columns), ("m.npz",)),
+        made(lambda path: np.savez_compressed(str(path), a=np.zeros(40_000, np.uint8)), ("m.npz",)),
     ]
 
 
