@@ -50,7 +50,7 @@ GROWN = 16_000  # kilobytes
 SOUND = 0.5  # of so many changes what is changed was read
 MOST_SOUND = 1000  # inputs that were read, of which one is taken
 _COUNT = 4  # bytes that say how long a file is
-_DIED = re.compile(r"(?:Test unit written to|artifact_prefix.*Test unit written to) (\S+)")
+_KEPT = re.compile(r"Test unit written to (\S+)")
 _STATUS = re.compile(r"cov: (\d+) ft: (\d+) corp: (\d+)/(\S+)")
 
 
@@ -506,7 +506,7 @@ def run(name: str, seconds: int, corpus: Path) -> int:
     came = ", ".join(f"{count} {kind}" for kind, count in sorted(counts.items(), key=lambda item: -item[1]))
     if ended.returncode or executions is None:
         print(ended.stdout[-6000:])
-        kept = _DIED.findall(ended.stdout)
+        kept = _KEPT.findall(ended.stdout)
         print(f"A fault. Run it again: python {sys.argv[0]} {name} --again {kept[-1] if kept else 'INPUT'}")
     print(
         f"{name}: {number} executions, coverage {coverage} ({features} features), corpus {inputs} inputs ({size}); "
