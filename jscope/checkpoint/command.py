@@ -292,7 +292,8 @@ def _statistics(array: np.ndarray) -> str:
     if kind == "b":
         return f"true {nonzero:,} of {array.size:,}"
     if kind == "c":
-        return f"max |x| {np.max([np.abs(piece).max() for piece in _pieces(array)]):.6g}  {zeros}"
+        with np.errstate(over="ignore", invalid="ignore"):  # of numbers near the largest there are
+            return f"max |x| {np.max([np.abs(piece).max() for piece in _pieces(array)]):.6g}  {zeros}"
     if kind in "iu":
         least, most = min(piece.min() for piece in _pieces(array)), max(piece.max() for piece in _pieces(array))
         mean = sum(piece.sum(dtype=np.float64) for piece in _pieces(array)) / array.size
@@ -307,8 +308,11 @@ def _statistics(array: np.ndarray) -> str:
     parts = [f"not finite {array.size - count:,}"] * (count < array.size)
     if count:
         least, most = min(piece.min() for piece in finite()), max(piece.max() for piece in finite())
-        mean = sum(piece.sum() for piece in finite()) / count
-        deviation = math.sqrt(sum(((piece - mean) ** 2).sum() for piece in finite()) / count)
+        # Divided by a power of two, which changes no digit: the sum of large numbers, or a square, may be infinite.
+        exponent = int(np.frexp(max(-least, most))[1])
+        mean = sum(np.ldexp(piece, -exponent).sum() for piece in finite()) / count
+        squares = sum(((np.ldexp(piece, -exponent) - mean) ** 2).sum() for piece in finite())
+        mean, deviation = np.ldexp(mean, exponent), np.ldexp(math.sqrt(squares / count), exponent)
         parts.append(f"min {least:.6g}  max {most:.6g}  mean {mean:.6g}  std {deviation:.6g}")
     return "  ".join([*parts, zeros])
 

@@ -101,7 +101,7 @@ def compare(tmp_path: Path, name: str, sizes: list[int], uses: tuple[str, ...], 
             row = f"{name:45} {use:28} {stored / 1e3:8.0f} kB {seconds:7.3f} s {peak / 1e6:7.1f} MB"
             rows.append(row)
             assert peak <= 32e6 + 8 * stored + 2 * arrays, row
-            assert not is_timed or seconds <= 1 + 20e-6 * stored, row
+            assert not is_timed or seconds <= 1 + 20e-6 * stored + 5e-6 * arrays, row
             if use in before and is_timed:
                 earlier, smaller = before[use]
                 assert seconds <= 0.5 + 2 * earlier * stored / smaller, (row, earlier, smaller)
@@ -125,7 +125,13 @@ def test_what_a_hostile_file_takes(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize("name", hostile_files.FAMILIES)
 def test_how_it_grows(tmp_path: Path, name: str) -> None:
     """`pytest -s` prints the table."""
-    print("", *compare(tmp_path, name, [50_000, 200_000, 800_000], tuple(USES)), sep="\n")
+    rows, uses = [], tuple(USES)
+    if name == "npz_zeros":  # of which `show --all` prints a thousand numbers for each byte: that takes hours
+        rows, uses = (
+            compare(tmp_path, name, [500, 1_000, 2_000], ("show",)),
+            tuple(use for use in uses if use != "show"),
+        )
+    print("", *rows, *compare(tmp_path, name, [50_000, 200_000, 800_000], uses), sep="\n")
 
 
 def test_an_array_that_is_larger_than_its_file_is_checked_first(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shlex
 import subprocess
@@ -124,6 +125,25 @@ def test_show_of_other_kinds(run):
             assert len(out.splitlines()) >= 3
     assert "..." in run("show", GPT2, "model/wte")[1]
     assert "..." not in run("show", GPT2, "model/wte", "--all")[1]
+
+
+@pytest.mark.parametrize(
+    ("values", "line"),
+    [
+        ([1e308, 1e308, -1e308, -1e308], "min -1e+308  max 1e+308  mean 0  std 1e+308  zeros 0"),
+        ([1.5e308, 1.5e308], "min 1.5e+308  max 1.5e+308  mean 1.5e+308  std 0  zeros 0"),
+        ([3e-300, 1e-300], "min 1e-300  max 3e-300  mean 2e-300  std 1e-300  zeros 0"),
+        ([0.0, 0.0], "min 0  max 0  mean 0  std 0  zeros 2"),
+        ([complex(1.7e308, 1.7e308), 1.0, complex(math.nan, 0)], "max |x| nan  zeros 0"),
+        ([complex(1.7e308, 1.7e308), 1.0], "max |x| inf  zeros 0"),
+    ],
+    ids=str,
+)
+def test_show_of_numbers_whose_squares_are_too_large(run, values, line):
+    """And no warning of numpy, which would be an error here."""
+    np.savez("large.npz", a=np.array(values))
+    status, out, err = run("show", "large.npz", "a")
+    assert (status, out.splitlines()[1], err) == (0, line, "")
 
 
 @pytest.mark.parametrize("target", ["n.safetensors", "n.npz", "n"])

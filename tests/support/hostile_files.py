@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import lzma
 import struct
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -179,14 +180,16 @@ def index(directory: Path, blocks: list[bytes], last: list[bytes], snappy: bool 
     return directory / "m"
 
 
-def block(entries: list[tuple[bytes, bytes]], restart: int = 10**9) -> bytes:
-    """As `tf_writer.block`, in a time that grows with the number of entries; keys share what the first ones share."""
+def block(entries: Iterable[tuple[bytes, bytes]], restart: int = 10**9) -> bytes:
+    """As `tf_writer.block`, in a time that grows with the bytes of the keys."""
     pieces, last = [], b""
     for i, (key, value) in enumerate(entries):
         shared = 0
         if i % restart:
             most = min(len(last), len(key))
-            shared = most if last[:most] == key[:most] else next(j for j in range(most) if last[j] != key[j])
+            while shared < most:  # what is left is halved
+                middle = (shared + most + 1) // 2
+                shared, most = (middle, most) if last[shared:middle] == key[shared:middle] else (shared, middle - 1)
         pieces.append(tf_writer.varint(shared) + tf_writer.varint(len(key) - shared) + tf_writer.varint(len(value)))
         pieces.append(key[shared:] + value)
         last = key
@@ -255,9 +258,9 @@ def index_parts_of_a_long_name(directory: Path, size: int) -> Path:
     name = b"n" * (size // 4)
     whole = tf_writer.num(1, 1) + tf_writer.msg(2, tf_writer.shape([count]))
     whole += b"".join(tf_writer.msg(7, tf_writer.extents(part)) for part in parts)
-    keys = [b"\0" + name + b"\0\1\1\1" + _signed(i) + b"\x81" for i in range(count)]
+    keys = (b"\0" + name + b"\0\1\1\1" + _signed(i) + b"\x81" for i in range(count))  # together far larger
     part = tf_writer.num(1, 1) + tf_writer.msg(2, tf_writer.shape([1]))
-    return index(directory, [block([HEAD, *((key, part) for key in keys), (name, whole)])], [b"z"])
+    return index(directory, [block(itertools.chain([HEAD], ((key, part) for key in keys), [(name, whole)]))], [b"z"])
 
 
 def _signed(number: int) -> bytes:
