@@ -186,6 +186,7 @@ def test_what_was_not_compiled_in_the_end_is_compiled_the_next_time():
     assert all(name.startswith("jscope") for name in found)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("when", ["threading.Thread(target=late).start()", "atexit.register(init)"])
 def test_where_no_thread_can_start_any_more(when):
     code = f"""

@@ -120,6 +120,7 @@ def test_nothing_depends_on_who_watches(name: str, watched: Any) -> None:
     assert got == want
 
 
+@pytest.mark.sampled(2)
 @over_programs
 def test_a_program_run_before_answers_as_a_new_one(name: str) -> None:
     want = outcome(*fresh(name))
@@ -127,6 +128,7 @@ def test_a_program_run_before_answers_as_a_new_one(name: str) -> None:
     assert [outcome(net, x) for _ in range(3)] == [want] * 3
 
 
+@pytest.mark.sampled(2)
 @over_programs
 def test_after_runs_that_failed_and_runs_of_other_arguments(name: str) -> None:
     fails = [True]

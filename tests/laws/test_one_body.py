@@ -403,6 +403,7 @@ def test_two_calls_in_one_line_are_two(row, mode, same_function):
         assert all(len(keys) == 2 for keys in got.keys().values())
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("name", ["lax.cond", "lax.switch", "lax.switch, one function three times"])
 @pytest.mark.parametrize("wrap", [_slow_unless(w in ("plain", "without wraps"), w, name=w) for w in list(WRAPS)[:4]])
 def test_branches_are_separate(name, wrap):
@@ -427,6 +428,7 @@ def test_experts_by_partial_are_never_shared():
         assert [name for name in got.names if name.endswith("/u")] == ["net/d/u", "net/d_1/u", "net/d_2/u"]
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("wrap", [_slow_unless(w in ("plain", "without wraps"), w, name=w) for w in list(WRAPS)[:5]])
 @pytest.mark.parametrize("name", ["lax.while_loop, condition too", "lax.while_loop, condition too, carry changes type"])
 def test_condition_and_body_are_two_functions(name, wrap):
@@ -483,6 +485,7 @@ def test_nested(outer, inner, mode):
     agree(got, expected(order, row.bodies, creates, keys=mode != "specs"))
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("inner", ["lax.map, batch_size=2 of 5", "lax.associative_scan, 5"])
 def test_two_calls_in_a_body_that_runs_again(inner):
     """Two calls of one function in the same line of a loop's body are two in each pass."""

@@ -324,6 +324,7 @@ def test_variants_compute_what_by_hand_does(name: str) -> None:
     assert counts[0] == counts[1]
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("library", MODELS)
 def test_initial_values_of_models_are_alike(library: str) -> None:
     if not models.installed(library):

@@ -119,6 +119,7 @@ def test_docstring(name):
             assert ">>>" in text, f"{name} shows no example"
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("name", [n for n in PUBLIC if ">>>" in (inspect.getdoc(PUBLIC[n]) or "")])
 def test_docstring_examples(name):
     examples = doctest.DocTestParser().get_examples(inspect.getdoc(PUBLIC[name]))

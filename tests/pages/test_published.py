@@ -312,6 +312,7 @@ def test_the_llama_learns_and_is_saved_by_the_published_names(tmp_path, capsys):
     assert list(checkpoint.open(path)) == list(checkpoint.open(folder))
 
 
+@pytest.mark.slow
 def test_the_t5_learns_and_is_saved_by_the_published_names(tmp_path, capsys):
     path, folder = tmp_path / "model.safetensors", str(HF / "t5")
     t5.main(["--checkpoint", folder, "--tokens", "7,8", "--answer", "9,8", "--steps", "5", "--save", str(path)])

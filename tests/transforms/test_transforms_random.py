@@ -258,7 +258,7 @@ ANY = [HealthCheck.too_slow, HealthCheck.data_too_large]
 
 @pytest.mark.filterwarnings(WARNINGS)
 @given(case=cases(runs=1))
-@settings(max_examples=8, deadline=None, derandomize=True, suppress_health_check=ANY)
+@settings(max_examples=5, deadline=None, derandomize=True, suppress_health_check=ANY)
 def test_random_programs(case):
     check(case)
 
