@@ -91,7 +91,8 @@ def test_a_callback_is_no_part_of_the_program(call, jitted):
     assert not net.specs(x)
     jax.block_until_ready((jax.jit(net.apply) if jitted else net.apply)({"s/w": 1.0, "w": 1.0}, x, rng=KEY))
     jax.effects_barrier()
-    assert len(said) == 5 and all("outside any program" in what or "in a callback" in what for what in said)
+    assert len(said) == 5
+    assert all("outside any program" in what or "in a callback" in what for what in said)
 
 
 def test_a_frame_is_of_no_use_in_another_thread_or_context():
