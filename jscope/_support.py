@@ -8,7 +8,7 @@ from __future__ import annotations
 from ._callsite import user_line
 from ._compat import is_sharding_error, jit_inlined, run_watched
 from ._describe import initializer_text
-from ._leaves import check_here, is_elsewhere
+from ._leaves import check_here, is_elsewhere, without_value
 from ._misspelt import misspelt
 from ._names import near
 from ._see import seeing
@@ -40,4 +40,5 @@ __all__ = [
     "table",
     "table_lines",
     "user_line",
+    "without_value",
 ]
