@@ -243,7 +243,12 @@ def test_what_is_no_array():
         (lambda: assign_from({}, {"a": 1}, rename=lambda name: None), js.BadTypeError),
         (lambda: assign_from({}, {"a": 1}, rename=[("(", "b")]), js.BadArgumentError),
         (lambda: assign_from({}, {"a": 1}, rename=[("a", r"\1")]), js.BadArgumentError),
+        (lambda: assign_from({}, {"a": 1}, rename=[("a", None)]), js.BadArgumentError),
+        (lambda: assign_from({}, {"a": 1}, rename=[(b"a", "b")]), js.BadArgumentError),
         (lambda: assign_from({}, {"a": 1}, allow_unused="("), js.BadArgumentError),
+        (lambda: assign_from({}, {"a": 1}, exclude=["a{99999999999}"]), js.BadArgumentError),
+        (lambda: assign_from({}, {"a": 1}, allow_missing=3), js.BadTypeError),
+        (lambda: assign_from({}, {"a": 1}, allow_cast=None), js.BadTypeError),
         (lambda: assign_from({}, "no such file"), js.CheckpointError),
     ],
 )

@@ -155,6 +155,16 @@ def test_gradients() -> None:
     assert "ifference" in text
 
 
+@pytest.mark.parametrize("pattern", ["(", "a{99999999999}", b"w", ["w"], 3])
+def test_what_is_no_pattern(pattern: Any) -> None:
+    for call in (
+        lambda: testing.assert_uses(lambda p: 2.0 * p["w"], {"w": X}, of=pattern),
+        lambda: testing.assert_trained(lambda p: 2.0 * p["w"], {"w": X}, frozen=pattern),
+    ):
+        with pytest.raises(js.BadArgumentError, match="is not a regular expression"):
+            call()
+
+
 @pytest.mark.parametrize(
     ("function", "x", "what"),
     [
