@@ -45,7 +45,7 @@ from ._callsite import ENTRY as ENTRY_FILE
 from ._callsite import USER, user_line, warn_retrace
 from ._compat import trace_finder, trace_reader
 from ._errors import JscopeError, OutsideProgramError, ScopeExitError, TransformError
-from ._stack import nearest, surroundings, tell_files_apart
+from ._stack import OnHostError, nearest, surroundings, tell_files_apart
 from .run.bodies import body_of
 from .run.variables import Run
 
@@ -246,7 +246,10 @@ def current(call: str, caller: FrameType | None = None) -> Run:
         if found == USER:
             body = entry.body
         else:
-            body = None if found == ENTRY_FILE else body_of(caller, run.mark, entry.frame, entry.body)
+            try:
+                body = None if found == ENTRY_FILE else body_of(caller, run.mark, entry.frame, entry.body)
+            except OnHostError:
+                raise _error(call, f"{call} is called in a callback, which is no part of the program.") from None
         run.body = body
         if run.scopes.changed:
             run.scopes.look_again(body)
@@ -326,6 +329,9 @@ def _outside(call: str, frame: Frame | None) -> JscopeError:
 
 def _error(call: str, what: str) -> JscopeError:
     fix = "call it in a function that js.transform wraps, or inside `with js.build(key):` or `with js.bind(params):`"
-    if "derivative" in surroundings(None).transforms:
+    around = surroundings(None).transforms
+    if "callback" in around:
+        fix = "ask for it in the program, and give the array to the callback as an argument: it runs on the host, later"
+    elif "derivative" in around:
         fix = "give a derivative rule what it needs as arguments of its function: it runs by itself; or " + fix
     return OutsideProgramError(what, kind="outside", asked=call, where=user_line(), fix=fix)

@@ -7,6 +7,7 @@ import inspect
 import queue
 import random
 import sys
+import types
 from collections.abc import Callable, Hashable
 from typing import Any
 
@@ -47,7 +48,7 @@ class Arguments:
     @property
     def used_up(self) -> Any:
         """The first of them that gives something else each time it is asked, as iterators do; None if there is none."""
-        return next((leaf for leaf in self._leaves if _is_iterator(leaf) or isinstance(leaf, _GIVING)), None)
+        return next((found for leaf in self._leaves if (found := _giving(leaf)) is not None), None)
 
     def kind(self) -> Hashable | None:
         """Equal for arguments with which JAX, set as it is now, traces a program alike; None where that can't be told.
@@ -119,6 +120,28 @@ def _alike_structure(structure: Any) -> Hashable:
 
 
 _GIVING = np.random.Generator, np.random.RandomState, random.Random, queue.Queue, queue.SimpleQueue
+
+
+def _giving(value: Any, depth: int = 3) -> Any:
+    """What gives something else each time: the value, or what it asks if it is a method, a partial or a function."""
+    if _is_iterator(value) or isinstance(value, _GIVING):
+        return value
+    held = []
+    if isinstance(value, types.MethodType | types.BuiltinMethodType | types.MethodWrapperType):
+        held = [value.__self__]
+    elif isinstance(value, functools.partial):
+        held = [value.func, *value.args, *value.keywords.values()]
+    elif isinstance(value, types.FunctionType) and value.__closure__:
+        held = [cell.cell_contents for cell in value.__closure__ if _is_filled(cell)]
+    return next((found for inner in held if depth and (found := _giving(inner, depth - 1)) is not None), None)
+
+
+def _is_filled(cell: types.CellType) -> bool:
+    try:
+        cell.cell_contents  # noqa: B018
+    except ValueError:
+        return False
+    return True
 
 
 def _is_iterator(leaf: Any) -> bool:

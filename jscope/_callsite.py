@@ -11,9 +11,9 @@ from typing import Any
 from ._errors import RetraceWarning
 
 # Whose code a file holds. AS_WRITTEN is code of JAX's that calls functions just as often as the user wrote it, BRANCHES
-# that of lax.cond, WRAPPER what stands around most functions of JAX. What is not the program's is ENTRY or greater, so
-# that one comparison finds it.
-USER, OURS, PLUMBING, AS_WRITTEN, ENTRY, JAX, BRANCHES, WRAPPER = range(8)
+# that of lax.cond, WRAPPER what stands around most functions of JAX, HOST calls what the user runs on the host. What is
+# not the program's is ENTRY or greater, so that one comparison finds it.
+USER, OURS, PLUMBING, AS_WRITTEN, ENTRY, JAX, BRANCHES, WRAPPER, HOST = range(9)
 
 _BY_PACKAGE = {"jscope": OURS, "contextlib": PLUMBING, "functools": PLUMBING, "jax": JAX, "jaxlib": JAX}
 

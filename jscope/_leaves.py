@@ -43,8 +43,24 @@ def is_elsewhere(leaf: Any) -> bool:
     return not (leaf.is_fully_addressable or leaf.is_fully_replicated)
 
 
+def without_value(leaf: Any) -> str:
+    """Why a leaf that has a type has no value, `""` if it has one."""
+    if isinstance(leaf, jax.ShapeDtypeStruct):
+        return "is abstract, a ShapeDtypeStruct"
+    if isinstance(leaf, jax.Array) and not isinstance(leaf, jax.core.Tracer) and leaf.is_deleted():
+        return "is deleted: a jitted function that donates its arguments has taken its memory"
+    return ""
+
+
 def check_here(name: str, leaf: Any, done: str, fix: str) -> None:
-    """Raises BadArgumentError for an array that this process can't read alone, where something needs all of it."""
+    """Raises BadArgumentError for an array that is deleted, or in part elsewhere, where something needs all of it."""
+    if isinstance(leaf, jax.Array) and without_value(leaf):
+        raise BadArgumentError(
+            f"{shown(name)} {short_type(leaf)} {without_value(leaf)}.",
+            kind="deleted",
+            where=user_line(),
+            fix="use what the function that took it returned, or leave it out of donate_argnums",
+        )
     if is_elsewhere(leaf):
         raise BadArgumentError(
             f"{shown(name)} {short_type(leaf)} is spread over processes, and one alone can't read it: {done}.",

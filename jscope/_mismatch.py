@@ -12,6 +12,7 @@ import numpy as np
 
 from ._callsite import user_line
 from ._errors import BadInitialValueTypeError, ParamsMismatchError
+from ._leaves import without_value
 from ._show import count_of, short
 from ._values import as_initial_value
 
@@ -64,8 +65,7 @@ def _perhaps_a_part(found: tuple[int, ...], wanted: tuple[int, ...]) -> str:
 
 def without_values(report: Any, params: Mapping[str, Any]) -> list[str]:
     """One line for each leaf that fits what is declared (a `Comparison` says so), and has no value."""
-    abstract = [name for name in report.kept if isinstance(params[name], jax.ShapeDtypeStruct)]
-    return [f"'{name}' is abstract, a ShapeDtypeStruct" for name in abstract]
+    return [f"'{name}' {why}" for name in report.kept if (why := without_value(params[name]))]
 
 
 # How a fault says that a leaf may be a part.

@@ -81,14 +81,19 @@ def matcher(pattern: str) -> re.Pattern[str]:
       BadArgumentError: if it is not a regular expression.
     """
     try:
-        return re.compile(pattern)
-    except (re.error, TypeError) as error:
+        compiled = re.compile(pattern)
+        compiled.match("")  # which one of bytes refuses
+    except (re.error, TypeError, OverflowError) as error:
+        several = isinstance(pattern, list | tuple) and pattern and all(isinstance(one, str) for one in pattern)
         raise BadArgumentError(
-            f"{pattern!r} is not a regular expression: {error}.",
+            f"{pattern!r:.200} is not a regular expression: {error}.",
             kind="bad_pattern",
             where=user_line(),
-            fix="names are matched with re.match; escape special characters with re.escape",
+            fix=f"write one pattern for all of them: {'|'.join(pattern)!r:.200}"
+            if several
+            else "give a text, which is matched with re.match; escape special characters with re.escape",
         ) from None
+    return compiled
 
 
 class OpNames:

@@ -21,7 +21,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from ._callsite import user_line
 from ._errors import BadArgumentError, BadTypeError
-from ._names import near
+from ._names import matcher, near
 from ._params import Params
 from ._show import count_of, short, short_type, some
 from ._table import Placed, partition_text
@@ -97,16 +97,7 @@ def axes_partitioner(
                 where=user_line(),
                 fix='give a list as in [(".*kernel", jax.P("embed", "mlp")), (".*bias", jax.P("mlp"))]',
             )
-        try:
-            re.compile(pair[0])
-        except re.error as error:
-            raise BadArgumentError(
-                f"{pair[0]!r} is not a regular expression: {error}.",
-                kind="bad_pattern",
-                asked=f"axes_partitioner({short(rules)})",
-                where=user_line(),
-                fix="escape special characters with re.escape",
-            ) from None
+        matcher(pair[0])  # which refuses what is none
     return AxesPartitioner(tuple((pattern, partition) for pattern, partition in pairs))
 
 

@@ -27,7 +27,7 @@ from ._names import near
 from ._params import Params
 from ._partitions import Rules, copied, out_of_mesh, placed_by, placements, shardings_for, shardings_of
 from ._see import seeing
-from ._show import count_of, format_bytes, short_type
+from ._show import count_of, format_bytes, short, short_type
 from ._table import specs_table
 from ._values import FromProgram, InitialValue, sum_of_losses
 from ._variable_spec import VariableSpec
@@ -282,6 +282,13 @@ class Specs(Mapping[str, VariableSpec]):
           >>> [part.names for part in net.specs().select({"w": 1.0, "other": 2.0})]
           [('w',), ('other',)]
         """
+        if isinstance(params, str):
+            raise BadTypeError(
+                f"specs.select takes a tree of parameters, not {short(params)}.",
+                kind="not_a_mapping",
+                where=user_line(),
+                fix="params.select(pattern) chooses from a tree by names",
+            )
         tree = params_of(params, "select")
         self.check(tree, allow_unexpected=True)
         return tree.select(lambda name, _: name in self._by_name)

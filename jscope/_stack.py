@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from ._callsite import AS_WRITTEN, BRANCHES, ENTRY, FILES, JAX, USER, WRAPPER, owner
+from ._callsite import AS_WRITTEN, BRANCHES, ENTRY, FILES, HOST, JAX, USER, WRAPPER, owner
 from ._compat import differentiating_and_staging
 
 # The transforms around a call -----------------------------------------------------------------------------------------
@@ -27,7 +27,8 @@ class Surroundings(NamedTuple):
     Attributes:
       transforms: some of "checkpoint", "scan" (map and fori_loop too), "while_loop" (fori_loop too) and perhaps
         "while_condition" after that, "cond" (and switch), "vmap", "derivative", "custom_jvp", "custom_vjp",
-        "shard_map", "trace" (whatever stages its function out), and "program" where the program was entered.
+        "shard_map", "trace" (whatever stages its function out), "callback" (a function that runs on the host), and
+        "program" where the program was entered.
     """
 
     transforms: tuple[str, ...]
@@ -76,6 +77,8 @@ def _landmarks() -> tuple[dict[str, str], dict[int, str]]:
         jax.shard_map: "shard_map",
         differentiates: "derivative",
         stages: "trace",
+        jax.pure_callback: "callback",
+        jax.debug.callback: "callback",
     }
     of_code: dict[Any, str] = {
         jax.lax.scan: "scan",
@@ -104,6 +107,10 @@ def _is_body(while_loop: FrameType, called: FrameType) -> bool:
 
 
 UNTOLD: Any = object()  # a function that can't be told from another one of the same call
+
+
+class OnHostError(Exception):
+    """A call comes from a function that JAX runs on the host, in the middle of a program that runs without jit."""
 
 
 class Call(NamedTuple):
@@ -140,9 +147,13 @@ def calls_between(caller: FrameType, outer: FrameType | None) -> tuple[list[Call
 
     Without it, or where it is not met, the search ends where the program was entered. `jax.tree.map` and its like call
     a function as often as the user wrote it, and so do branches of `lax.cond` and `lax.switch`: they don't count.
+
+    Raises:
+      OnHostError: if the call comes from a callback, which is no part of the program.
     """
     found: list[tuple[list[FrameType], list[FrameType]]] = []  # frames of JAX, and those that run because of them
     users: list[FrameType] = []
+    on_host = False
     frame: FrameType | None = caller
     while frame is not None and frame is not outer:
         kind = owner(frame)
@@ -158,10 +169,13 @@ def calls_between(caller: FrameType, outer: FrameType | None) -> tuple[list[Call
                     of_jax, users = [], [*users, frame]
                 elif owner(frame) == JAX:
                     of_jax.append(frame)
+                on_host = on_host or owner(frame) == HOST
                 frame = frame.f_back
             if of_jax:
                 found.append((of_jax, users))
                 users = []
+    if on_host and frame is not None:  # what was opened in the callback, by `build` say, is asked there rightly
+        raise OnHostError
     return _calls(found[::-1]), frame is not None and frame is outer
 
 
@@ -330,6 +344,8 @@ def tell_files_apart(entry: CodeType) -> None:
         (jax.tree.map, AS_WRITTEN),
         (jax.tree_util.tree_map, AS_WRITTEN),
         (jax.lax.cond, BRANCHES),
+        (jax.pure_callback, HOST),
+        (jax.debug.callback, HOST),
     ):
         FILES[inspect.unwrap(function).__code__.co_filename] = kind
     shortens_tracebacks: Any = jax.grad  # as the wrapper around most functions of JAX does

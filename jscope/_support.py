@@ -8,9 +8,9 @@ from __future__ import annotations
 from ._callsite import user_line
 from ._compat import is_sharding_error, jit_inlined, run_watched
 from ._describe import initializer_text
-from ._leaves import check_here, is_elsewhere
+from ._leaves import check_here, is_elsewhere, without_value
 from ._misspelt import misspelt
-from ._names import near
+from ._names import matcher, near
 from ._see import seeing
 from ._show import count_of, format_bytes, printable, short_type, shortened, shown, table, table_lines
 from ._table import Scope, cut, partition_text, short_place
@@ -26,6 +26,7 @@ __all__ = [
     "is_elsewhere",
     "is_sharding_error",
     "jit_inlined",
+    "matcher",
     "misspelt",
     "near",
     "partition_text",
@@ -40,4 +41,5 @@ __all__ = [
     "table",
     "table_lines",
     "user_line",
+    "without_value",
 ]

@@ -21,7 +21,7 @@ from ._mismatch import without_values
 from ._params import Params
 from ._partitions import ExplicitTypes, Rules, checked_rules, placements
 from ._scope import SUSPENDS, new_scopes
-from ._show import some
+from ._show import printable, some
 from ._specs import Specs, params_of
 from ._values import FromProgram
 from ._variable_spec import VariableSpec
@@ -125,7 +125,7 @@ class Transformed(Generic[P, R]):
         return transform, (self._fn,) if self._rules is None else (self._fn, self._rules)
 
     def __repr__(self) -> str:
-        return f"<jscope program {self.__name__}>"
+        return f"<jscope program {printable(self.__name__)}>"
 
     def _under_rules(self, rules: Rules | None) -> Transformed[P, R]:
         """This program as a part of one that has rules of axes: under these, unless it has its own."""

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import jscope as js
-from jscope._support import is_elsewhere, shown
+from jscope._support import is_elsewhere, shown, without_value
 
 from .faults import Path
 from .fitting import Allowed, Fit, as_array, fit, misfit, shape_and_dtype
@@ -145,6 +145,10 @@ def _read(
                     values[name], was_verified = spread(tensor_of(given, old), sharding, dtype, given.verifies)
                 else:
                     value = as_array(given[old])
+                    if isinstance(value, js.VariableSpec):
+                        raise MisfitError("is what a program declares, and has no value")
+                    if why := without_value(value):
+                        raise MisfitError(why)
                     value = cast_checked(value, dtype) if name in found.cast else value
                     values[name] = _placed(value, leaf, sharding, bool(listing) or name in found.cast)
                     was_verified = not isinstance(given, Checkpoint) or (

@@ -183,7 +183,7 @@ def _say(text: str, file: TextIO | None = None) -> None:
 def _matching(checkpoint: Checkpoint, match: str) -> list[str]:
     try:
         pattern = re.compile(match)
-    except re.error as error:
+    except (re.error, OverflowError) as error:
         raise _bad(f"--match {match!r} is no regular expression: {error}.") from None
     return [name for name in checkpoint if pattern.search(name)]
 

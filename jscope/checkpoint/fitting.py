@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
 
 import jscope as js
-from jscope._support import count_of, shown
+from jscope._support import count_of, matcher, shown
 
 from .casting import cast_fault
 from .course import planned, through
 from .faults import user_line
 from .loaded import Checkpoint, CheckpointList
 from .near import Near
-from .rename import Rename, compiled, renamer
+from .rename import Rename, renamer
 from .report import AssignReport
 
 if TYPE_CHECKING:
@@ -182,7 +182,12 @@ def allows(allowed: Allowed) -> Callable[[str], bool]:
     """Whether a name is allowed."""
     if isinstance(allowed, bool):
         return lambda name: allowed
-    patterns = [compiled(pattern) for pattern in ([allowed] if isinstance(allowed, str) else allowed)]
+    given = [allowed] if isinstance(allowed, str) else allowed
+    if not isinstance(given, Iterable):
+        what = f"{given!r:.80} is neither True or False nor regular expressions."
+        fix = 'give one, "head/", or a list of them'
+        raise js.BadTypeError(what, kind="bad_pattern", where=user_line(), fix=fix)
+    patterns = [matcher(pattern) for pattern in given]
     return lambda name: any(pattern.match(name) for pattern in patterns)
 
 

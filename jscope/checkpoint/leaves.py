@@ -8,7 +8,7 @@ import jax
 import jax.core
 import numpy as np
 
-from jscope._support import is_elsewhere, shown
+from jscope._support import is_elsewhere, shown, without_value
 
 from .faults import fault
 
@@ -16,7 +16,10 @@ ADVICE = "of a key of jax.random, save jax.random.key_data(key)"
 
 
 def check_is_here(name: str, leaf: Any) -> None:
-    """Raises a CheckpointError for an array that this process can't read alone."""
+    """Raises a CheckpointError for an array that is deleted, and for one that this process can't read alone."""
+    if isinstance(leaf, jax.Array) and without_value(leaf):
+        fix = "save what the function that took it returned, or before it is called"
+        raise fault(f"{shown(name)} {without_value(leaf)}.", kind="deleted", fix=fix)
     if is_elsewhere(leaf):
         what = f"{shown(name)} is spread over processes, and one file is written by one process."
         raise fault(what, kind="other_processes", fix="save it with orbax, where each process writes what it has")
@@ -26,7 +29,7 @@ def kind_of(name: str, leaf: Any) -> str:
     """The name of an array's dtype; of anything else that of its type.
 
     Raises:
-      CheckpointError: for a value that JAX traces, and for an array of which other processes hold a part.
+      CheckpointError: for a value that JAX traces, and for an array that is deleted or partly in other processes.
     """
     check_is_here(name, leaf)
     if isinstance(leaf, jax.core.Tracer):

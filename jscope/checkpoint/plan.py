@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import jscope as js
-from jscope._support import count_of, shown
+from jscope._support import count_of, printable, shown
 
 from . import steps
 from .course import differences, lost, planned, run, tensors_of
@@ -76,7 +76,7 @@ class Plan:
         return Plan((*self.steps, step))
 
     def __str__(self) -> str:
-        return "\n".join(map(str, self.steps)) or "no steps"
+        return "\n".join(printable(str(step)) for step in self.steps) or "no steps"
 
     __repr__ = __str__
 

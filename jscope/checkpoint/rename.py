@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import jscope as js
+from jscope._support import matcher
 
 from .faults import user_line
 from .near import Near
@@ -73,13 +74,13 @@ def _by_patterns(rename: Sequence[tuple[str, str]]) -> Callable[[str], str]:
         pairs = [(pattern, replacement) for pattern, replacement in rename]
     except (TypeError, ValueError):
         raise _bad(rename) from None
-    rules = [(compiled(pattern), replacement) for pattern, replacement in pairs]
+    rules = [(matcher(pattern), replacement) for pattern, replacement in pairs]
 
     def renamed(name: str) -> str:
         for pattern, replacement in rules:
             try:
                 name = pattern.sub(replacement, name)
-            except (re.error, IndexError) as error:
+            except (re.error, IndexError, TypeError) as error:
                 what = f"rename: {replacement!r} is no replacement for {pattern.pattern!r}: {error}."
                 fix = r"refer to the groups of the pattern as \1, \2"
                 raise js.BadArgumentError(what, kind="bad_pattern", where=user_line(), fix=fix) from None
@@ -98,16 +99,3 @@ def _by_call(rename: Callable[[str], str]) -> Callable[[str], str]:
         return new
 
     return renamed
-
-
-def compiled(pattern: Any) -> re.Pattern[str]:
-    """A regular expression.
-
-    Raises:
-      BadArgumentError: if it is none.
-    """
-    try:
-        return re.compile(pattern)
-    except (re.error, TypeError) as error:
-        what = f"{pattern!r} is no regular expression: {error}."
-        raise js.BadArgumentError(what, kind="bad_pattern", where=user_line(), fix="mend the pattern") from None

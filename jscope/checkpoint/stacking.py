@@ -106,6 +106,7 @@ def unstack(tree: Mapping[str, Any], layers: str, to: str, *, start: int = 0) ->
             wanted = f"not {usual} along its first axis" if usual else "nothing along a first axis"
             faults.append(f"'{layers}/{name}', {_short(stacked[name])}, is {wanted}")
     _refuse(faults, f"{layers!r} can't be taken apart")
+    stacked = {name: _together(leaf) for name, leaf in stacked.items()}
     taken = {f"{to % (start + i)}/{name}": _layer(leaf, i) for name, leaf in stacked.items() for i in range(usual)}
     _refuse([f"'{name}' is there already" for name in taken if name in rest], f"{layers!r} can't be taken apart")
     return js.Params({**rest, **taken})
@@ -154,6 +155,15 @@ def _stacked(leaves: list[Any]) -> Any:
 
 def _layer(leaf: Any, number: int) -> Any:
     return jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype) if isinstance(leaf, jax.ShapeDtypeStruct) else leaf[number]
+
+
+def _together(leaf: Any) -> Any:
+    """An array whose first axis is spread over no explicit axis of a mesh, along which JAX cuts nothing off."""
+    sharding: Any = jax.typeof(leaf).sharding if isinstance(leaf, jax.Array) else None
+    if sharding is None or not any(sharding.spec[:1]):  # other axes than explicit ones stand in no type
+        return leaf
+    spec = jax.sharding.PartitionSpec(None, *sharding.spec[1:])
+    return jax.sharding.reshard(leaf, jax.sharding.NamedSharding(sharding.mesh, spec))
 
 
 def _refuse(faults: list[str], what: str) -> None:

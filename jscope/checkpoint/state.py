@@ -69,6 +69,7 @@ def save_state(path: Path, state: Any, *, metadata: Mapping[str, str] | None = N
     arrays, keys = {}, {}
     for name, leaf in leaves.items():
         if _is_key(leaf):
+            check_is_here(name, leaf)
             keys[name] = str(leaf.dtype)
             arrays[name] = _array(name, jax.random.key_data(leaf))
         else:

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 import jscope as js
-from jscope._support import user_line
+from jscope._support import matcher, user_line
 
 from .trees import is_array
 
@@ -90,7 +90,7 @@ def meant_by(pattern: str, names: Iterable[str]) -> set[str]:
     """The name of that text, or those in the scope of it; else those that it matches from their start, as in TF1."""
     names = list(names)
     exact = {name for name in names if name == pattern or name.startswith(f"{pattern}/")}
-    return exact or {name for name in names if re.match(pattern, name)}
+    return exact or set(filter(matcher(pattern).match, names))
 
 
 def weighted_sum(results: Any) -> jax.Array:

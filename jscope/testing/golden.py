@@ -60,10 +60,10 @@ def assert_golden(variables: Mapping[str, Any], path: str | os.PathLike[str], *,
         return
     if not path.exists():
         raise AssertionError(f"There is no golden file {path}.\n  To write it, {_HOW}.")
-    then = _rows_in(path.read_text(encoding="utf-8"))
+    then = _rows_in(path.read_text(encoding="utf-8", errors="replace"))
     changes = _changes(then, now)
     if changes:
-        shown = "\n".join("  " + line for line in changes)
+        shown = "\n".join("  " + printable(line) for line in changes)
         raise AssertionError(f"The variables differ from {path}:\n{shown}\n  If that is meant, {_HOW}.")
 
 

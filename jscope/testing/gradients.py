@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import jax.test_util
 import numpy as np
 
-from .calls import QUICK, Call, is_inexact, meant_by, names_of, quietly, weighted_sum
+from .calls import QUICK, Call, bad_argument, is_inexact, meant_by, names_of, quietly, weighted_sum
 from .functions import called
 from .trees import listed
 
@@ -31,6 +31,7 @@ def assert_trained(
 
     Raises:
       AssertionError: listing the leaves that get no gradient, and frozen ones that get one.
+      BadArgumentError: if no leaf has a derivative, so that there is nothing to say.
 
     Example:
       >>> from jscope.testing import assert_trained
@@ -43,7 +44,9 @@ def assert_trained(
     """
     __tracebackhide__ = True
     leaves, structure = jax.tree.flatten(tree)
-    learns = [i for i, leaf in enumerate(leaves) if is_inexact(leaf)]
+    learns = [i for i, leaf in enumerate(leaves) if is_inexact(leaf) or isinstance(leaf, float | complex)]
+    if not learns:
+        raise bad_argument("No leaf of the tree has a derivative.", "give the parameters first: arrays of floats")
 
     def total(given: list[Any]) -> jax.Array:
         filled = dict(zip(learns, given, strict=True))
@@ -80,6 +83,8 @@ def assert_gradients(
 
     Raises:
       AssertionError: saying which of the modes differ, and by how much.
+      BadArgumentError: if no argument or no result has a derivative, and for half precision, whose digits are too few
+        for differences.
 
     Example:
       >>> from jscope.testing import assert_gradients
@@ -95,12 +100,22 @@ def assert_gradients(
     __tracebackhide__ = True
     call = Call(function, args, kwargs)
     learns = [i for i, array in enumerate(call.arrays) if is_inexact(array)]
+    if not learns:
+        fix = "give an array, jnp.float32(2.0) for 2.0: numbers of Python's are held still"
+        raise bad_argument("No argument is an array of floats, so there is no derivative to look at.", fix)
 
     def total(*given: Any) -> jax.Array:
         arrays = list(call.arrays)
         for i, array in zip(learns, given, strict=True):
             arrays[i] = array
-        return weighted_sum(call.run(*arrays))
+        out = call.run(*arrays)
+        inexact = [leaf for leaf in out if is_inexact(leaf)]
+        if not inexact:
+            raise bad_argument("No result is an array of floats, so it has no derivative.", "return one")
+        if coarse := [str(leaf.dtype) for leaf in (*given, *inexact) if jnp.finfo(leaf.dtype).eps > _COARSE]:
+            what = f"Differences of {coarse[0]} have too few digits to tell a derivative."
+            raise bad_argument(what, "give and compute in float32")
+        return weighted_sum(out)
 
     arrays = [jnp.asarray(call.arrays[i]) for i in learns]
     faults = []
@@ -120,6 +135,9 @@ def assert_gradients(
                 raise
     if faults:
         raise AssertionError(listed(f"The derivatives of `{called(function)}` are not those of its values:", faults))
+
+
+_COARSE = 1e-4  # half precision
 
 
 def assert_finite(function: Callable[..., Any], /, *args: Any, gradients: bool = True, **kwargs: Any) -> None:
@@ -169,7 +187,7 @@ def assert_finite(function: Callable[..., Any], /, *args: Any, gradients: bool =
 def _not_finite(tree: Any) -> list[tuple[str, str]]:
     found = []
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-        if is_inexact(leaf):
+        if is_inexact(leaf) or isinstance(leaf, float | complex):
             values = np.asarray(leaf).astype(np.complex128)
             bad = ~np.isfinite(values)
             if bad.any():

@@ -24,7 +24,7 @@ def assert_equal(first: Any, second: Any, /) -> None:
     nested structures too.
 
     Args:
-      first, second: any pytrees. A leaf that is no array is compared with `==`.
+      first, second: any pytrees. A leaf that is neither an array nor a number is compared with `==`.
 
     Raises:
       AssertionError: naming every leaf that differs, with how many of its elements do, the greatest difference and
@@ -49,10 +49,11 @@ def assert_close(first: Any, second: Any, /, *, rtol: float | None = None, atol:
     """Two trees have the same structure, dtypes and shapes, and their numbers differ by rounding alone.
 
     An array may differ by `rtol` times its own largest finite number, plus `atol`: so numbers near zero that come out
-    of sums of large ones need no `atol`. Integers and bools must be equal. TF1: `TestCase.assertAllClose`.
+    of sums of large ones need no `atol`. A float of Python's is compared as an array, in the dtype of the other leaf.
+    Integers and bools must be equal. TF1: `TestCase.assertAllClose`.
 
     Args:
-      first, second: any pytrees. A leaf that is no array is compared with `==`.
+      first, second: any pytrees. A leaf that is neither an array nor a number is compared with `==`.
       rtol: what is allowed relative to the largest number of an array; default the square root of its dtype's
         precision, about 3e-4 for float32.
       atol: what is allowed beside that, in the unit of the numbers.
@@ -185,8 +186,9 @@ def leaf_difference(a: Any, b: Any, within: Tolerance | None = None, name: str =
     """
     for leaf in (a, b):
         check_here(name, leaf, "it can't be compared", _IN_ONE_PROCESS)
+    a, b = _as_arrays(a, b)
     if not (is_array(a) and is_array(b)):
-        return "" if a is b or _same(a, b) else f"{a!r:.80}, then {b!r:.80}"
+        return "" if a is b or _same(a, b) else f"{printable(repr(a)):.80}, then {printable(repr(b)):.80}"
     if (a.shape, a.dtype) != (b.shape, b.dtype):
         return f"{short_type(a)}, then {short_type(b)}"
     if jnp.issubdtype(a.dtype, jax.dtypes.extended):
@@ -198,6 +200,21 @@ def leaf_difference(a: Any, b: Any, within: Tolerance | None = None, name: str =
         where = np.unravel_index(np.argmax(a != b), a.shape)
         return f"{np.sum(a != b)} of {a.size} elements differ, first at {_place(where)}: {_then(a[where], b[where])}"
     return _difference_of_numbers(a, b, within)
+
+
+def _as_arrays(a: Any, b: Any) -> tuple[Any, Any]:
+    """Floats and complex numbers of Python's as arrays; where one of the two is an array, the other gets its dtype."""
+    numbers = [leaf for leaf in (a, b) if not is_array(leaf)]
+    arrays = [leaf for leaf in (a, b) if is_array(leaf)]
+    if not numbers or not all(isinstance(leaf, float | complex) for leaf in numbers):
+        return a, b
+    if any(leaf.shape or not jnp.issubdtype(leaf.dtype, jnp.inexact) for leaf in arrays):
+        return a, b
+    dtype = arrays[0].dtype if arrays else np.result_type(*map(type, numbers))
+    if any(isinstance(leaf, complex) for leaf in numbers) and not jnp.issubdtype(dtype, jnp.complexfloating):
+        return a, b
+    a, b = (leaf if is_array(leaf) else np.asarray(leaf).astype(dtype) for leaf in (a, b))
+    return a, b
 
 
 def _same(a: Any, b: Any) -> bool:
@@ -240,7 +257,9 @@ def _then(a: Any, b: Any) -> str:
 
 def _number(value: Any) -> str:
     """A number as its dtype holds it: `0.1`, where Python would widen float32 to 0.10000000149011612."""
-    return str(value.item()) if value.dtype.kind in "biuO" else str(value)
+    if not is_array(value):  # of an array of objects
+        return f"{printable(repr(value)):.80}"
+    return printable(str(value.item() if value.dtype.kind in "biu" else value))
 
 
 def listed(head: str, lines: list[str], most: int = _MOST_LINES) -> str:

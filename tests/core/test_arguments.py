@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import functools
 import queue
 import random
 
@@ -87,7 +88,12 @@ def test_what_is_used_up_is_noticed():
     for giving in (iter([1]), (row for row in "ab"), np.random.default_rng(0), random.Random(0), queue.SimpleQueue()):
         assert Arguments((1, giving), {}).used_up is giving
         assert Arguments((), {"rows": giving}).used_up is giving
-    assert Arguments(([1], "ab", range(3), np.ones(2), jnp.ones(2)), {}).used_up is None
+        for asks in (lambda giving=giving: lambda: giving, lambda giving=giving: functools.partial(max, giving)):
+            assert Arguments((functools.partial(asks()),), {}).used_up is giving
+    rows, rng = iter([1]), np.random.default_rng(0)
+    assert Arguments((rows.__next__,), {}).used_up is rows
+    assert Arguments((rng.normal,), {}).used_up is rng
+    assert Arguments(([1], "ab", range(3), np.ones(2), jnp.ones(2), len, "ab".join, lambda: kind), {}).used_up is None
 
 
 def test_none_is_a_part_of_the_structure():

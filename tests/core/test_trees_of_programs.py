@@ -185,6 +185,11 @@ def test_select_refuses_a_tree_that_does_not_fit(tree: js.Params, says: str) -> 
     assert says in caught.value.faults[0]
 
 
+def test_select_by_names_is_that_of_the_tree() -> None:
+    with pytest.raises(js.BadTypeError, match=r"not 'mine/'\.\n.*\n  Fix: params\.select\(pattern\)"):
+        MINE.select("mine/")  # type: ignore[arg-type]
+
+
 def test_a_step_of_one_program_leaves_the_other_alone_under_jit() -> None:
     net = linear("a")
     specs = net.specs()

@@ -13,7 +13,9 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
+from jax.experimental import io_callback
 from paths import ROOT
 
 import jscope as js
@@ -55,6 +57,42 @@ def test_many_threads_call_one_program():
 def test_a_new_thread_is_outside():
     with js.build(KEY), pytest.raises(js.OutsideProgramError, match="outside any program"):
         in_thread(lambda: js.get_variable("v", []))
+
+
+@pytest.mark.parametrize("jitted", [False, True], ids=["eager", "jit"])
+@pytest.mark.parametrize("call", [jax.pure_callback, io_callback, jax.debug.callback], ids=lambda call: call.__name__)
+def test_a_callback_is_no_part_of_the_program(call, jitted):
+    """It runs on the host, without a trace of its own where nothing is jitted; `specs` never sees what it asks for."""
+    said = []
+
+    def on_host(x):
+        for ask in (
+            lambda: js.get_variable("w", []),
+            lambda: jax.tree.map(lambda x: js.get_variable("w", []), x),
+            lambda: jax.jit(lambda x: x * js.get_variable("w", []))(x),
+            lambda: js.variable_scope("s").__enter__(),
+            lambda: js.next_key(),
+        ):
+            with pytest.raises(js.OutsideProgramError) as caught:
+                ask()
+            assert "give the array to the callback as an argument" in caught.value.fix
+            said.append(caught.value.what)
+        with js.build(KEY):  # a program of its own is none of the outer one's
+            js.get_variable("own", [])
+        return np.asarray(js.transform(lambda: js.get_variable("w", [])).apply({"w": 2.0}), np.float32) * x
+
+    def program(x):
+        with js.variable_scope("s"):
+            if call is jax.debug.callback:
+                return call(on_host, x)
+            return call(on_host, jax.ShapeDtypeStruct((), jnp.float32), x)
+
+    net, x = js.transform(program), jnp.float32(3)
+    assert not net.specs(x)
+    jax.block_until_ready((jax.jit(net.apply) if jitted else net.apply)({"s/w": 1.0, "w": 1.0}, x, rng=KEY))
+    jax.effects_barrier()
+    assert len(said) == 5
+    assert all("outside any program" in what or "in a callback" in what for what in said)
 
 
 def test_a_frame_is_of_no_use_in_another_thread_or_context():

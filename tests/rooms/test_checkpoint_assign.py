@@ -191,6 +191,23 @@ def test_entries_that_are_no_arrays():
     assert "skipped  str     holds strings" in str(report).splitlines()
 
 
+def test_a_source_without_values():
+    taken = jnp.ones(3)
+    taken.delete()
+    source = {"tower/kernel": SPECS["tower/kernel"], "tower/bias": taken, "step": jax.ShapeDtypeStruct((), jnp.int32)}
+    assert sorted(faults_of(SPECS, source)) == [
+        "'step' is abstract, a ShapeDtypeStruct",
+        "'tower/bias' is deleted: a jitted function that donates its arguments has taken its memory",
+        "'tower/kernel' is what a program declares, and has no value",
+    ]
+    params = js.Params({"tower/bias": taken})
+    with pytest.raises(js.BadArgumentError, match=r"'tower/bias' .* is deleted"):
+        assert params == {"tower/bias": jnp.ones(3)}
+    net = js.transform(program)
+    with pytest.raises(js.ParamsMismatchError, match="'tower/bias' is deleted"):
+        net.init(jax.random.key(0), warm_start=params)
+
+
 def test_values_that_the_program_computes():
     """A spec does not hold them: the tree that net.init gave is filled instead."""
     net = js.transform(lambda x: js.get_variable("w", initializer=x * 2) + js.get_variable("b", [2]))
@@ -226,7 +243,12 @@ def test_what_is_no_array():
         (lambda: assign_from({}, {"a": 1}, rename=lambda name: None), js.BadTypeError),
         (lambda: assign_from({}, {"a": 1}, rename=[("(", "b")]), js.BadArgumentError),
         (lambda: assign_from({}, {"a": 1}, rename=[("a", r"\1")]), js.BadArgumentError),
+        (lambda: assign_from({}, {"a": 1}, rename=[("a", None)]), js.BadArgumentError),
+        (lambda: assign_from({}, {"a": 1}, rename=[(b"a", "b")]), js.BadArgumentError),
         (lambda: assign_from({}, {"a": 1}, allow_unused="("), js.BadArgumentError),
+        (lambda: assign_from({}, {"a": 1}, exclude=["a{99999999999}"]), js.BadArgumentError),
+        (lambda: assign_from({}, {"a": 1}, allow_missing=3), js.BadTypeError),
+        (lambda: assign_from({}, {"a": 1}, allow_cast=None), js.BadTypeError),
         (lambda: assign_from({}, "no such file"), js.CheckpointError),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import os
 import signal
@@ -165,11 +166,20 @@ def test_nothing_is_left_where_the_system_refuses(
 
 
 @pytest.mark.parametrize("save", SAVES)
-def test_nothing_is_left_where_a_value_can_not_be_had(tmp_path: Path, save: Save) -> None:
-    deleted = jnp.ones(3)
-    deleted.delete()
-    with pytest.raises(RuntimeError, match="deleted"):
-        save(tmp_path / "m", {"a": np.ones(3), "b": deleted})
+def test_nothing_is_left_where_a_value_can_not_be_had(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, save: Save
+) -> None:
+    lost, asarray = jnp.ones(3), np.asarray
+
+    def refuse(value: Any, *args: Any, **kwargs: Any) -> Any:
+        if value is lost:
+            raise RuntimeError("the device is gone")
+        return asarray(value, *args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(np, "asarray", refuse)
+        with pytest.raises(RuntimeError, match="the device is gone"):
+            save(tmp_path / "m", {"a": np.ones(3), "b": lost})
     assert not list(tmp_path.iterdir())
 
 
@@ -280,6 +290,9 @@ def test_nothing_that_steers_a_terminal_is_in_a_text(steering: Path) -> None:
     target = js.Params({"plain": np.ones(2), "\x1bmore": 1})
     _, report = checkpoint.assign_from(target, opened, allow_missing=True, allow_unused=True)
     texts += [str(report), str(specs.compare(tree)), repr(js.Params({NAME: 1}).map_with_name(lambda *_: NAME))]
+    steered = functools.partial(lambda: 1)
+    steered.__name__ = NAME  # type: ignore[attr-defined]
+    texts += [str(checkpoint.Plan().rename({NAME: "w"}).drop(r"\x1b.*")), repr(js.transform(steered))]
     for text in texts:
         check(text)
 

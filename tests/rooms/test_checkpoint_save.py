@@ -151,6 +151,17 @@ def test_what_is_traced_can_not_be_saved(tmp_path, save):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("save", [checkpoint.save, checkpoint.save_tf, checkpoint.save_state])
+@pytest.mark.parametrize("make", [lambda: jnp.ones(3), lambda: jax.random.split(jax.random.key(0), 3)])
+def test_what_was_donated_is_named(tmp_path, save, make):
+    """JAX's own error says the shape alone; the file that is there stays."""
+    taken = make()
+    taken.delete()
+    error = error_of(save, tmp_path / "m", {"a": {"w": taken}, "b": np.ones(2)})
+    assert (error.kind, error.what.partition(":")[0]) == ("deleted", "'a/w' is deleted")
+    assert not os.listdir(tmp_path)
+
+
 def test_a_name_that_promises_another_format(tmp_path):
     """`np.load` would find pickled data in it, or what it takes for such."""
     error = error_of(checkpoint.save, tmp_path / "m.npz", {"a": 1})

@@ -61,6 +61,23 @@ def test_kinds_of_arrays(make):
     assert unstack(stacked, "all", to="h%d") == tree
 
 
+def test_layers_spread_over_an_explicit_axis():
+    """JAX refuses to cut such an array by a plain index."""
+    for make in (jax.make_mesh, jax.sharding.AbstractMesh):
+        sizes = (1, 1) if make is jax.make_mesh else (2, 2)
+        mesh = make(sizes, ("stage", "data"), axis_types=(jax.sharding.AxisType.Explicit,) * 2)
+        spread = jax.sharding.NamedSharding(mesh, jax.P("stage", None, "data"))
+        if make is jax.make_mesh:
+            stacked = {"h": {"w": jax.device_put(jnp.arange(12, dtype=jnp.float32).reshape(2, 3, 2), spread)}}
+            layers = unstack(stacked, "h", to="h%d")
+            np.testing.assert_array_equal(layers["h1/w"], np.arange(6, 12).reshape(3, 2))
+        else:  # of more devices than there are here
+            stacked = {"h": {"w": jax.ShapeDtypeStruct((2, 3, 2), jnp.float32, sharding=spread)}}
+            layers = jax.eval_shape(lambda tree: unstack(tree, "h", to="h%d"), stacked)
+        assert layers.names == ("h0/w", "h1/w")
+        assert {leaf.sharding.spec for leaf in layers.flat().values()} == {jax.P(None, "data")}
+
+
 def test_under_jit():
     tree = js.Params(layers_of(3))
     np.testing.assert_array_equal(jax.jit(lambda t: stack(t, "h%d", to="h"))(tree)["h/w"][:, 0, 0], range(3))

@@ -66,6 +66,33 @@ def test_close() -> None:
     testing.assert_close(X, X + 0.4, rtol=0.1)
 
 
+def test_numbers_of_python_are_compared_as_arrays_are() -> None:
+    nan = float("nan")
+    testing.assert_close({"loss": 1.0, "z": 1 + 1j}, {"loss": jnp.float32(1.001), "z": 1 + 1.001j}, rtol=1e-2)
+    testing.assert_equal({"a": nan, "b": 0.1, "c": [1.0, 2]}, {"a": float("nan"), "b": np.float32(0.1), "c": [1.0, 2]})
+    assert text_of(lambda: testing.assert_close({"loss": 1.0}, {"loss": 1.1})) == (
+        "The trees differ in 1 leaf:\n  - ['loss']: 1 of 1 elements differ, by 0.1 at most, at []: 1.0, then 1.1"
+    )
+    for a, b in ((1, 2), (True, False), (1.0, 2), (1j, np.float32(1)), (1.0, np.ones(1))):
+        text_of(lambda a=a, b=b: testing.assert_close(a, b, atol=5.0))
+    text_of(lambda: testing.assert_equal(0.0, -0.0))
+
+
+def test_what_leaves_hold_is_printable() -> None:
+    class Hostile:
+        def __repr__(self) -> str:
+            return "\x1b[2J"
+
+    first, second = (np.array([text, None], object) for text in ("\x1b[31m", "b"))
+    assert text_of(lambda: testing.assert_equal([Hostile(), first], [1, second])) == (
+        "The trees differ in 2 leaves:\n"
+        "  - [0]: \\x1b[2J, then 1\n"
+        "  - [1]: 1 of 2 elements differ, first at [0]: '\\x1b[31m', then 'b'"
+    )
+    texts = np.array(["a\x1b"]), np.array(["bc"])
+    assert text_of(lambda: testing.assert_equal(*texts)).endswith("first at [0]: a\\x1b, then bc")
+
+
 def test_functional() -> None:
     def drawn(x: jax.Array) -> jax.Array:
         return x + isinstance(x, jax.core.Tracer)
@@ -109,6 +136,11 @@ def test_trained() -> None:
         "  - 'a/v' gets no gradient\n"
         "  - 'target' is frozen, and gets a gradient of 1 at most"
     )
+    assert text_of(lambda: testing.assert_trained(lambda p: p["a"] ** 2, {"a": 1.0, "b": 2.0, "n": 3})) == (
+        "`<lambda>` does not train what it should:\n  - 'b' gets no gradient"
+    )
+    with pytest.raises(js.BadArgumentError, match="No leaf of the tree has a derivative"):
+        testing.assert_trained(lambda p: p["n"] ** 2, {"n": 3})
 
 
 def test_gradients() -> None:
@@ -123,6 +155,31 @@ def test_gradients() -> None:
     assert "ifference" in text
 
 
+@pytest.mark.parametrize("pattern", ["(", "a{99999999999}", b"w", ["w"], 3])
+def test_what_is_no_pattern(pattern: Any) -> None:
+    for call in (
+        lambda: testing.assert_uses(lambda p: 2.0 * p["w"], {"w": X}, of=pattern),
+        lambda: testing.assert_trained(lambda p: 2.0 * p["w"], {"w": X}, frozen=pattern),
+    ):
+        with pytest.raises(js.BadArgumentError, match="is not a regular expression"):
+            call()
+
+
+@pytest.mark.parametrize(
+    ("function", "x", "what"),
+    [
+        (lambda x: x**2, 2.0, "No argument is an array of floats"),
+        (lambda x: 2.0 * x, jnp.arange(3), "No argument is an array of floats"),
+        (jnp.argmax, X, "No result is an array of floats"),
+        (lambda x: (x**2).sum(), X.astype(jnp.bfloat16), "Differences of bfloat16 have too few digits"),
+        (lambda x: (x**2).astype(jnp.float16), X, "Differences of float16 have too few digits"),
+    ],
+)
+def test_gradients_of_what_has_none_to_compare(function: Any, x: Any, what: str) -> None:
+    with pytest.raises(js.BadArgumentError, match=what):
+        testing.assert_gradients(function, x)
+
+
 def test_finite() -> None:
     def model(params: Any, x: jax.Array) -> Any:
         return {"loss": jnp.log(params["w"] * x), "norm": jnp.sqrt((x**2).sum())}
@@ -132,6 +189,9 @@ def test_finite() -> None:
         "  - the result['loss']: 2 of 3 elements, first at [1]: -inf\n"
         "  - the gradient of argument 0['w']: 1 of 3 elements, first at [1]: nan\n"
         "  - the gradient of x: 1 of 3 elements, first at [1]: inf"
+    )
+    assert text_of(lambda: testing.assert_finite(lambda x: {"loss": x * float("inf")}, 4.0)) == (
+        "`<lambda>` is not finite:\n  - the result['loss']: 1 of 1 elements, first at []: inf"
     )
 
 

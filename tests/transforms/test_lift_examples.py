@@ -208,6 +208,9 @@ REFUSED: Cases = {
     "that can't be told apart": partials_of_one_function,
     "was not when the program was run abstractly": assigns_by_a_python_variable,
     "A jscope call inside a JAX transform": in_build,
+    "is called in a callback, which is no part of the program": lambda: js.transform(
+        lambda: jax.debug.callback(lambda: js.get_variable("w", []))
+    ).apply({"w": X}),
     "is called outside any program": lambda: js.get_variable("w", []),
     "is called after its program has ended": after_the_end,
     "from another thread or context": in_a_copied_context,
