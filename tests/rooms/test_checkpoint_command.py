@@ -242,7 +242,7 @@ def test_differences_of_values(run, a, b, status):
         (["convert", "m.safetensors", "n", "--rename", "tower"], "no pair"),
         (["convert", "m.safetensors", "n", "--rename", "towr/=net/"], "no such name"),
         (["convert", "m.safetensors", "n", "--rename", "step=half"], "'half' and 'step' would both be 'half'"),
-        (["convert", "m.safetensors", "n", "--sub", "(=x"], "no regular expression"),
+        (["convert", "m.safetensors", "n", "--sub", "(=x"], "not a regular expression"),
         (["convert", "m.safetensors", "n.npz"], "no array that a .npz file could hold, but bfloat16"),
         (["convert", "m.safetensors", "no/n"], "can't be written"),
         (["convert", "m.safetensors", "n", "--match", "towr"], "no name in m.safetensors matches --match 'towr'"),

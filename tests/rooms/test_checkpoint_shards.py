@@ -91,11 +91,20 @@ def test_what_can_be_no_folder_is_refused(tmp_path, name):
     assert names_in(tmp_path) == ["file"]
 
 
-def test_after_an_error_nothing_is_left(tmp_path):
-    gone = jnp.ones(3)
-    gone.delete()
-    with pytest.raises(RuntimeError):
-        checkpoint.save(tmp_path, {"a": np.ones(3), "b": gone}, max_shard_bytes=24)
+def test_after_an_error_nothing_is_left(tmp_path, monkeypatch):
+    lost, asarray, before = jnp.ones(3), np.asarray, []
+
+    def refuse(value, *args, **kwargs):
+        if value is lost:
+            before.extend(names_in(tmp_path))
+            raise RuntimeError("the device is gone")
+        return asarray(value, *args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(np, "asarray", refuse)
+        with pytest.raises(RuntimeError, match="the device is gone"):
+            checkpoint.save(tmp_path, {"a": np.ones(3), "b": lost}, max_shard_bytes=24)
+    assert "model-00001-of-00002.safetensors" in before
     assert not names_in(tmp_path)
 
 
