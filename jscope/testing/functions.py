@@ -22,8 +22,9 @@ def assert_functional(function: Callable[..., Any], /, *args: Any, **kwargs: Any
     """A function depends on its arguments alone, changes none of them, leaks nothing, and means the same under jit.
 
     It is run twice as it is, which must agree to the bit, and twice under `jax.jit`, once with JAX's check for leaked
-    tracers. Jitted it may differ by rounding, as in `assert_close`. So randomness that is not from a key, counters,
-    caches, `print`-like side effects on what it is given, and `isinstance(x, Tracer)` are found.
+    tracers. Jitted it may differ by rounding: as in `assert_close`, and, since that is what is left where large numbers
+    cancel, by 8 steps of the precision of the largest number that goes in or comes out. So randomness that is not from
+    a key, counters, caches, `print`-like side effects on what it is given, and `isinstance(x, Tracer)` are found.
 
     Args:
       function: any function, of jscope or not: `net.apply`, a Flax module's `apply`, a training step.
