@@ -36,7 +36,7 @@ def wrong_batching(wrong: bool) -> None:
         return x - (x[:1, :1] if wrong else x[:, :1]), True
 
     @given(stack=testing.stacks(transforms=["jit", "scan", "cond", "vmap"]))
-    @settings(testing.profile, database=None, derandomize=True, max_examples=8)
+    @settings(testing.profile, database=None, derandomize=True, print_blob=False, max_examples=8)
     def test(stack: testing.Stack) -> None:
         testing.assert_same_under(from_the_first, X, stack=stack)
 
@@ -52,7 +52,7 @@ def log_of_zero(wrong: bool) -> None:
         return -(jax.nn.softmax(logits) * jax.nn.log_softmax(logits)).sum()
 
     @given(x=testing.arrays((3,), jnp.float32))
-    @settings(testing.profile, database=None, derandomize=True)
+    @settings(testing.profile, database=None, derandomize=True, print_blob=False)
     def test(x: jax.Array) -> None:
         testing.assert_finite(entropy, 100 * x)
 
