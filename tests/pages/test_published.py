@@ -272,10 +272,16 @@ def test_a_model_that_was_trained_a_step_is_loaded_by_transformers(name, tmp_pat
 @live
 @pytest.mark.slow
 @pytest.mark.parametrize("name", OTHERS)
-def test_other_forms_are_loaded_by_transformers(name, tmp_path):
-    for file in ("config.json", "io.npz"):
-        shutil.copy(HF / name / file, tmp_path / file)
-    OTHERS[name].save(tmp_path / "model.safetensors", through(OTHERS[name], HF / name), like=HF / name)
+@pytest.mark.parametrize("file", ["one", "several"])
+def test_other_forms_are_loaded_by_transformers(name, file, tmp_path):
+    for beside in ("config.json", "io.npz"):
+        shutil.copy(HF / name / beside, tmp_path / beside)
+    params = through(OTHERS[name], HF / name)
+    if file == "one":
+        OTHERS[name].save(tmp_path / "model.safetensors", params, like=HF / name)
+    else:
+        OTHERS[name].save(tmp_path, params, like=HF / name, max_shard_bytes=20_000)
+        assert len(list(tmp_path.glob("*.safetensors"))) > 1
     said, outputs = loaded_by_transformers(tmp_path)
     assert not (set(said["missing_keys"]) | set(said["unexpected_keys"]) | set(said["mismatched_keys"]))
     np.testing.assert_allclose(outputs["logits"], recorded(name)["logits"], atol=1e-5)
