@@ -15,7 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from hypothesis.strategies import SearchStrategy
 
 from .calls import bad_argument, is_inexact, names_of
-from .trees import Tolerance, is_array, listed, rounding, tree_differences
+from .trees import Tolerance, copies, is_array, listed, rounding, tree_differences
 
 # A test of JAX compiles in its first example, and again for every new shape: so no time limit for one example, few
 # examples, and short histories. Phase.explain runs each failure many times more, under a tracer of lines that makes JAX
@@ -99,7 +99,7 @@ class TrainingMachine(RuleBasedStateMachine):
         """One step, jitted; in the first step also eagerly, which must agree."""
         after = _jitted(type(self))(self.state, batch)
         if not self.history:
-            eager = type(self).step(self.state, batch)
+            eager = type(self).step(copies(self.state), batch)  # a jitted step may take the memory of what it is given
             within = rounding(self.state, batch, eager)
             _require(eager, after, "a jitted step gives something else than an eager one", within)
         self.state = after

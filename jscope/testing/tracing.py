@@ -7,13 +7,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from jscope._support import short_type
 
 from .calls import bad_argument, first_sentence, quietly
 from .functions import called
-from .trees import is_array, listed, rounding, tree_differences
+from .trees import copies, is_array, listed, rounding, tree_differences
 
 
 def assert_traces(function: Callable[..., Any], /, *calls: Sequence[Any], traces: int = 1, **jit_options: Any) -> None:
@@ -131,7 +130,7 @@ def assert_donation_safe(
         with warnings.catch_warnings(record=True) as caught, quietly():
             warnings.simplefilter("always")
             try:
-                got = donating(*(_copies(arg) if j in donate and not i else arg for j, arg in enumerate(given)))
+                got = donating(*(copies(arg) if j in donate and not i else arg for j, arg in enumerate(given)))
             except (RuntimeError, ValueError) as error:
                 raise AssertionError(f"{name} in call {i}: {first_sentence(error)}") from error
         unused = [str(warning.message).splitlines()[0] for warning in caught if _is_of_donation(warning)]
@@ -159,10 +158,6 @@ def _one_array(trees: Any) -> list[str]:
         if isinstance(leaf, jax.Array) and first.setdefault(id(leaf), name) != name:
             faults.append(f"{first[id(leaf)]} and {name} are one array, which can be donated once only")
     return faults
-
-
-def _copies(tree: Any) -> Any:
-    return jax.tree.map(lambda leaf: jnp.array(leaf, copy=True) if is_array(leaf) else leaf, tree)
 
 
 def _next(result: Any, args: tuple[Any, ...], donate: Sequence[int]) -> list[Any] | None:

@@ -175,6 +175,11 @@ def is_array(leaf: Any) -> bool:
     return isinstance(leaf, jax.Array | np.ndarray | np.generic)
 
 
+def copies(tree: Any) -> Any:
+    """The tree with arrays of its own, for a function that takes the memory of its arguments."""
+    return jax.tree.map(lambda leaf: jnp.array(leaf, copy=True) if is_array(leaf) else leaf, tree)
+
+
 _IN_ONE_PROCESS = "call the assertion with arrays on this process's own devices: jax.local_devices()"
 
 

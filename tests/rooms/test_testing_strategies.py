@@ -132,6 +132,13 @@ def test_a_right_loop_passes() -> None:
     run_state_machine_as_test(Loop, settings=settings(few, max_examples=5))
 
 
+def test_a_step_may_take_the_memory_of_its_state() -> None:
+    class Donates(Loop):
+        step = staticmethod(jax.jit(Loop.step, donate_argnums=0))
+
+    run_state_machine_as_test(Donates, settings=settings(few, derandomize=True))
+
+
 def test_what_is_lost_in_a_file_is_told() -> None:
     class Lossy(Loop):
         def save_and_load(self, state: Any) -> Any:

@@ -70,7 +70,6 @@ def test_build(recorded):
     assert bool(found) == (recorded["id"] in DIFFERENT), "\n".join(found)
 
 
-@pytest.mark.sampled(2)
 @pytest.mark.parametrize("recorded", PROGRAMS, ids=lambda p: p["id"])
 def test_transform(recorded):
     traces, params = run_in_transform(recorded["program"])
