@@ -18,7 +18,7 @@ import numpy as np
 from .._callsite import located
 from .._compat import trace_finder
 from .._errors import ParamsMismatchError, add_place
-from .._initial_values import Drawers, check_draw, draw
+from .._initial_values import Drawers, check_draw, drawer, name_words
 from .._mismatch import mismatch, mismatch_error
 from .._names import near
 from .._params import Params
@@ -118,13 +118,21 @@ class Drawn:
     def __init__(self, key: jax.Array, types: ExplicitTypes | None = None) -> None:
         self._key = key
         self._types = types
+        # By the initializer's id, since few have a hash; it is kept alive beside it. Most variables of a program differ
+        # in nothing but their names.
+        self._drawers: dict[Any, tuple[Any, Callable[..., jax.Array]]] = {}
 
     def make(self, variable: Variable) -> Any:
         """The initial value, computed in the current trace."""
-        if isinstance(variable.initializer, InitialValue | FromProgram):
+        initializer, shape, dtype = variable.initializer, variable.shape, variable.dtype
+        kind = id(initializer), shape, dtype
+        found = self._drawers.get(kind)
+        if found is None and not isinstance(initializer, InitialValue | FromProgram):
+            found = self._drawers[kind] = initializer, drawer(initializer, shape, dtype)
+        if found is None:
             value = variable.spec().initial_value(self._key)
         else:
-            value = draw(variable.initializer, variable.shape, variable.dtype, self._key, variable.name)
+            value = found[1](self._key, name_words(variable.name))
         return value if self._types is None else self._types.give(value, variable)
 
 

@@ -95,6 +95,9 @@ def test_the_way_of_a_call_is_counted_in_each_mode(ways: tuple[str, dict[str, An
             assert all(step.file.startswith("jscope/") for step in steps)
             assert steps[0].depth == 0
         assert calls["create"][0]["function"] == calls["found"][0]["function"] == "get_variable"
+        functions, most_files = way.GOALS["create", mode]
+        assert len(calls["create"]) <= functions
+        assert len(way.files([way.Step(**step) for step in calls["create"]])) <= most_files
         assert len(calls["found"]) < len(calls["create"])
 
 
