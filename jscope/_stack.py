@@ -164,12 +164,12 @@ def calls_between(caller: FrameType, outer: FrameType | None) -> tuple[list[Call
             break
         else:
             of_jax: list[FrameType] = []
-            while frame is not None and owner(frame) >= JAX:
-                if owner(frame) == BRANCHES:
+            while frame is not None and (kind := owner(frame)) >= JAX:
+                if kind == BRANCHES:
                     of_jax, users = [], [*users, frame]
-                elif owner(frame) == JAX:
+                elif kind == JAX:
                     of_jax.append(frame)
-                on_host = on_host or owner(frame) == HOST
+                on_host = on_host or kind == HOST
                 frame = frame.f_back
             if of_jax:
                 found.append((of_jax, users))
@@ -185,7 +185,7 @@ def _calls(found: list[tuple[list[FrameType], list[FrameType]]]) -> list[Call]:
     while found:
         (of_jax, users), *found = found
         functions = _functions_given_to(of_jax[-1])
-        notes, _ = _look_into(of_jax[-1])
+        notes = _notes_in(of_jax[-1])
         # JAX may have been handed a function of ours: then nothing of the user's runs.
         function, turn = _function(users[-1] if users else of_jax[0], functions), _turn(of_jax[0])
         if of_jax[-1].f_code in _handing_on() and users:
@@ -221,23 +221,22 @@ def _place_of(functions: dict[Any, Any], direct: Any, inner: list[FrameType], ca
 _NOTES = "jscope's notes"  # no name that a variable could have
 
 
-def _look_into(frame: FrameType) -> tuple[dict[Any, Any], tuple[Any, ...]]:
-    """(our notes in a frame of JAX, where it stands).
+def _notes_in(frame: FrameType) -> dict[Any, Any]:
+    """Our notes in a frame of JAX.
 
-    The notes stand among the frame's variables, since nothing else comes and goes with one call of a function: an id
-    may be given again, a reference would keep what the function computes alive, and weak references to frames there
-    are none. Code that runs in the frame does not see them.
+    They stand among the frame's variables, since nothing else comes and goes with one call of a function: an id may be
+    given again, a reference would keep what the function computes alive, and weak references to frames there are none.
+    Code that runs in the frame does not see them.
     """
     variables: Any = frame.f_locals
     notes = variables.get(_NOTES)
     if notes is None:
         notes = variables[_NOTES] = {}
-    state = _state(frame)
     if type(variables) is dict:
         # Before Python 3.13 this is a copy, which would keep alive what the function lets go.
         variables.clear()
         variables[_NOTES] = notes
-    return notes, state
+    return notes
 
 
 def _state(frame: FrameType) -> tuple[Any, ...]:
@@ -245,15 +244,16 @@ def _state(frame: FrameType) -> tuple[Any, ...]:
 
     Plain values are compared; of others only the id is kept, so that nothing is kept alive.
     """
-    plain, variables, shared = (bool, int, float, str), frame.f_locals, frame.f_code.co_cellvars
+    plain, shared, get = (bool, int, float, str), frame.f_code.co_cellvars, frame.f_locals.get
     # Not those that inner functions share: in a comprehension, Python 3.13.0 crashes on looking at some of them.
-    values = [variables.get(name) for name in frame.f_code.co_varnames if name not in shared]
-    return frame.f_lasti, *(value if type(value) in plain else id(value) for value in values)
+    values = [get(name) for name in frame.f_code.co_varnames if name not in shared]
+    return frame.f_lasti, *[value if type(value) in plain else id(value) for value in values]
 
 
 def _turn(frame: FrameType) -> object:
     """Stands for the call that a frame of JAX is waiting for: another object for each call."""
-    notes, seen = _look_into(frame)
+    seen = _state(frame)
+    notes = _notes_in(frame)
     known = notes.get("turn")
     if known is None or known[0] != seen:
         known = notes["turn"] = seen, object()
