@@ -104,23 +104,26 @@ def drawer(
     return functools.partial(_drawn_anew, initializer, shape, dtype, sharding)
 
 
-def check_draw(initializer: Callable[..., Any], shape: tuple[int, ...], dtype: Any, key: jax.Array) -> None:
+def check_draw(initializer: Callable[..., Any], shape: tuple[int, ...], dtype: Any, key: jax.Array) -> Any:
     """Raises what `draw` would raise, and makes nothing.
+
+    Returns:
+      Of an initializer that had to be called for it, what was traced: `Drawers.expect_traced` takes it. Else None.
 
     Raises:
       InitializerError: for a wrong result, and for an initializer that closes over values of a trace.
     """
     if isinstance(initializer, Stacked):
         check_draw(initializer.initializer, shape[1:], dtype, key)
-        return
+        return None
     if type(initializer).__module__ == "jscope.initializers":
         initializer.check(shape, dtype)  # type: ignore[attr-defined]
-        return
+        return None
     by_value = _ByValue.of(initializer)
     if by_value is None:
-        _check_abstractly(initializer, shape, dtype, _abstract(key))
-    else:
-        _check_once(by_value, shape, dtype, _abstract(key), jax.config.read("jax_enable_x64"))
+        return _checked(initializer, shape, dtype, _abstract(key))
+    _check_once(by_value, shape, dtype, _abstract(key), jax.config.read("jax_enable_x64"))
+    return None
 
 
 def _abstract(key: jax.Array) -> jax.ShapeDtypeStruct:
@@ -130,11 +133,12 @@ def _abstract(key: jax.Array) -> jax.ShapeDtypeStruct:
 @functools.lru_cache(maxsize=1 << 12)
 def _check_once(initializer: _ByValue, shape: tuple[int, ...], dtype: Any, key: Any, x64: bool) -> None:
     # Cached, since this costs more than the rest of a declaration; what raises is not cached.
-    _check_abstractly(initializer.function, shape, dtype, key)
+    _checked(initializer.function, shape, dtype, key)
 
 
-def _check_abstractly(initializer: Callable[..., Any], shape: tuple[int, ...], dtype: Any, key: Any) -> None:
-    traced = jax.make_jaxpr(lambda key: _called(initializer, key, shape, dtype))(key)
+def _checked(initializer: Callable[..., Any], shape: tuple[int, ...], dtype: Any, key: Any) -> Any:
+    """An initializer traced, if it gives what it should."""
+    traced = _traced(initializer, shape, dtype, key)
     if any(map(is_traced, traced.consts)):
         raise InitializerError(
             f"The initializer {describe(initializer)} closes over values that the program computes.",
@@ -142,6 +146,13 @@ def _check_abstractly(initializer: Callable[..., Any], shape: tuple[int, ...], d
             where=user_line(),
             fix="give the value itself, without a shape: initializer=value, or initializer=lambda: value",
         )
+    return traced
+
+
+def _traced(initializer: Callable[..., Any], shape: tuple[int, ...], dtype: Any, key: Any) -> Any:
+    """What an initializer does now, as a traced program of the variable's key."""
+    # A new function each time: JAX caches traces by function, and on a hit the initializer would not run.
+    return jax.make_jaxpr(lambda key: _called(initializer, key, shape, dtype))(key)
 
 
 @jax.jit
@@ -176,11 +187,7 @@ def _drawn_anew(
     words: np.ndarray,
 ) -> jax.Array:
     """What the initializer gives now, by a program that is shared with whatever computes the same."""
-
-    def traced() -> Any:
-        # A new function each time: JAX caches traces by function, and on a hit the initializer would not run.
-        return jax.make_jaxpr(lambda key, words: _called(initializer, _fold(key, words), shape, dtype))(key, words)
-
+    traced = functools.partial(_traced, initializer, shape, dtype, key)
     closed = traced()
     if is_traced(key) and not depends_on(closed, 0) and not _alike(closed, traced()):
         message = (
@@ -198,20 +205,25 @@ _programs: dict[Hashable, Callable[..., jax.Array]] = {}
 _MOST_PROGRAMS = 1 << 12
 
 
-def _compiled(closed: Any, sharding: Any, constants: list[Any], *args: Any) -> Callable[..., jax.Array]:
-    """A traced program, jitted as a function of its constants and its arguments; one for all that compute the same."""
-    key = program_key(closed)
-    name = None if key is None else (key, sharding)
+def _compiled(
+    closed: Any, sharding: Any, constants: list[Any], key: jax.Array, words: np.ndarray
+) -> Callable[..., jax.Array]:
+    """A traced initializer, jitted as a function of its constants, the root key and the words of a name.
+
+    It is one function for all that compute the same.
+    """
+    program = program_key(closed)
+    name = None if program is None else (program, sharding)
     found = None if name is None else _programs.get(name)
     if found is not None:
         return found
 
-    def with_barrier(constants: list[Any], *args: Any) -> jax.Array:
+    def with_barrier(constants: list[Any], key: jax.Array, words: jax.Array) -> jax.Array:
         # The barrier keeps XLA from computing with constants ahead of time, where this is part of a greater program:
         # that gives other last bits. And it makes a new array of a constant that is returned as it is.
-        return with_constants(closed, jax.lax.optimization_barrier(constants))(*args)[0]
+        return with_constants(closed, jax.lax.optimization_barrier(constants))(_fold(key, words))[0]
 
-    computes = jax.make_jaxpr(with_barrier)(constants, *args)  # holds no constant
+    computes = jax.make_jaxpr(with_barrier)(constants, key, words)  # holds no constant
     made = jitted(lambda constants, *args: with_constants(computes, [])(*constants, *args)[0], sharding)
     if name is not None:
         if len(_programs) >= _MOST_PROGRAMS:
@@ -438,7 +450,7 @@ class Drawers:
       key: as given.
     """
 
-    __slots__ = ("_compiled", "_drawers", "_may_compile", "_settings", "_threads", "key")
+    __slots__ = ("_compiled", "_drawers", "_may_compile", "_settings", "_threads", "_traced", "key")
 
     def __init__(
         self,
@@ -453,6 +465,7 @@ class Drawers:
         # By the initializer's id, since few have a hash; it is kept alive beside it. Most variables of a program differ
         # in nothing but their names.
         self._drawers: dict[Any, tuple[Any, Callable[..., jax.Array]]] = {}
+        self._traced: dict[str, Callable[..., jax.Array]] = {}
         self._compiled: dict[Any, Future[Any]] = {}
 
     def __enter__(self) -> Drawers:
@@ -469,15 +482,28 @@ class Drawers:
         if kind not in self._drawers:
             draw = drawer(initializer, shape, dtype, sharding)
             self._drawers[kind] = initializer, draw
-            lower = getattr(draw, "lower", None)  # what initializers do that are no known functions is left to draws
-            if lower is not None and self._may_compile and draw not in _begun:
-                _begun.add(draw)
-                self._compile(draw, lower)
+            # What initializers do that are no known functions is found out at the draws.
+            if hasattr(draw, "lower"):
+                self._compile(draw, self.key, name_words(""))
 
-    def _compile(self, draw: Callable[..., jax.Array], lower: Callable[..., Any]) -> None:
+    def expect_traced(self, name: str, traced: Any) -> None:
+        """Begins to compile what draws a variable, of whose initializer `check_draw` has just traced what it does.
+
+        It is not called again then. Where it brings constants it is: they may be tables, which would all be held at
+        once until they are drawn.
+        """
+        if self._may_compile and not traced.consts:
+            draw = self._traced[name] = _compiled(traced, None, [], self.key, name_words(""))
+            self._compile(draw, [], self.key, name_words(""))
+
+    def _compile(self, draw: Any, *args: Any) -> None:
+        """Begins to compile a draw, if nobody has."""
+        if not self._may_compile or draw in _begun:
+            return
+        _begun.add(draw)
         try:
             with self._settings():
-                lowered = lower(self.key, name_words(""))
+                lowered = draw.lower(*args)
         except Exception:  # the draw says it
             return
         self._threads = self._threads or ThreadPoolExecutor(_THREADS, "jscope")
@@ -494,12 +520,17 @@ class Drawers:
         Raises:
           InitializerError, BadInitialValueTypeError: as `draw`.
         """
-        kind = id(initializer), shape, dtype, sharding
-        if kind not in self._drawers:
-            self.expect(initializer, shape, dtype, sharding)
-        draw = self._drawers[kind][1]
+        args: tuple[Any, ...] = self.key, name_words(name)
+        draw = self._traced.pop(name, None)
+        if draw is not None:
+            args = [], *args
+        else:
+            kind = id(initializer), shape, dtype, sharding
+            if kind not in self._drawers:
+                self.expect(initializer, shape, dtype, sharding)
+            draw = self._drawers[kind][1]
         if self._compiled:
             compiled = self._compiled.pop(draw, None)
             if compiled is not None:
                 compiled.exception()  # waits; what fails here fails in the draw again, where it can be told
-        return draw(self.key, name_words(name))
+        return draw(*args)

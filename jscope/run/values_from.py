@@ -78,10 +78,13 @@ class Abstract:
         """A placeholder, good in the current trace; raises what the initializer would raise."""
         initializer, shape, dtype = variable.initializer, variable.shape, variable.dtype
         is_sure = dtype is FLOAT32 and type(initializer) in FIT_FLOATS  # most are
-        if not is_sure and not isinstance(initializer, InitialValue | FromProgram):
-            check_draw(initializer, shape, dtype, self._key)
-        if self._drawers is not None and not isinstance(initializer, InitialValue | FromProgram):
-            self._drawers.expect(initializer, shape, dtype)
+        if not isinstance(initializer, InitialValue | FromProgram):
+            traced = None if is_sure else check_draw(initializer, shape, dtype, self._key)
+            if self._drawers is not None:
+                if traced is None:
+                    self._drawers.expect(initializer, shape, dtype)
+                else:
+                    self._drawers.expect_traced(variable.name, traced)
         if self._types is not None:
             return self._types.give(_placeholder(shape, dtype), variable)
         kind = shape, dtype

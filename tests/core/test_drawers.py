@@ -10,6 +10,7 @@ import threading
 import jax
 import jax.monitoring
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from compilations import compilations
 
@@ -24,21 +25,32 @@ def ours():
     return [thread for thread in threading.enumerate() if thread.name.startswith("jscope")]
 
 
-def of_kinds(count, *, ends=lambda x: None):
+def assert_same_bits(one, other):
+    assert list(one) == list(other)
+    for name in one:
+        np.testing.assert_array_equal(one[name], other[name])
+
+
+def of_the_users_own(key, shape, dtype):
+    return jax.random.normal(key, shape, dtype) / 2
+
+
+def of_kinds(count, *, ends=lambda x: None, initializer=None):
     """A program with two variables of each of so many kinds that nobody has drawn, and what it is called with."""
     sizes = list(itertools.islice(_sizes, count))
 
     def program(x):
         for size in sizes:
-            js.get_variable(f"a{size}", [size], initializer=js.random_normal_initializer())
-            js.get_variable(f"b{size}", [size], initializer=js.random_normal_initializer())
+            js.get_variable(f"a{size}", [size], initializer=initializer or js.random_normal_initializer())
+            js.get_variable(f"b{size}", [size], initializer=initializer or js.random_normal_initializer())
         ends(x)
 
     return js.transform(program), jnp.ones(2)
 
 
-def test_each_kind_is_compiled_once_in_a_thread_of_its_own():
-    net, x = of_kinds(3)
+@pytest.mark.parametrize("initializer", [None, of_the_users_own], ids=["of jscope", "the user's own"])
+def test_each_kind_is_compiled_once_in_a_thread_of_its_own(initializer):
+    net, x = of_kinds(3, initializer=initializer)
     with compilations() as first:
         params = net.init(KEY, x)
     assert len(first) == 3
@@ -48,6 +60,31 @@ def test_each_kind_is_compiled_once_in_a_thread_of_its_own():
         assert net.init(KEY, x) == params
         assert net.specs(x).init(KEY) == params
     assert later == []
+
+
+@pytest.mark.parametrize(("holds_a_table", "times"), [(False, 1), (True, 2)], ids=["draws", "holds a table"])
+def test_a_users_own_is_called_once_by_init_unless_it_holds_a_table(holds_a_table, times):
+    """A table would be held for each variable from when it is declared until it is drawn."""
+    size, called = next(_sizes), []
+    table = np.arange(size, dtype=np.float32)
+
+    def initializer(key, shape, dtype):
+        called.append(shape)
+        return jax.random.normal(key, shape, dtype) + (jnp.asarray(table) if holds_a_table else 0)
+
+    def program():
+        js.get_variable("a", [size], initializer=initializer)
+        js.get_variable("b", [size], initializer=initializer)
+
+    net = js.transform(program)
+    params = net.init(KEY)
+    assert len(called) == 2 * times
+    with js.build(KEY) as built:
+        program()
+    assert_same_bits(params, built.params)
+    assert_same_bits(params, net.specs().init(KEY))
+    assert_same_bits(params, jax.jit(net.init)(KEY))
+    assert not np.array_equal(params["a"], params["b"])
 
 
 def test_specs_init_compiles_in_threads_too_and_specs_nothing():
