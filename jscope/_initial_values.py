@@ -450,7 +450,7 @@ class Drawers:
       key: as given.
     """
 
-    __slots__ = ("_compiled", "_drawers", "_may_compile", "_settings", "_threads", "_traced", "key")
+    __slots__ = ("_compiled", "_drawers", "_may_compile", "_settings", "_threads", "_traced", "_x64", "key")
 
     def __init__(
         self,
@@ -461,6 +461,7 @@ class Drawers:
         self.key = key
         self._settings = settings
         self._may_compile = not is_traced(key) and not config.jax_disable_jit
+        self._x64 = config.jax_enable_x64
         self._threads: ThreadPoolExecutor | None = None
         # By the initializer's id, since few have a hash; it is kept alive beside it. Most variables of a program differ
         # in nothing but their names.
@@ -490,9 +491,11 @@ class Drawers:
         """Begins to compile what draws a variable, of whose initializer `check_draw` has just traced what it does.
 
         It is not called again then. Where it brings constants it is: they may be tables, which would all be held at
-        once until they are drawn.
+        once until they are drawn. So it is where the program has set `jax.enable_x64` for itself, and what was traced
+        is of no use outside.
         """
-        if self._may_compile and not traced.consts:
+        config: Any = jax.config
+        if self._may_compile and not traced.consts and config.jax_enable_x64 == self._x64:
             draw = self._traced[name] = _compiled(traced, None, [], self.key, name_words(""))
             self._compile(draw, [], self.key, name_words(""))
 

@@ -87,6 +87,18 @@ def test_a_users_own_is_called_once_by_init_unless_it_holds_a_table(holds_a_tabl
     assert not np.array_equal(params["a"], params["b"])
 
 
+def test_what_was_traced_with_wider_numbers_is_not_drawn_without_them():
+    def initializer(key, shape, dtype):
+        return jax.random.normal(key, shape).astype(dtype)
+
+    def program():
+        with jax.enable_x64(not jax.config.read("jax_enable_x64")):
+            return js.get_variable("w", [size], initializer=initializer)
+
+    size, net = next(_sizes), js.transform(program)
+    assert_same_bits(net.init(KEY), net.specs().init(KEY))
+
+
 def test_specs_init_compiles_in_threads_too_and_specs_nothing():
     net, x = of_kinds(3)
     with compilations() as none:
