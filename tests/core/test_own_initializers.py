@@ -293,4 +293,5 @@ def test_tables_are_let_go_with_their_programs(holds: str) -> None:
     code = FOLDS.replace("{initializer}", HOLDING[holds])
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
     assert out.returncode == 0, out.stderr
-    assert int(out.stdout) <= 1.5 * 6_000_000  # one table may still be in hand; what was kept would be twenty
+    # Two tables are sometimes in hand at all five looks, and none before. What was kept would be fifteen and more.
+    assert int(out.stdout) <= 4 * 6_000_000
