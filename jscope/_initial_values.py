@@ -295,6 +295,13 @@ def _called(initializer: Callable[..., Any], key: jax.Array, shape: tuple[int, .
             if callable(result)
             else "return an array",
         ) from None
+    if isinstance(dtype, np.dtype) and jax.dtypes.canonicalize_dtype(dtype) != dtype:
+        raise InitializerError(
+            f"A variable of dtype {dtype} was made under jax.enable_x64, which is off where its value is drawn.",
+            kind="init_value",
+            where=user_line(),
+            fix="put jax.enable_x64 around init and apply, not into the program",
+        )
     if value.shape != shape or value.dtype != dtype:
         raise InitializerError(
             f"The initializer {describe(initializer)} gave {value.dtype}{list(value.shape)}, "

@@ -99,6 +99,19 @@ def test_what_was_traced_with_wider_numbers_is_not_drawn_without_them():
     assert_same_bits(net.init(KEY), net.specs().init(KEY))
 
 
+@pytest.mark.filterwarnings("ignore:Explicitly requested dtype:UserWarning")
+@pytest.mark.parametrize("initializer", [js.random_normal_initializer(), of_the_users_own])
+def test_a_wide_variable_of_a_program_that_widens_numbers_for_itself_is_refused(initializer):
+    def program():
+        with jax.enable_x64(True):
+            return js.get_variable("w", [3], jnp.float64, initializer)
+
+    with pytest.raises(js.InitializerError, match="which is off where its value is drawn"):
+        js.transform(program).init(KEY)
+    with jax.enable_x64(True):
+        assert js.transform(program).init(KEY)["w"].dtype == jnp.float64
+
+
 def test_specs_init_compiles_in_threads_too_and_specs_nothing():
     net, x = of_kinds(3)
     with compilations() as none:
