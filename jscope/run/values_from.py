@@ -121,8 +121,7 @@ class Drawn:
     def __init__(self, key: jax.Array, types: ExplicitTypes | None = None) -> None:
         self._key = key
         self._types = types
-        # By the initializer's id, since few have a hash; it is kept alive beside it. Most variables of a program differ
-        # in nothing but their names.
+        # By the initializer's id, as in `Drawers`; it is kept alive beside it.
         self._drawers: dict[Any, tuple[Any, Callable[..., jax.Array]]] = {}
 
     def make(self, variable: Variable) -> Any:
