@@ -62,6 +62,7 @@ def assign_from(
         - a function from name to name.
       exclude: regular expressions for `re.match` on names of the target that are not filled, whatever the source has:
         a head of another size. TF1: slim's `checkpoint_exclude_scopes`. It is then as with `allow_missing`.
+        A pattern that matches no name, neither of the target nor of the source, does not fit.
       allow_missing: what the source may lack: True, or regular expressions for `re.match` on names of the target. In a
         tree the value stays; with specs it is the one that `specs.init(key)` gives.
         What is allowed by patterns to be missing, and in the source to be unused, may have another shape.

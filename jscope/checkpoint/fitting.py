@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -109,6 +110,7 @@ def fit(
     renamed, wrong = renamer(rename, shapes)
     faults += wrong
     excluded = allows(exclude or False)
+    faults += _excludes_nothing(exclude, [*wanted, *map(renamed, [*shapes, *skipped])])
     may_lack, may_leave, may_cast = map(allows, (allow_missing, allow_unused, allow_cast))
 
     sources: dict[str, str] = {}
@@ -182,13 +184,30 @@ def allows(allowed: Allowed) -> Callable[[str], bool]:
     """Whether a name is allowed."""
     if isinstance(allowed, bool):
         return lambda name: allowed
-    given = [allowed] if isinstance(allowed, str) else allowed
+    patterns = _patterns(allowed)
+    return lambda name: any(pattern.match(name) for pattern in patterns)
+
+
+def _patterns(given: str | Sequence[str]) -> list[re.Pattern[str]]:
+    given = [given] if isinstance(given, str) else given
     if not isinstance(given, Iterable):
         what = f"{given!r:.80} is neither True or False nor regular expressions."
         fix = 'give one, "head/", or a list of them'
         raise js.BadTypeError(what, kind="bad_pattern", where=user_line(), fix=fix)
-    patterns = [matcher(pattern) for pattern in given]
-    return lambda name: any(pattern.match(name) for pattern in patterns)
+    return [matcher(pattern) for pattern in given]
+
+
+def _excludes_nothing(exclude: Allowed, names: Sequence[str]) -> list[str]:
+    """The patterns of `exclude` that speak of nothing: a typing error would fill what is to be left out.
+
+    What is in the checkpoint alone counts as spoken of, such as a head that only the program for training has.
+    """
+    near = Near(names)
+    return [
+        f"exclude={pattern.pattern!r} matches no name{near.text(pattern.pattern)}"
+        for pattern in ([] if isinstance(exclude, bool) else _patterns(exclude or ()))
+        if not any(map(pattern.match, names))
+    ]
 
 
 def misfit(faults: Sequence[str], idle: Sequence[str] = ()) -> js.ParamsMismatchError:

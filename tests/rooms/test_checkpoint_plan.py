@@ -454,6 +454,23 @@ def test_what_is_excluded_is_left_out_also_where_it_would_fit():
     assert report.kept == ("cls/kernel",)
 
 
+def test_a_misspelt_exclude_is_told_before_it_fills_what_was_to_be_left_out():
+    specs = head(2)
+    with pytest.raises(js.ParamsMismatchError) as error:
+        checkpoint.assign_from(specs, specs.init(jax.random.key(1)), exclude="clss/", key=jax.random.key(0))
+    assert list(error.value.faults) == ["exclude='clss/' matches no name (near: 'cls/bias')"]
+
+
+def test_what_only_the_checkpoint_has_may_be_excluded():
+    """The program for evaluation has no auxiliary head, and the same flags as the one for training."""
+    specs = head(2)
+    old = specs.init(jax.random.key(1))
+    tuned, _ = checkpoint.assign_from(
+        specs, {**old.flat(), "aux/kernel": 1.0}, exclude=["cls/", "aux/"], allow_unused=True, key=jax.random.key(0)
+    )
+    assert (tuned["enc/kernel"] == old["enc/kernel"]).all()
+
+
 @pytest.mark.parametrize("options", [{}, {"allow_missing": True, "allow_unused": True}, {"allow_missing": "cls/"}])
 def test_another_size_is_still_a_fault_where_nobody_named_it(options):
     with pytest.raises(js.ParamsMismatchError, match=r"wanted \(4, 5\)") as error:
