@@ -87,7 +87,10 @@ def same_leaf(name: str, a: Any, b: Any) -> bool:
     if a is b:
         return True
     if not hasattr(a, "shape") and not hasattr(b, "shape"):
-        return bool(a == b)
+        (parts, form), (others, other_form) = jax.tree.flatten(a), jax.tree.flatten(b)
+        if len(parts) == 1 and parts[0] is a:
+            return bool(a == b)
+        return form == other_form and all(same_leaf(name, *pair) for pair in zip(parts, others, strict=True))
     if not hasattr(a, "shape") or not hasattr(b, "shape"):
         # A scalar equals the number that it holds; an array and anything else are never equal.
         array, other = (a, b) if hasattr(a, "shape") else (b, a)

@@ -455,7 +455,8 @@ class Run:
                 f"'{variable.name}' is assigned, but this call gives no tree back.",
                 kind="assign",
                 **asked,
-                fix="call net.update(params, ...), which returns (out, params with all assignments)",
+                fix="call net.update(params, ...), which returns (out, params with all assignments); under "
+                "js.bind, make the block a function and give it to js.transform",
             )
         value = assignable(variable, value, asked)
         if not self.source.makes_values:

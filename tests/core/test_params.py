@@ -463,6 +463,12 @@ SHAPE = jax.ShapeDtypeStruct((3,), jnp.float32)
         (None, 0, False),
         (jax.P("x"), jax.P("x"), True),
         (jax.P("x"), jax.P("y"), False),
+        ((np.ones(2), 1), (np.ones(2), 1), True),
+        ([KEYS[0], "x"], [KEYS[1], "x"], True),
+        ((np.ones(2), 1), (np.ones(2), 2), False),
+        ((np.ones(2), np.ones(2)), [np.ones(2), np.ones(2)], False),
+        ((np.ones(2),), (np.ones(2), np.ones(2)), False),
+        ((np.ones(2),), 1, False),
     ],
 )
 def test_equality_of_leaves(a, b, same):

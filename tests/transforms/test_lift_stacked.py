@@ -210,6 +210,14 @@ def test_refused(more: dict[str, Any], error: type[js.JscopeError], message: str
     assert caught.value.fix
 
 
+@pytest.mark.parametrize("more", [{"stak": 2}, {"names": "layer_%d"}, {"axis": None}])
+def test_arguments_that_the_program_does_not_take(more: dict[str, Any]) -> None:
+    with pytest.raises(js.BadTypeError, match="does not take") as caught:
+        js.transform(lambda x: js.lift(js.transform(block), x, **more)).specs(X)
+    assert caught.value.asked == "lift of program 'block'"
+    assert "js.lift(net, ...)" in caught.value.fix and "stack=" in caught.value.fix
+
+
 def test_a_number_of_layers_that_jax_traces_is_refused() -> None:
     with pytest.raises(js.BadTypeError, match="it has to be known while the program is traced"):
         js.transform(lambda x, n: js.lift(js.transform(block), x, stack=n)).specs(X, jnp.int32(2))
