@@ -71,6 +71,7 @@ class Frame:
     """
 
     __slots__ = (
+        "_before",
         "_context",
         "_entry_state",
         "_entry_trace",
@@ -107,7 +108,7 @@ class Frame:
             raise ScopeExitError(
                 "This program is running already.", kind="nesting", where=user_line(), fix="open another one"
             )
-        self._outer = _current.get()
+        self._outer, self._before = _around()
         self._read_trace, self._find_trace = trace_reader(), trace_finder()
         self._entry_state, self._entry_trace = self._read_trace(), self._find_trace(())
         self._quiet_trace: Any = self._entry_trace  # the entry trace, while nothing is to be done there
@@ -136,17 +137,25 @@ class Frame:
                 fix="leave build() and bind() in reverse order of entry, in the context that entered them; `with` does",
             )
         frame: Frame | None = self
+        before = self._before
         while frame is not None and not frame._open:
-            frame._token_context.__exit__(None, None, None)
-            if frame._pooled:
-                _unspent.append(frame._token)
-            outer, frame._outer = frame._outer, None
+            frame._release()
+            before = frame._before
+            outer, frame._outer, frame._before = frame._outer, None, None
             frame = outer
         # What a ContextVar is set to keeps what it was before alive, so that None is put between.
         _current.set(None)
-        context = _current.set(frame)
+        context = _current.set(before if frame is None else frame)
         if frame is not None:
             frame._context = context
+
+    def _release(self) -> None:
+        """Gives the token back. Once: two frames that own one token would be given each other's traces."""
+        context, self._token_context = self._token_context, None
+        if context is not None:
+            context.__exit__(None, None, None)
+            if self._pooled:
+                _unspent.append(self._token)
 
     def _set_token(self, token: int) -> None:
         if self._token_context is not None:
@@ -210,6 +219,23 @@ ENTRY = Frame.call.__code__
 tell_files_apart(ENTRY)
 
 
+def _around() -> tuple[Frame | None, Frame | None]:
+    """(the frame that is open in this context; what else the context holds, to be put back).
+
+    A context that was copied in a program holds that program's frame, which is to be left alone: it belongs to the
+    context that opened it, and may end before what runs here.
+    """
+    frame = _current.get()
+    if frame is None or not frame._open:
+        return None, None
+    try:
+        _current.reset(frame._context)
+    except (ValueError, RuntimeError):
+        return None, frame
+    frame._context = _current.set(frame)
+    return frame, None
+
+
 def _take_token() -> int:
     try:
         return _unspent.pop()
@@ -233,7 +259,7 @@ def current(call: str, caller: FrameType | None = None) -> Run:
     try:
         # Only the context that set a token can reset it: the exact test for "the context that opened this frame".
         _current.reset(frame._context)
-    except ValueError:
+    except (ValueError, RuntimeError):  # RuntimeError: while the program itself does the same in its thread
         raise _outside(call, frame) from None
     frame._context = _current.set(frame)
     run = frame.run
@@ -298,8 +324,7 @@ def set_arg_scopes(call: str, entries: tuple[Any, ...]) -> None:
 def arg_scopes_around() -> Iterator[tuple[Any, ...]]:
     """The blocks open around the program running here: those of the next program outside it first."""
     frame = _current.get()
-    while frame is not None and frame._outer is not None:
-        frame = frame._outer
+    while frame is not None and (frame := frame._outer or frame._before) is not None:
         yield frame.run.arg_scopes
     yield _arg_scopes.get()
 

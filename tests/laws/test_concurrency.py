@@ -157,6 +157,61 @@ def test_nested_programs_do_not_see_each_other():
     assert built.params.names == ("outer/v",)
 
 
+async def _as_coroutine(call):
+    return call()
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        lambda call: contextvars.copy_context().run(call),
+        lambda call: asyncio.run(_as_coroutine(call)),
+        lambda call: asyncio.run(asyncio.to_thread(call)),
+        lambda call: in_thread(lambda context=contextvars.copy_context(): context.run(call)),
+    ],
+    ids=["copied", "asyncio.run", "asyncio.to_thread", "thread"],
+)
+def test_a_whole_program_may_run_in_a_copied_context(run):
+    inner = js.transform(lambda: js.get_variable("w", []))
+
+    def program():
+        with js.variable_scope("s"):
+            first = run(lambda: inner.apply({"w": 1.0}))
+            return first, js.get_variable("w", []), run(lambda: inner.apply({"w": 3.0})), js.get_variable_scope().name
+
+    assert js.transform(program).apply({"s/w": 2.0}) == (1.0, 2.0, 3.0, "s")
+    with js.build(KEY) as built:
+        run(lambda: inner.apply({"w": 1.0}))
+        js.get_variable("v", [2])
+    assert built.params.names == ("v",)
+
+
+def test_a_program_may_outlive_the_one_whose_context_it_was_given():
+    """Each gives back the token of its own, or two programs would be given each other's cached traces."""
+    started, go = threading.Event(), threading.Event()
+
+    def slow():
+        started.set()
+        assert go.wait(30)
+        return js.get_variable("w", [])
+
+    @jax.jit
+    def block(x):
+        return x * js.get_variable("w", [])
+
+    def starts():
+        pool.submit(contextvars.copy_context().run, js.transform(slow).apply, {"w": 1.0})
+        assert started.wait(30)
+
+    with ThreadPoolExecutor(1) as pool:
+        js.transform(starts).apply({})
+        go.set()
+    one = js.transform(lambda x: block(x))
+    between = js.transform(lambda x: one.apply({"w": 100.0}, x))
+    both = js.transform(lambda x: (between.apply({}, x), block(x)))
+    assert both.apply({"w": 1.0}, jnp.float32(1)) == (100.0, 1.0)
+
+
 def test_a_scope_object_may_cross_threads():
     def other(scope):
         with js.build(KEY) as built, js.variable_scope(scope):
