@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import array
+import collections
+import copy
 import functools
 import inspect
+import itertools
 import queue
 import random
 import sys
@@ -45,10 +49,20 @@ class Arguments:
             leaves = [next(rest) if _is_array(leaf) else leaf for leaf in leaves]
         return jax.tree.unflatten(self._structure, leaves)
 
-    @property
-    def used_up(self) -> Any:
-        """The first of them that gives something else each time it is asked, as iterators do; None if there is none."""
-        return next((found for leaf in self._leaves if (found := _giving(leaf)) is not None), None)
+    def spare(self) -> Arguments:
+        """The same with copies of what a program may take things out of, for a run that only finds something out."""
+        other: Arguments = object.__new__(Arguments)
+        other._structure = self._structure
+        other._leaves = [copy.copy(leaf) if isinstance(leaf, _TAKEN_FROM) else leaf for leaf in self._leaves]
+        return other
+
+    def used_up(self, program: Any) -> str:
+        """What gives something else each time it is asked, as iterators do, and where it is; `""` if nothing does."""
+        for holder, held in (("among its arguments", self._leaves), ("that it holds", [program])):
+            found = next((found for one in held if (found := _giving(one)) is not None), None)
+            if found is not None:
+                return f"the {type(found).__name__} {holder}"
+        return ""
 
     def kind(self) -> Hashable | None:
         """Equal for arguments with which JAX, set as it is now, traces a program alike; None where that can't be told.
@@ -119,6 +133,9 @@ def _alike_structure(structure: Any) -> Hashable:
     return made, _alike(static), *map(_alike_structure, structure.children())
 
 
+# Lists and dicts are taken apart into leaves, and each run is given its own.
+_TAKEN_FROM = collections.deque, set, bytearray, array.array
+
 _GIVING = np.random.Generator, np.random.RandomState, random.Random, queue.Queue, queue.SimpleQueue
 
 
@@ -131,8 +148,12 @@ def _giving(value: Any, depth: int = 3) -> Any:
         held = [value.__self__]
     elif isinstance(value, functools.partial):
         held = [value.func, *value.args, *value.keywords.values()]
-    elif isinstance(value, types.FunctionType) and value.__closure__:
-        held = [cell.cell_contents for cell in value.__closure__ if _is_filled(cell)]
+    elif isinstance(value, types.FunctionType):
+        held = [cell.cell_contents for cell in value.__closure__ or () if _is_filled(cell)]
+        held += [*(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values()]
+        # Of globals iterators alone; a counter is not used up, and a library may have one for its own purposes.
+        named = map(value.__globals__.get, value.__code__.co_names)
+        held += [one for one in named if _is_iterator(one) and not isinstance(one, itertools.count)]
     return next((found for inner in held if depth and (found := _giving(inner, depth - 1)) is not None), None)
 
 

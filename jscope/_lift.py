@@ -98,13 +98,15 @@ def lift(net: Any, /, *args: Any, stack: int | None = None, **kwargs: Any) -> Pa
             where=user_line(),
             fix="pass js.transform(function)",
         )
+    # By identity: equal callable objects may do other things, as those do whose fields are 1 and True.
+    program = id(net._fn), id(net._rules)
     net = net._under_rules(run.rules)
     layers = None if stack is None else _Stack.of(net, stack, kwargs)
     kind = Arguments(args, kwargs).kind()
-    lifted = None if kind is None else run.lifted.get((net, kind))
+    lifted = None if kind is None else run.lifted.get((program, kind))
     if lifted is None:
         try:
-            lifted = _Lifted(net.specs(*args, **kwargs))
+            lifted = _Lifted(net.specs(*args, **kwargs), net)
         except BadTypeError as error:
             if error.asked == f"specs of program '{net.__name__}'":  # which is no call of the user's
                 error.asked = f"lift of program '{net.__name__}'"
@@ -112,7 +114,7 @@ def lift(net: Any, /, *args: Any, stack: int | None = None, **kwargs: Any) -> Pa
                 error.fix += "stack= and, with it, names= and axis="
             raise
         if kind is not None:
-            run.lifted[net, kind] = lifted
+            run.lifted[program, kind] = lifted
         run = current("lift", caller)
     return make(lifted.layout, lifted.under(run, caller, layers))
 
@@ -214,9 +216,10 @@ def _parameters(net: Any) -> Iterable[str]:
 class _Lifted:
     """What a program declares, prepared for many scopes of one run."""
 
-    __slots__ = ("_order", "_specs", "layout")
+    __slots__ = ("_net", "_order", "_specs", "layout")
 
-    def __init__(self, specs: Specs) -> None:
+    def __init__(self, specs: Specs, net: Transformed[..., Any]) -> None:
+        self._net = net  # kept alive, so that no other program is given its id
         self._specs = list(specs.values())
         self._order = sorted(range(len(specs)), key=lambda i: self._specs[i].name)
         self.layout = Layout.of(tuple(sorted(specs)))

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from types import FrameType
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, ParamSpec, TypeVar, overload
 
 import jax
 
@@ -30,30 +30,45 @@ from .run.values_from import Abstract, Drawn, Given, abstract_key
 from .run.variables import Run
 
 
+class _Rehearsed(NamedTuple):
+    """What an abstract run found out. It holds for all trees that have these variables, of these shapes and dtypes.
+
+    Attributes:
+      names: of the variables that it assigned inside transforms.
+      variables: name, shape and dtype of all that it asked for.
+    """
+
+    names: frozenset[str]
+    variables: tuple[tuple[str, tuple[int, ...], Any], ...]
+
+    @classmethod
+    def of(cls, rehearsal: Rehearsal, specs: Iterable[VariableSpec]) -> _Rehearsed:
+        """What a run found out that has declared this."""
+        return cls(frozenset(rehearsal.names), tuple([(spec.name, spec.shape, spec.dtype) for spec in specs]))
+
+
 class _Memory:
     """All that is kept of a program from one run to the next.
 
     Attributes:
-      assigned_inside: kind of arguments, and whether there is no `rng` -> the variables that it assigns inside
-        transforms.
+      rehearsed: kind of arguments, and whether there is no `rng` -> what an abstract run found out.
       asks_inside: whether it calls jscope inside transforms. Only speed depends on it.
     """
 
-    __slots__ = ("asks_inside", "assigned_inside")
+    __slots__ = ("asks_inside", "rehearsed")
 
     _MOST = 64  # kinds of arguments
 
     def __init__(self) -> None:
-        self.assigned_inside: dict[tuple[Hashable | None, bool], frozenset[str]] = {}
+        self.rehearsed: dict[tuple[Hashable | None, bool], _Rehearsed] = {}
         self.asks_inside = False
 
-    def keep(self, kind: tuple[Hashable | None, bool], names: frozenset[str]) -> frozenset[str]:
-        """Notes the names, unless the kind can't be told, and returns them."""
+    def keep(self, kind: tuple[Hashable | None, bool], rehearsed: _Rehearsed) -> None:
+        """Notes what was found out, unless the kind can't be told."""
         if kind[0] is not None:
-            if len(self.assigned_inside) >= self._MOST:
-                self.assigned_inside.clear()
-            self.assigned_inside[kind] = names
-        return names
+            if len(self.rehearsed) >= self._MOST:
+                self.rehearsed.clear()
+            self.rehearsed[kind] = rehearsed
 
 
 P = ParamSpec("P")
@@ -292,7 +307,7 @@ class Transformed(Generic[P, R]):
             check_key(rng, "rng=")
         arguments = Arguments(args, kwargs)
         source = Given(tree, all_faults)
-        refs = self._refs(tree, rng, arguments) if can_assign else Refs(ENTRY, frozenset())
+        refs = self._refs(tree, source, rng, arguments) if can_assign else Refs(ENTRY, frozenset())
         refs.start_all(source.start)
         run = Run(source, new_scopes(shown=True), rng=rng, can_assign=can_assign, refs=refs, rules=self._rules)
         return self._call(run, arguments, lambda out: (out, run.assigned()))
@@ -314,28 +329,30 @@ class Transformed(Generic[P, R]):
             self._memory.asks_inside = frame.spends
             run.release()
 
-    def _refs(self, tree: Params, rng: Any, arguments: Arguments) -> Refs:
+    def _refs(self, tree: Params, given: Given, rng: Any, arguments: Arguments) -> Refs:
         """What carries the variables that the program assigns inside transforms, which a rehearsal finds out."""
         kind = arguments.kind(), rng is None
-        known = self._memory.assigned_inside.get(kind)
-        if known is not None:
-            return Refs(ENTRY, known)
-        if (giving := arguments.used_up) is not None:
-            return Refs(ENTRY, frozenset(), f"a rehearsal would use up the {type(giving).__name__} among its arguments")
+        known = self._memory.rehearsed.get(kind)
+        if known is not None and given.has(known.variables):
+            return Refs(ENTRY, known.names)
+        if used_up := arguments.used_up(self._fn):
+            return Refs(ENTRY, frozenset(), f"a rehearsal would use up {used_up}")
         rehearsal = Rehearsal()
+        asked: list[VariableSpec] = []
 
         # A new function each time: JAX caches traces by function, and on a hit the program would not run.
         def traced(tree: Params, rng: Any, arrays: list[Any] | None) -> None:
             nonlocal kind
             source = Given(tree)
             run = Run(source, new_scopes(shown=False), rng=rng, refs=rehearsal, rules=self._rules)
-            self._call(run, arguments, lambda out: None, arrays)
+            self._call(run, arguments.spare(), lambda out: asked.extend(run.specs()), arrays)
             if source.has_its_say:
                 kind = None, False  # another tree may say something else
 
         try:
             jax.eval_shape(traced, tree, rng, arguments.arrays)
-            return Refs(ENTRY, self._memory.keep(kind, frozenset(rehearsal.names)))
+            self._memory.keep(kind, _Rehearsed.of(rehearsal, asked))
+            return Refs(ENTRY, frozenset(rehearsal.names))
         except Exception:  # it needs concrete values: NumPy's can be had
             pass
         try:
@@ -359,14 +376,15 @@ class Transformed(Generic[P, R]):
         def traced(key: jax.Array, arrays: list[Any]) -> None:
             source = Abstract(key, drawers, ExplicitTypes.in_force(self._rules))
             run = Run(source, new_scopes(shown=False), rng=key, refs=rehearsal, rules=self._rules)
-            self._call(run, arguments, lambda out: declared.extend(run.specs()), arrays)
+            self._call(run, arguments.spare(), lambda out: declared.extend(run.specs()), arrays)
             asks_keys.append(run.keys.asked)
 
         jax.eval_shape(traced, key, arguments.arrays)
-        names = self._memory.keep((arguments.kind(), False), frozenset(rehearsal.names))
+        rehearsed = _Rehearsed.of(rehearsal, declared)
+        self._memory.keep((arguments.kind(), False), rehearsed)
         if asks_keys == [False]:  # so it would be the same without
-            self._memory.keep((arguments.kind(), True), names)
-        return Specs(declared), names
+            self._memory.keep((arguments.kind(), True), rehearsed)
+        return Specs(declared), rehearsed.names
 
     def _computed(
         self,
@@ -378,10 +396,10 @@ class Transformed(Generic[P, R]):
         placed: Mapping[str, Any] | None,
     ) -> dict[str, jax.Array]:
         """The initial values that the program computes, and nothing else of it."""
-        if (giving := arguments.used_up) is not None:
+        if used_up := arguments.used_up(self._fn):
             raise InitializerError(
                 f"The initial values of {some(names)} are computed by the program, and finding out what it declares "
-                f"has used up the {type(giving).__name__} among its arguments.",
+                f"has used up {used_up}.",
                 kind="from_program",
                 where=user_line(),
                 fix="take from it outside, and pass what it gives",
@@ -402,7 +420,7 @@ class Transformed(Generic[P, R]):
             refs.start_all(start)
             source = Drawn(key, ExplicitTypes.in_force(self._rules))
             run = Run(source, new_scopes(shown=False), rng=key, refs=refs, rules=self._rules)
-            return self._call(run, arguments, lambda out: [run.computed[name] for name in names], arrays)
+            return self._call(run, arguments.spare(), lambda out: [run.computed[name] for name in names], arrays)
 
         closed = jax.make_jaxpr(traced)(key, arguments.arrays)
         where = None if placed is None else [placed[name] for name in names]

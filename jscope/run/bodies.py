@@ -49,10 +49,11 @@ class Body:
         """
         if self._is_untold:
             raise _untold()
-        number = self._asked[asked] = self._asked.get(asked, 0) + 1
+        number = self._asked.get(asked, 0) + 1
         given = self._given.setdefault(asked, [])
         if number > len(given):
             given.append(take() if self._outer is None else self._outer.take(asked, take))
+        self._asked[asked] = number  # not where nothing could be taken: the program may catch the error and go on
         return given[number - 1]
 
     def repeats(self) -> bool:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 import jax
@@ -164,6 +164,15 @@ class Given:
                 self._leaves[index] = jnp.asarray(leaf, type_.dtype)
         self._all_faults = all_faults
         self.has_its_say = False
+
+    def has(self, variables: Iterable[tuple[str, tuple[int, ...], Any]]) -> bool:
+        """Whether the tree has arrays of JAX of these names, shapes and dtypes."""
+        for name, shape, dtype in variables:
+            index = self._index.get(name)
+            type_ = None if index is None else self._types[index]
+            if type_ is None or type_.shape != shape or type_.dtype != dtype:
+                return False
+        return True
 
     def make(self, variable: Variable) -> Any:
         """The leaf of that name, if it is as declared."""

@@ -509,24 +509,24 @@ class Run:
         asked = functools.partial(self._asked, name, None, dtype, call="variable")
         if collections is not None:
             collections = checked_collections(collections, trainable, name, asked)
-        made: list[Any] = []
+        op_names, op_scope = self.scopes.op_names, self.scopes.op_scope
 
-        def make() -> Variable:
-            op_names = self.scopes.op_names
-            full = self._fresh(op_names.open(self.scopes.op_scope, name) or op_names.unique("VariableV2"))
-            given = None if dtype is None else as_dtype(dtype)
-            initializer, shape, found, computed = self._initial(full, initial_value, asked, given)
-            what = full, None, shape, found if given is None else given, initializer, trainable, collections
-            variable = Variable(*what, None, None, None, user_place(caller))
-            made.append(self._declare(variable, computed, shared=False))
-            return variable
+        def take() -> str:
+            return op_names.open(op_scope, name) or op_names.unique("VariableV2")
 
         if self.body is None:
-            make()
-            return made[0]
-        variable = self.body.take(("variable", self.scopes.op_scope, name), make)
-        variable.mark = self.body.mark()
-        return made[0] if made else self.read(variable)
+            full = take()
+        else:
+            full = self.body.take(("variable", op_scope, name), take)
+            known = self.by_name.get(full)
+            if known is not None and self.body.made_earlier(known.mark):
+                known.mark = self.body.mark()
+                return self.read(known)
+        given = None if dtype is None else as_dtype(dtype)
+        initializer, shape, found, computed = self._initial(self._fresh(full), initial_value, asked, given)
+        what = full, None, shape, found if given is None else given, initializer, trainable, collections
+        variable = Variable(*what, None, None, None, user_place(caller))
+        return self._declare(variable, computed, shared=False)
 
     # Finding one ------------------------------------------------------------------------------------------------------
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import collections
+import copy
 import dataclasses
 import functools
+import itertools
 import queue
 import random
 
@@ -86,14 +88,36 @@ def test_what_may_change_is_of_no_kind():
 
 def test_what_is_used_up_is_noticed():
     for giving in (iter([1]), (row for row in "ab"), np.random.default_rng(0), random.Random(0), queue.SimpleQueue()):
-        assert Arguments((1, giving), {}).used_up is giving
-        assert Arguments((), {"rows": giving}).used_up is giving
+        told = f"the {type(giving).__name__} among its arguments"
+        assert Arguments((1, giving), {}).used_up(None) == told
+        assert Arguments((), {"rows": giving}).used_up(None) == told
         for asks in (lambda giving=giving: lambda: giving, lambda giving=giving: functools.partial(max, giving)):
-            assert Arguments((functools.partial(asks()),), {}).used_up is giving
+            assert Arguments((functools.partial(asks()),), {}).used_up(None) == told
+            assert Arguments((), {}).used_up(asks()) == f"the {type(giving).__name__} that it holds"
     rows, rng = iter([1]), np.random.default_rng(0)
-    assert Arguments((rows.__next__,), {}).used_up is rows
-    assert Arguments((rng.normal,), {}).used_up is rng
-    assert Arguments(([1], "ab", range(3), np.ones(2), jnp.ones(2), len, "ab".join, lambda: kind), {}).used_up is None
+    assert Arguments((rows.__next__,), {}).used_up(None) == "the list_iterator among its arguments"
+    assert Arguments((rng.normal,), {}).used_up(None) == "the Generator among its arguments"
+    assert Arguments((), {}).used_up(lambda rows=rows: rows) == "the list_iterator that it holds"
+    assert Arguments((), {}).used_up(asks_a_global) == "the list_iterator that it holds"
+    rest = [1], "ab", range(3), np.ones(2), jnp.ones(2), len, "ab".join, lambda: kind, lambda: next(NUMBERS)
+    assert Arguments(rest, {}).used_up(rest[-1]) == ""
+
+
+ROWS, NUMBERS = iter([1]), itertools.count()
+
+
+def asks_a_global():
+    return next(ROWS)
+
+
+def test_a_run_that_finds_something_out_takes_nothing_out_of_what_the_user_has():
+    for holds in (collections.deque([1, 2]), {1, 2}, bytearray(b"ab")):
+        before = copy.copy(holds)
+        args, _ = Arguments((holds, [holds]), {}).spare().filled()
+        args[0].clear()
+        args[1][0].pop()
+        assert holds == before
+        assert Arguments((holds,), {}).filled()[0][0] is holds
 
 
 def test_none_is_a_part_of_the_structure():

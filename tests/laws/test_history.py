@@ -5,6 +5,7 @@ Not on earlier runs in the process, nor on who watches: a debugger, a profiler, 
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import contextvars
 import functools
@@ -222,6 +223,61 @@ def test_what_a_rehearsal_found_holds_for_trees_of_one_shape() -> None:
     net = js.transform(program)
     for size, want in ((2, 0), (3, 15)):
         assert net.update({"n": jnp.zeros(size), "s": jnp.float32(0)}, XS)[0] == want
+
+
+def assigns_by_shape(xs: Any) -> Any:
+    n = js.get_variable("n", initializer=lambda: jnp.zeros(2))
+    js.get_variable("s", [], trainable=False)
+    if n.shape == (3,):
+        jax.lax.scan(lambda c, x: (c, js.assign("s", js.value("s") + x)), 0.0, xs)
+    return js.value("s")
+
+
+def assigns_without(xs: Any) -> Any:
+    js.get_variable("s", [], trainable=False)
+    try:
+        js.get_variable("n", [3])
+    except js.ParamsMismatchError:
+        jax.lax.scan(lambda c, x: (c, js.assign("s", js.value("s") + x)), 0.0, xs)
+    return js.value("s")
+
+
+@pytest.mark.parametrize("program", [assigns_by_shape, assigns_without])
+@pytest.mark.parametrize("before", ["specs", "init", "update"])
+def test_what_other_runs_declared_does_not_hold_for_another_tree(program: Any, before: str) -> None:
+    net, s = js.transform(program), jnp.float32(0)
+    if before == "specs":
+        net.specs(XS)
+    elif before == "init":
+        net.init(KEY, XS)
+    else:
+        assert net.update({"n": jnp.zeros(2 if program is assigns_by_shape else 3), "s": s}, XS)[0] == 0
+    tree = {"n": jnp.zeros(3), "s": s} if program is assigns_by_shape else {"s": s}
+    assert net.update(tree, XS)[0] == 15
+
+
+@pytest.mark.parametrize("take", [collections.deque.popleft, set.pop], ids=["deque", "set"])
+def test_what_a_program_takes_out_is_taken_once(take: Any) -> None:
+    def program(given: Any) -> Any:
+        js.get_variable("n", [], jnp.int32, trainable=False)
+        return take(given)
+
+    given = {collections.deque.popleft: collections.deque, set.pop: set}[take](range(9))
+    net = js.transform(program)
+    net.specs(given)
+    assert [net.update({"n": jnp.int32(0)}, given)[0] for _ in range(3)] == [0, 1, 2]
+
+
+def test_an_iterator_that_the_program_holds_gives_each_item_once() -> None:
+    rows = iter(range(9))
+
+    def program() -> int:
+        js.get_variable("n", [], jnp.int32, trainable=False)
+        return next(rows)
+
+    assert [js.transform(program).update({"n": jnp.int32(0)})[0] for _ in range(3)] == [0, 1, 2]
+    bound = js.transform(functools.partial(lambda rows: (js.get_variable("n", [], jnp.int32), next(rows))[1], rows))
+    assert [bound.update({"n": jnp.int32(0)})[0] for _ in range(3)] == [3, 4, 5]
 
 
 def test_a_program_that_branches_on_numbers_of_numpy() -> None:

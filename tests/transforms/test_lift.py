@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -285,6 +287,48 @@ def test_what_a_program_declares_is_found_out_once_in_a_run():
         assert len(ran) == runs
         js.transform(program).specs(X)
         assert len(ran) == 2 * runs
+
+
+@dataclasses.dataclass(frozen=True)
+class Named:
+    """Equal where the names are equal."""
+
+    sign: object
+    width: object = dataclasses.field(default=2, compare=False)
+
+    def __call__(self, x):
+        return x * js.get_variable(type(self.sign).__name__, np.shape(np.zeros(self.width)))
+
+
+@dataclasses.dataclass
+class Holds:
+    """Without a hash; whether two are equal has no answer."""
+
+    table: object
+
+    def __call__(self, x):
+        return x * js.get_variable("w", self.table.shape)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "names"),
+    [
+        (Named(True), Named(1), ["a/bool", "b/int"]),
+        (Named(1), Named(1.0), ["a/int", "b/float"]),
+        (Named(1, 2), Named(1, 3), ["a/int", "b/int"]),
+        (Holds(np.ones(2)), Holds(np.ones(2)), ["a/w", "b/w"]),
+        (Holds(jnp.ones(2)), Holds(jnp.ones(3)), ["a/w", "b/w"]),
+    ],
+)
+def test_equal_programs_are_not_taken_for_one(one, other, names):
+    def program(lifts):
+        for scope, layer in (("a", one), ("b", other)):
+            with js.variable_scope(scope):
+                js.lift(js.transform(layer), 1.0) if lifts else layer(1.0)
+
+    specs = [js.transform(program).specs(lifts) for lifts in (True, False)]
+    assert list(specs[0]) == names
+    assert specs[0].abstract() == specs[1].abstract()
 
 
 def test_an_argument_that_has_changed_since():
