@@ -110,7 +110,9 @@ def lift(net: Any, /, *args: Any, stack: int | None = None, **kwargs: Any) -> Pa
         except BadTypeError as error:
             if error.asked == f"specs of program '{net.__name__}'":  # which is no call of the user's
                 error.asked = f"lift of program '{net.__name__}'"
-                error.fix = "give lift the program and its own arguments, js.lift(net, ...); what lift takes besides is "
+                error.fix = (
+                    "give lift the program and its own arguments, js.lift(net, ...); what lift takes besides is "
+                )
                 error.fix += "stack= and, with it, names= and axis="
             raise
         if kind is not None:

@@ -7,9 +7,11 @@ variables of frames, and never depends on who else looks at them: a debugger, a 
 
 from __future__ import annotations
 
+import dis
 import functools
 import inspect
 import sys
+from collections.abc import Iterator
 from types import CodeType, FrameType
 from typing import Any, NamedTuple
 
@@ -97,10 +99,15 @@ def _landmarks() -> tuple[dict[str, str], dict[int, str]]:
 def _is_body(while_loop: FrameType, called: FrameType) -> bool:
     """Whether what a `lax.while_loop` has called is its body, not its condition; False where that can't be told."""
     arguments = while_loop.f_locals
-    if getattr(arguments["cond_fun"], "__globals__", None) is while_loop.f_globals:
+    condition = arguments["cond_fun"]
+    if getattr(condition, "__globals__", None) is while_loop.f_globals:
         return True  # the condition of lax.fori_loop, which is no user's
     functions = {name: arguments[name] for name in ("cond_fun", "body_fun")}
-    return _function(called, functions) == "body_fun"
+    function = _function(called, functions)
+    if function in functions or function is UNTOLD:
+        return function == "body_fun"
+    # Neither is what runs, so one of them is a function of JAX's that calls it. A condition of the user's is not.
+    return any(FILES.get(inner.__code__.co_filename) == USER for inner, _, _ in _layers(condition))
 
 
 # Which call of which function -----------------------------------------------------------------------------------------
@@ -171,7 +178,8 @@ def calls_between(caller: FrameType, outer: FrameType | None) -> tuple[list[Call
                     of_jax.append(frame)
                 on_host = on_host or kind == HOST
                 frame = frame.f_back
-            if of_jax:
+            # A method such as __jax_array__, by which JAX asks an object what it is, is called as the user wrote it.
+            if of_jax and not (users and _is_special_method(users[-1].f_code)):
                 found.append((of_jax, users))
                 users = []
     if on_host and frame is not None:  # what was opened in the callback, by `build` say, is asked there rightly
@@ -179,16 +187,21 @@ def calls_between(caller: FrameType, outer: FrameType | None) -> tuple[list[Call
     return _calls(found[::-1]), frame is not None and frame is outer
 
 
+def _is_special_method(code: CodeType) -> bool:
+    return code.co_name.startswith("__") and code.co_name.endswith("__") and code.co_name != "__call__"
+
+
 def _calls(found: list[tuple[list[FrameType], list[FrameType]]]) -> list[Call]:
     """The calls, the outermost first, of which frames of JAX and of the user's were found; see `calls_between`."""
     calls: list[Call] = []
     while found:
         (of_jax, users), *found = found
-        functions = _functions_given_to(of_jax[-1])
-        notes = _notes_in(of_jax[-1])
         # JAX may have been handed a function of ours: then nothing of the user's runs.
-        function, turn = _function(users[-1] if users else of_jax[0], functions), _turn(of_jax[0])
-        if of_jax[-1].f_code in _handing_on() and users:
+        called = users[-1] if users else of_jax[0]
+        given_to, functions = _functions_given(of_jax, called)
+        notes = _notes_in(of_jax[-1])
+        function, turn = _function(called, functions), _turn(of_jax[0])
+        if id(given_to.f_code) in _handing_on() and users:
             # JAX hands the linear operator to the user's own solver, which calls it. It is one function all the same.
             for number, (inner_jax, inner_users) in enumerate([([], users[:-1]), *found]):
                 place = _place_of(functions, function, inner_users, users[-1])
@@ -201,10 +214,35 @@ def _calls(found: list[tuple[list[FrameType], list[FrameType]]]) -> list[Call]:
     return calls
 
 
+def _functions_given(of_jax: list[FrameType], called: FrameType) -> tuple[FrameType, dict[int, Any]]:
+    """The functions among which the called one is, and the frame of JAX's function that was given them.
+
+    That is the one that the user called, unless it was given a function that gives several to JAX:
+    `jax.jit(partial(while_loop, condition, body))`.
+    """
+    inner = [frame for frame in reversed(of_jax[:-1]) if id(frame.f_code) in _taking_several()]
+    for frame in [of_jax[-1], *inner] if inner else ():
+        functions = _functions_given_to(frame)
+        if any(_runs(function, called.f_code) for function in functions.values()):
+            return frame, functions
+    return of_jax[-1], _functions_given_to(of_jax[-1])
+
+
 @functools.cache
-def _handing_on() -> tuple[CodeType, ...]:
-    """The code of JAX's functions that give one of the functions that they are given to another."""
-    return tuple(inspect.unwrap(function).__code__ for function in (jax.lax.custom_linear_solve, jax.lax.custom_root))
+def _handing_on() -> frozenset[int]:
+    """The code, by id, of JAX's functions that give one of the functions that they are given to another."""
+    return _codes_of(jax.lax.custom_linear_solve, jax.lax.custom_root)
+
+
+@functools.cache
+def _taking_several() -> frozenset[int]:
+    """The code, by id, of JAX's functions that are given several functions, and call them."""
+    linalg = jax.scipy.sparse.linalg
+    return _handing_on() | _codes_of(jax.lax.while_loop, linalg.cg, linalg.gmres, linalg.bicgstab)
+
+
+def _codes_of(*functions: Any) -> frozenset[int]:
+    return frozenset(id(inspect.unwrap(function).__code__) for function in functions)
 
 
 def _place_of(functions: dict[Any, Any], direct: Any, inner: list[FrameType], called: FrameType) -> int | None:
@@ -269,7 +307,12 @@ def _functions_given_to(frame: FrameType) -> dict[int, Any]:
         if isinstance(value, _HOLDING):
             value = [getattr(value, name, None) for name in ("fun", "jvp", "fwd", "bwd", "vmap_rule")]
         given.extend(value if type(value) in (tuple, list) else value.values() if type(value) is dict else [value])
-    return {id(value): value for value in given if callable(value)}
+    # A method is another object each time it is asked for.
+    return {
+        id(value) if not inspect.ismethod(value) else hash((id(value.__self__), id(value.__func__))): value
+        for value in given
+        if callable(value)
+    }
 
 
 _HOLDING = jax.custom_jvp, jax.custom_vjp, jax.custom_batching.custom_vmap
@@ -282,53 +325,82 @@ def _function(called: FrameType, functions: dict[Any, Any]) -> Any:
     alike = [number for number, function in functions.items() if _runs(function, called.f_code)]
     if len(alike) > 1:  # most are told by their code, and no variables of the user's are read
         alike = [number for number in alike if _is_call_of(functions[number], called)] or alike
-    return alike[0] if len(alike) == 1 else UNTOLD if alike else called.f_code
+    if not alike:
+        # Not by a function that shows its code. Two objects of a class whose `__call__` is no function of Python's are
+        # then not told apart.
+        hidden = [type(one) for one in functions.values() if type(type(one).__call__).__module__ != "builtins"]
+        return UNTOLD if len(hidden) > len(set(hidden)) else called.f_code
+    return alike[0] if len(alike) == 1 else UNTOLD
 
 
-def _inside(function: Any) -> Any:
-    """What a partial, a bound method or a wrapper calls; None for what calls no other function."""
-    if isinstance(function, functools.partial):
-        return function.func
-    return function.__func__ if inspect.ismethod(function) else getattr(function, "__wrapped__", None)
+def _layers(function: Any) -> Iterator[tuple[Any, list[Any], dict[str, Any]]]:
+    """The functions of Python's that run when a function is called, the outermost first, with what they are given.
 
-
-def _own_code(function: Any) -> CodeType | None:
-    """The code of a function, or of the method by which its class makes it one; None for what only calls another."""
-    if isinstance(function, functools.partial) or inspect.ismethod(function):
-        return None
-    return getattr(function, "__code__", None) or getattr(type(function).__call__, "__code__", None)
+    Through partials, methods, wrappers that say what they wrap, objects with `__call__`, and those whose class has it
+    wrapped; each with the arguments, by position and by name, that are bound to it.
+    """
+    bound: list[Any] = []
+    named: dict[str, Any] = {}
+    while function is not None:
+        if isinstance(function, functools.partial):
+            bound, named = [*function.args, *bound], {**function.keywords, **named}
+            function = function.func
+        elif inspect.ismethod(function):
+            bound, function = [function.__self__, *bound], function.__func__
+        elif hasattr(function, "__code__"):
+            yield function, bound, named
+            function = getattr(function, "__wrapped__", None)
+        else:
+            call = getattr(type(function), "__call__", None)
+            if hasattr(call, "__code__"):
+                yield call, [function, *bound], named
+            wrapped = getattr(function, "__wrapped__", None)
+            if wrapped is None:
+                bound = [function, *bound]
+                wrapped = getattr(call, "__wrapped__", None) if hasattr(call, "__code__") else call
+                if not hasattr(wrapped, "__wrapped__") and not hasattr(wrapped, "__code__"):
+                    return  # a function in C
+            function = wrapped
 
 
 def _runs(function: Any, code: CodeType) -> bool:
     """Whether a call of a function runs that code, directly or in what it wraps."""
-    while function is not None:
-        if _own_code(function) is code:
-            return True
-        function = _inside(function)
-    return False
+    return any(inner.__code__ is code for inner, _, _ in _layers(function))
 
 
 def _is_call_of(function: Any, frame: FrameType) -> bool:
-    """Whether a frame is a call of a function: of that very object, not of one that only has the same code."""
-    code, bound, named = frame.f_code, [], {}
-    while function is not None and _own_code(function) is not code:
-        if isinstance(function, functools.partial):
-            bound, named = [*function.args, *bound], {**function.keywords, **named}
-        elif inspect.ismethod(function):
-            bound = [function.__self__, *bound]
-        function = _inside(function)
-    if function is None:
-        return False
-    if not hasattr(function, "__code__"):  # called by way of its class
-        bound, function = [function, *bound], type(function).__call__
-    names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
-    defaults = function.__defaults__ or ()
-    want = dict(zip(names[code.co_argcount - len(defaults) :], defaults, strict=False))
-    want |= {**(function.__kwdefaults__ or {}), **named, **dict(zip(names, bound, strict=False))}
-    want = {name: value for name, value in want.items() if name in names}
-    want |= {name: _content(cell) for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True)}
-    variables = frame.f_locals
+    """Whether a frame may be a call of a function: of that very object, not of one that only has the same code.
+
+    It is none if it was given other arguments. What the code sets anew says nothing.
+    """
+    code, variables = frame.f_code, frame.f_locals
+    inner, bound, named = next(layer for layer in _layers(function) if layer[0].__code__ is code)
+    count = code.co_argcount
+    names = code.co_varnames[: count + code.co_kwonlyargcount]
+    defaults = inner.__defaults__ or ()
+    want = dict(zip(names[count - len(defaults) : count], defaults, strict=False))
+    want |= {**(inner.__kwdefaults__ or {}), **named, **dict(zip(names[:count], bound, strict=False))}
+    want = {name: value for name, value in want.items() if name in names and name not in _set_anew(code)}
+    want |= {name: _content(cell) for name, cell in zip(code.co_freevars, inner.__closure__ or (), strict=True)}
+    if code.co_flags & inspect.CO_VARARGS and code.co_varnames[len(names)] not in _set_anew(code):
+        rest = variables.get(code.co_varnames[len(names)], ())
+        if any(one is not other for one, other in zip(bound[count:], rest, strict=False)):
+            return False
     return all(variables.get(name) is value for name, value in want.items())
+
+
+@functools.lru_cache(maxsize=1 << 8)
+def _set_anew(code: CodeType) -> frozenset[str]:
+    """The variables that code sets or deletes, or functions within it do."""
+    found: set[str] = set()
+    for step in dis.get_instructions(code):
+        if step.opname.startswith(("STORE_FAST", "STORE_DEREF", "DELETE_FAST", "DELETE_DEREF")):
+            names = step.argval if isinstance(step.argval, tuple) else (step.argval,)
+            found.update(names[:1] if step.opname.endswith("LOAD_FAST") else names)
+    for inner in code.co_consts:
+        if isinstance(inner, CodeType):
+            found.update(_set_anew(inner) & set(inner.co_freevars))
+    return frozenset(found)
 
 
 def _content(cell: Any) -> Any:

@@ -94,6 +94,28 @@ def body(x: Any) -> Any:
     return asks(x) + 1
 
 
+def objects(decorate: Callable[..., Any]) -> tuple[Any, Any]:
+    """Condition and body as two objects of a class whose `__call__` is decorated."""
+
+    class Decorated(Loop):
+        __call__ = decorate(Loop.turn)
+
+    return Decorated(True), Decorated(False)
+
+
+def methods(decorate: Callable[..., Any]) -> tuple[Any, Any]:
+    return tuple(loop.__call__ for loop in objects(decorate))  # type: ignore[return-value]
+
+
+DECORATED = {
+    "jit": functools.partial(jax.jit, static_argnums=0),
+    "checkpoint": functools.partial(jax.checkpoint, static_argnums=0),
+    "named_scope": jax.named_scope("n"),
+    "named_call": jax.named_call,
+    "wraps": wraps,
+    "closure": closure,
+}
+
 PAIRS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
     "plain": (condition, body),
     "methods": (Loop(True).turn, Loop(False).turn),
@@ -101,6 +123,8 @@ PAIRS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
     "partials": (functools.partial(step, 0), functools.partial(step, 1)),
     "partials by name": (functools.partial(step, 0, one=1), functools.partial(step, 0, zero=1)),
     **{f.__name__: (f(condition), f(body)) for f in (closure, wraps, default, of_class, jax.jit)},
+    **{f"objects, {name}": objects(decorate) for name, decorate in DECORATED.items()},
+    **{f"methods, {name}": methods(decorate) for name, decorate in DECORATED.items()},
 }
 
 
@@ -113,6 +137,30 @@ def test_condition_and_body_are_two_functions(pair: str) -> None:
         "d/w",
         "d_1/w",
     ]
+    # Nor does it matter that JAX is what calls the loop.
+    for transformed in (jax.jit, jax.checkpoint):
+        assert names(lambda by=transformed: by(functools.partial(lax.while_loop, goes_on, turn))(0.0)) == [
+            "d/w",
+            "d_1/w",
+        ]
+
+
+@pytest.mark.parametrize("pair", PAIRS)
+def test_what_the_body_assigns_is_not_taken_for_the_condition_s(pair: str) -> None:
+    """Nor is a body that is a function of JAX's, which calls the user's."""
+    goes_on, turn = PAIRS[pair]
+
+    def counts(state: Any) -> Any:
+        js.assign("n", js.value("n") + 1)
+        return state[0] + 1, turn(state[1])
+
+    def program(body: Any) -> Any:
+        js.get_variable("n", [], initializer=js.zeros_initializer(), trainable=False)
+        return lax.while_loop(lambda state: (state[0] < 3) & goes_on(state[1] * 0), body, (0, 0.0))
+
+    for body in (counts, jax.jit(counts), functools.partial(lax.fori_loop, 0, 1, lambda _, state: counts(state))):
+        net = js.transform(lambda body=body: program(body))
+        assert net.update(net.init(KEY), rng=KEY)[1]["n"] == 3
 
 
 @pytest.mark.parametrize("pair", PAIRS)
@@ -135,10 +183,10 @@ def test_they_get_keys_of_their_own(pair: str) -> None:
 
 
 def test_functions_that_can_not_be_told_apart_are_refused_where_it_matters() -> None:
-    """Partials of one function that differ in an array, which the function has bound to something else by then."""
+    """Partials of one function that differ in what the function has bound to something else by then."""
 
     def turn(which: int, k: Any, state: Any) -> Any:
-        k = k + 1
+        k, which = k + 1, which + 0
         x = asks(state)
         return x < k if which == 0 else x + k
 
@@ -153,7 +201,7 @@ def test_functions_that_can_not_be_told_apart_are_refused_where_it_matters() -> 
     assert "test_bodies.py" in caught.value.where
 
     def shared(which: int, k: Any, state: Any) -> Any:
-        k = k + 1
+        k, which = k + 1, which + 0
         w = js.value("w")  # reading depends on nothing of the kind
         return state < k + w if which == 0 else state + k
 
@@ -162,6 +210,70 @@ def test_functions_that_can_not_be_told_apart_are_refused_where_it_matters() -> 
         return lax.while_loop(functools.partial(shared, 0, k), functools.partial(shared, 1, k), 0.0)
 
     assert names(reads) == ["w"]
+
+
+def rebound(which: Any, x: Any) -> Any:
+    which = which or "body"  # by now it is what the other partial was given
+    return asks(x) + (which == "body")
+
+
+def deleted(which: Any, x: Any) -> Any:
+    del which
+    return asks(x)
+
+
+def rebound_inside(which: Any, x: Any) -> Any:
+    def default() -> None:
+        nonlocal which
+        which = which or "body"
+
+    default()
+    return asks(x)
+
+
+@pytest.mark.parametrize("function", [rebound, deleted, rebound_inside])
+def test_what_a_function_sets_anew_tells_nothing(function: Callable[..., Any]) -> None:
+    none, body = functools.partial(function, None), functools.partial(function, "body")
+    with pytest.raises(js.TransformError, match="can't be told apart"):
+        names(lambda x: jax.scipy.sparse.linalg.cg(none, x, M=body)[0], jnp.ones(3))
+
+
+def test_one_method_given_twice_is_one_function() -> None:
+    class Solver:
+        def solve(self, operator: Any, b: Any) -> Any:
+            return asks(b)
+
+    solver, b = Solver(), jnp.ones(3)
+    assert names(lambda b: lax.custom_linear_solve(lambda v: v, b, solver.solve, solver.solve), b) == ["d/w"]
+
+
+def test_an_object_that_jax_asks_for_its_array_is_asked_as_written() -> None:
+    class Weight:
+        def __jax_array__(self) -> Any:
+            return asks(jnp.zeros(2)) + jax.random.uniform(js.next_key())
+
+    def program() -> Any:
+        return jnp.stack([Weight(), Weight()])
+
+    assert names(program) == ["d/w", "d_1/w"]
+    one, other = js.transform(program).apply({"d/w": 0.0, "d_1/w": 0.0}, rng=KEY)
+    assert (one != other).all()
+
+
+def test_a_variable_that_could_not_be_made_takes_nothing_from_the_next_turn() -> None:
+    tried: list[str] = []
+
+    def makes() -> Any:
+        try:
+            js.variable("text", name="v")
+        except js.JscopeError as error:
+            tried.append(type(error).__name__)
+        return js.variable(1.0, name="v") + js.variable(2.0, name="v")
+
+    want = names(makes)
+    assert want == ["v_1", "v_2"]
+    assert names(lambda: retraced(makes)) == want
+    assert len(tried) == 3  # once, and in each of the two turns
 
 
 def test_a_function_that_the_user_calls_is_called_as_written() -> None:

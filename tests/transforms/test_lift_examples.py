@@ -121,12 +121,12 @@ def branches_on_a_value(f, x):
 
 
 def partials_of_one_function():
-    def turn(goes_on, k, x):
-        k = k + 1
+    def turn(k, x):
+        k = 0.0 if k is None else k + 1
         x = takes_a_default_name(x)
-        return x < k if goes_on else x + k
+        return x + k if k else x < 2
 
-    goes_on, body = functools.partial(turn, True, X), functools.partial(turn, False, X)
+    goes_on, body = functools.partial(turn, None), functools.partial(turn, X)
     js.transform(lambda x: jax.lax.while_loop(goes_on, body, x)).specs(X)
 
 
