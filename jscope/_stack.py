@@ -351,7 +351,7 @@ def _layers(function: Any) -> Iterator[tuple[Any, list[Any], dict[str, Any]]]:
             yield function, bound, named
             function = getattr(function, "__wrapped__", None)
         else:
-            call = getattr(type(function), "__call__", None)
+            call = getattr(type(function), "__call__", None)  # noqa: B004 (what it is, not whether there is one)
             if hasattr(call, "__code__"):
                 yield call, [function, *bound], named
             wrapped = getattr(function, "__wrapped__", None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import functools
 import gc
 import subprocess
 import sys
@@ -167,7 +168,7 @@ async def _as_coroutine(call):
         lambda call: contextvars.copy_context().run(call),
         lambda call: asyncio.run(_as_coroutine(call)),
         lambda call: asyncio.run(asyncio.to_thread(call)),
-        lambda call: in_thread(lambda context=contextvars.copy_context(): context.run(call)),
+        lambda call: in_thread(functools.partial(contextvars.copy_context().run, call)),
     ],
     ids=["copied", "asyncio.run", "asyncio.to_thread", "thread"],
 )
