@@ -410,7 +410,7 @@ class Run:
         if variable.carried is not None:
             asked = self._done_to(variable, "value of ") if self.level else None
             value = variable.carried.read(variable, asked)
-            self._remember(variable, value)
+            self.arrays.note_weakly(value, variable)  # not kept: JAX may set the ref in a trace that it runs again
             return value
         if not variable.bound:  # given, and good in every trace
             value = variable.value = self.source.make(variable)

@@ -736,6 +736,34 @@ def test_compile_time_eval_of_what_a_loop_carries(name, call, outer):
         assert "test_tracing.py" in caught.value.where
 
 
+@pytest.mark.parametrize("kind", ["closure_convert", "make_jaxpr", "loop"])
+@pytest.mark.parametrize("outer", [lambda f: f, jax.jit], ids=["eager", "jit"])
+def test_a_trace_that_assigns_does_so_each_time_it_runs(kind, outer):
+    """JAX runs it without jscope, so what was read before is not the value any more."""
+
+    def counts(x):
+        js.assign("n", js.value("n") + 1)
+        return x + 1.0
+
+    def program(x):
+        js.get_variable("n", [], jnp.int32, trainable=False)
+        if kind == "make_jaxpr":
+            jaxpr = jax.make_jaxpr(jax.jit(counts))(x)
+            again = partial(jax.core.eval_jaxpr, jaxpr.jaxpr, jaxpr.consts)
+        else:
+            converted, constants = jax.closure_convert(counts, x)
+            again = lambda x: converted(x, *constants)  # noqa: E731
+        seen = [js.value("n")]
+        for _ in range(2):
+            jax.lax.fori_loop(0, 1, lambda _, x: again(x), x) if kind == "loop" else again(x)
+            seen.append(js.value("n"))
+        return seen
+
+    seen, params = outer(js.transform(program).update)({"n": jnp.int32(0)}, jnp.float32(1))
+    assert [int(n) for n in seen] == [0, 1, 2]
+    assert params["n"] == 2
+
+
 def test_a_program_that_has_ended_keeps_no_trace():
     kept, traces, key = [], [], jax.random.key(0)
 
