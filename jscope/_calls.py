@@ -77,8 +77,8 @@ def get_variable(
     """The variable of that name in the current scope, made or, where the scope reuses, found. TF1: `tf.get_variable`.
 
     Haiku: `hk.get_parameter` (and, with `trainable=False`, `hk.get_state`); Flax: `self.param`.
-    In one trace, asking again for one name gives the same object until it is assigned. One that a program assigns inside
-    transforms is another object each time: JAX holds its value, and may set it without jscope.
+    In one trace, asking again for one name gives the same object until it is assigned. One that a program assigns
+    inside transforms is another object each time: JAX holds its value, and may set it without jscope.
 
     Args:
       name: joined to the scope's name with a slash.
