@@ -20,6 +20,7 @@ from ._callsite import user_line, user_place
 from ._errors import BadArgumentError, BadNameError, BadTypeError, InitializerError
 from ._initial_values import Stacked
 from ._layout import Layout
+from ._names import near
 from ._params import Params, make
 from ._show import short
 from ._specs import Specs
@@ -30,6 +31,8 @@ from .run.record import TRAINABLE_VARIABLES
 from .run.variables import Run
 
 P = ParamSpec("P")
+
+_OWN = ("stack", "names", "axis")  # keyword arguments of `lift` itself
 
 
 @overload
@@ -108,12 +111,10 @@ def lift(net: Any, /, *args: Any, stack: int | None = None, **kwargs: Any) -> Pa
         try:
             lifted = _Lifted(net.specs(*args, **kwargs), net)
         except BadTypeError as error:
-            if error.asked == f"specs of program '{net.__name__}'":  # which is no call of the user's
-                error.asked = f"lift of program '{net.__name__}'"
+            if any(near(name, _OWN) for name in kwargs if name not in _parameters(net)):
                 error.fix = (
-                    "give lift the program and its own arguments, js.lift(net, ...); what lift takes besides is "
+                    'for equal layers, say how many: js.lift(net, ..., stack=12, names="layer_%d", axis="layers")'
                 )
-                error.fix += "stack= and, with it, names= and axis="
             raise
         if kind is not None:
             run.lifted[program, kind] = lifted
@@ -131,7 +132,7 @@ class _Stack(NamedTuple):
     @classmethod
     def of(cls, net: Transformed, count: Any, kwargs: dict[str, Any]) -> _Stack:
         """What the user said; takes `names` and `axis` out of the keyword arguments."""
-        own = [name for name in ("stack", "names", "axis") if name in _parameters(net)]
+        own = [name for name in _OWN if name in _parameters(net)]
         if own:
             raise BadNameError(
                 f"lift(stack=...) of program {net.__name__}, which has a parameter called {own[0]!r} itself.",
