@@ -1,31 +1,49 @@
 """What to say of a call of a program that goes wrong: arguments in the wrong place, flags that JAX traces. Floor 1.
 
-Nothing here runs unless there is an error already. One that says too little becomes one of ours, `from` the first, and
-stays a `TypeError` where it was one. All other errors of a program are its own, and stay as they are.
+Nothing here runs unless there is an error already. One of Python's or JAX's that says too little becomes one of ours,
+`from` the first, and stays a `TypeError` where it was one. All other errors of a program are its own, and stay as they
+are: whatever it raises itself is among them.
 """
 
 from __future__ import annotations
 
+import dis
 import functools
 import inspect
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from inspect import Parameter, Signature
-from types import CodeType
+from types import CodeType, TracebackType
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ._callsite import USER, owner, user_line
-from ._errors import STATIC_ARGNAMES, AssignError, BadTypeError, JscopeError, MissingRngError
+from ._arguments import Arguments
+from ._callsite import OURS, USER, owner, user_line
+from ._errors import (
+    STATIC_ARGNAMES,
+    AssignError,
+    BadArgumentError,
+    BadTypeError,
+    DtypeMismatchError,
+    InitializerError,
+    JscopeError,
+    MissingRngError,
+    ParamsMismatchError,
+    ShapeMismatchError,
+    UnknownNameError,
+)
 from ._names import near, shows_traced
 from ._params import Params
 from ._values import is_traced
 
 # What JAX raises where Python asks for a value that is only known when the compiled program runs.
 _NOT_KNOWN_YET = jax.errors.ConcretizationTypeError, jax.errors.TracerIntegerConversionError
+
+# What Python and JAX raise for a value of another kind than they take. Classes under these say something else.
+_OF_THE_WRONG_KIND = AttributeError, IndexError, TypeError, ValueError
 
 # Keywords that other libraries take, and what does the same here.
 _ELSEWHERE = {
@@ -34,6 +52,17 @@ _ELSEWHERE = {
     "is_training": "the program has no such parameter; give it one if it is to know",
     "warm_start": "values to keep are given to init: net.init(key, ..., warm_start=tree)",
 }
+# Errors of ours that a key or a tree in the wrong place can end in.
+_ENDED_IN = (
+    BadTypeError,
+    BadArgumentError,
+    InitializerError,
+    ShapeMismatchError,
+    DtypeMismatchError,
+    ParamsMismatchError,
+    UnknownNameError,
+    MissingRngError,
+)
 _KEYWORDS_FOR_KEYS = ("key", "keys", "rngs", "rng_key", "seed", "prng_key")
 
 
@@ -193,12 +222,15 @@ def is_typed_key(value: Any) -> bool:
 def _ran(program: Callable[..., Any], error: BaseException) -> bool:
     """Whether the program's own code was entered before the error: then its arguments were taken."""
     code = _code(program)
-    traceback = error.__traceback__
-    while traceback is not None and code is not None:
-        if traceback.tb_frame.f_code is code:
-            return True
-        traceback = traceback.tb_next
-    return False
+    return code is not None and any(place.tb_frame.f_code is code for place in _places(error))
+
+
+def _places(error: BaseException) -> Iterator[TracebackType]:
+    """Where an error passed through, the outermost first."""
+    place = error.__traceback__
+    while place is not None:
+        yield place
+        place = place.tb_next
 
 
 def _code(program: Any) -> CodeType | None:
@@ -212,7 +244,7 @@ def _code(program: Any) -> CodeType | None:
 def _failed_on(error: Exception, call: Call) -> BadTypeError | None:
     """For a program that failed with a key or a tree where it takes something else; None where that can't be told."""
     mistaken = _mistaken(call)
-    if mistaken is None:
+    if mistaken is None or type(error) not in _OF_THE_WRONG_KIND or _is_raised_by_user(error):
         return None
     what, fix = mistaken
     return BadTypeError(
@@ -223,6 +255,13 @@ def _failed_on(error: Exception, call: Call) -> BadTypeError | None:
         exists=call.form(),
         fix=fix,
     )
+
+
+def _is_raised_by_user(error: Exception) -> bool:
+    """Whether an error comes from a `raise` (or an `assert`) in code that is neither jscope's nor JAX's."""
+    *_, innermost = _places(error)
+    code, at = innermost.tb_frame.f_code.co_code, innermost.tb_lasti
+    return owner(innermost.tb_frame) == USER and code[at : at + 1] == bytes([dis.opmap["RAISE_VARARGS"]])
 
 
 def _mistaken(call: Call) -> tuple[str, str] | None:
@@ -265,12 +304,12 @@ def _say_more(error: JscopeError, call: Call) -> None:
             error.fix = "give one key: next_key and all initializers get keys of their own from it"
         elif any(map(is_key, call.args)):
             error.fix = f"the key comes first: {call.form()}"
-    elif mistaken := _mistaken(call):
-        what, fix = mistaken
-        error.exists = error.exists or f"{call.name} got {what}"
-        error.fix = fix
     else:
         _say_which_is_traced(error, call)
+        if error.fix == before and isinstance(error, _ENDED_IN) and (mistaken := _mistaken(call)):
+            what, fix = mistaken
+            error.exists = error.exists or f"{call.name} got {what}"
+            error.fix += f"; or, if {what} is a mistake, {fix}"
     error.told_by_call = error.fix != before
 
 
@@ -279,39 +318,82 @@ def _say_more(error: JscopeError, call: Call) -> None:
 
 def _tested(error: Exception, call: Call) -> BadTypeError | None:
     """For a program that asks in Python for a value that JAX traces; None if that can't be one of its flags."""
-    flags = _flags(call, str(error), only_bools=False)
-    if call.name in ("apply", "update"):  # where arrays that are not traced have their values
-        flags = {path: leaf for path, leaf in flags.items() if is_traced(leaf)}
+    flags = _not_known_yet(_flags(call, only_bools=False), call)
+    told = _depends_on(error, call)
+    if told is not None:
+        if told and call.name in ("init", "specs"):  # JAX knows these arguments by other names
+            error.add_note(f"In {call.asked()}, the value depends on {_listed(sorted(told))}.")
+        flags = {path: leaf for path, leaf in flags.items() if path in told} if told <= flags.keys() else {}
     if not flags:
         return None
+    fix = _static(flags, call)
+    if told is None:
+        fix = f"if it comes from {_listed(flags)}, {fix}; if not, let jnp.where or jax.lax.cond decide"
     return BadTypeError(
-        f"The program asks in Python, as `if` does, for a value that JAX traces; {_what_they_are(flags, call)}.",
+        "The program asks in Python, as `if` does, for a value that JAX traces; "
+        f"{'among its arguments ' * (told is None)}{_what_they_are(flags, call)}.",
         kind="traced",
         asked=call.asked(),
         where=_user_line_of(error) or user_line(),
         exists=call.form(),
-        fix=_static(flags, call),
+        fix=fix,
     )
 
 
-def _flags(call: Call, told: str, *, only_bools: bool) -> dict[str, Any]:
-    """The arguments that are single bools or integers in arrays, by name.
+def _depends_on(error: Exception, call: Call) -> set[str] | None:
+    """The program's arguments on which, as JAX says, a value depends that it does not know yet; by path.
 
-    Args:
-      call: whose arguments.
-      told: what JAX said. If it names arguments of the program, only those count.
-      only_bools: whether to leave out integers.
+    There are none of them if JAX says that of a function within the program. If it does of one around, or says nothing,
+    it can't be told which they are: None.
     """
-    found: dict[str, Any] = {}
-    named = set()
+    told = re.search(r"tracing the function \S+ at (.+):(\d+) for (.+)", str(error))
+    if told is None:
+        return None
+    frames = [place.tb_frame for place in _places(error) if _begins(place) == (told[1], int(told[2]))]
+    if not frames:
+        return None
+    named = re.search(r"arguments? (.+)\.$", told[3])
+    names = set(re.split(r", and | and |, ", named[1])) if named else set()
+    if frames[0].f_code is _code(call.program):
+        return names
+    if owner(frames[0]) != OURS or len(frames) > 1:
+        return set()
+    paths = {id(leaf): path for path, leaf in _leaves(call)}
+    arrays = Arguments(call.args, call.kwargs).arrays
+    as_traced = {f"arrays[{number}]": paths.get(id(array), "") for number, array in enumerate(arrays)}
+    return {as_traced.get(name, name) for name in names}
+
+
+def _begins(place: TracebackType) -> tuple[str, int]:
+    """Where the function begins that an error passed through."""
+    code = place.tb_frame.f_code
+    return code.co_filename, code.co_firstlineno
+
+
+def _leaves(call: Call) -> Iterator[tuple[str, Any]]:
+    """The leaves of a program's arguments, each after its path."""
     for name, argument in call.named().items():
-        if re.search(rf"arguments? .*(?<![\w.]){re.escape(name)}(?!\w)", told):
-            named.add(name)
         for path, leaf in jax.tree_util.tree_flatten_with_path(argument)[0]:
-            is_scalar = isinstance(leaf, jax.Array | np.ndarray) and leaf.shape == ()
-            if is_scalar and (leaf.dtype == bool or (not only_bools and jnp.issubdtype(leaf.dtype, jnp.integer))):
-                found[name + jax.tree_util.keystr(path)] = leaf
-    return {path: leaf for path, leaf in found.items() if not named or _argument(path) in named}
+            yield name + jax.tree_util.keystr(path), leaf
+
+
+def _flags(call: Call, *, only_bools: bool) -> dict[str, Any]:
+    """The arguments that are single bools or integers in arrays, by path; bools only, if asked so."""
+    found: dict[str, Any] = {}
+    for path, leaf in _leaves(call):
+        is_scalar = isinstance(leaf, jax.Array | np.ndarray) and leaf.shape == ()
+        if is_scalar and (leaf.dtype == bool or (not only_bools and jnp.issubdtype(leaf.dtype, jnp.integer))):
+            found[path] = leaf
+    return found
+
+
+def _not_known_yet(flags: dict[str, Any], call: Call) -> dict[str, Any]:
+    """Those whose values the program can't have: in `apply` and `update`, arrays that are not traced have theirs."""
+    return {path: leaf for path, leaf in flags.items() if call.name in ("init", "specs") or is_traced(leaf)}
+
+
+def _listed(paths: Iterable[str]) -> str:
+    return " and ".join(f"`{path}`" for path in paths)
 
 
 def _argument(path: str) -> str:
@@ -320,7 +402,7 @@ def _argument(path: str) -> str:
 
 
 def _what_they_are(flags: dict[str, Any], call: Call) -> str:
-    names = " and ".join(f"`{path}`" for path in flags)
+    names = _listed(flags)
     be, its = ("is", "its value is") if len(flags) == 1 else ("are", "their values are")
     if any(map(is_traced, flags.values())):
         return f"{names} {be} traced: {its} known only when the compiled program runs"
@@ -332,8 +414,7 @@ def _what_they_are(flags: dict[str, Any], call: Call) -> str:
 def _static(flags: dict[str, Any], call: Call) -> str:
     names = list(dict.fromkeys(map(_argument, flags)))
     if not any(map(is_traced, flags.values())):
-        paths = " and ".join(f"`{path}`" for path in flags)
-        return f"give {paths} as plain Python (True, False, a number), not as an array"
+        return f"give {_listed(flags)} as plain Python (True, False, a number), not as an array"
     called = f"net.{'init' if call.name == 'init' else 'apply'}"
     alone = " (a static argument can't be a dict: give it alone)" if any(path not in names for path in flags) else ""
     return (
@@ -350,13 +431,16 @@ def _say_which_is_traced(error: JscopeError, call: Call) -> None:
     """Names the arguments that may be behind an error about something that is traced."""
     is_told, is_shown = STATIC_ARGNAMES in error.fix, shows_traced(error.what)
     may_be_flag = isinstance(error, AssignError | MissingRngError)
-    flags = _flags(call, "", only_bools=may_be_flag) if is_told or is_shown or may_be_flag else {}
+    flags = _flags(call, only_bools=may_be_flag) if is_told or is_shown or may_be_flag else {}
+    if is_told or is_shown:
+        flags = _not_known_yet(flags, call)
     if not flags:
         return
     if is_told:
-        error.fix = error.fix.replace(STATIC_ARGNAMES, _static_argnames(list(dict.fromkeys(map(_argument, flags)))))
+        names = _static_argnames(list(dict.fromkeys(map(_argument, flags))))
+        error.fix = error.fix.replace(STATIC_ARGNAMES, f"{names} if it comes from {_listed(flags)}")
     elif is_shown:
-        error.fix += f"; {_static(flags, call)}"
+        error.fix += f"; if it comes from {_listed(flags)}, {_static(flags, call)}"
     else:
         error.fix += f"; or, if `{next(iter(flags))}` decides about it, {_static(flags, call)}"
     error.exists = error.exists or _what_they_are(flags, call)
@@ -365,9 +449,7 @@ def _say_which_is_traced(error: JscopeError, call: Call) -> None:
 def _user_line_of(error: BaseException) -> str:
     """The innermost line of the user's that an error passed through."""
     found = ""
-    traceback = error.__traceback__
-    while traceback is not None:
-        if owner(traceback.tb_frame) == USER:
-            found = f"{traceback.tb_frame.f_code.co_filename}:{traceback.tb_lineno}"
-        traceback = traceback.tb_next
+    for place in _places(error):
+        if owner(place.tb_frame) == USER:
+            found = f"{place.tb_frame.f_code.co_filename}:{place.tb_lineno}"
     return found

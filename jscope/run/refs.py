@@ -243,8 +243,9 @@ class Refs:
         """
         if isinstance(error, jax.errors.UnexpectedTracerError) and "nondiff_argnums" in str(error):
             return self._perhaps_handed_on
-        # JAX has no class for this error, and raises nothing else so bare.
-        return self._perhaps_differentiated if type(error) is Exception else None
+        # JAX has no class for this error; a program may raise as bare a one of its own.
+        is_told = type(error) is Exception and "set/swap operation with a differentiated value" in str(error)
+        return self._perhaps_differentiated if is_told else None
 
     def final(self, variable: Variable) -> Any:
         """The value at the end of the program."""

@@ -318,6 +318,55 @@ def test_a_mistake_in_the_program_stays_what_it_is() -> None:
         assert not isinstance(info.value, js.JscopeError)
 
 
+class StoppedError(Exception):
+    """What a program raises to say something to whoever calls it."""
+
+
+class StoppedTypeError(StoppedError, TypeError):
+    """The same, and a builtin that jscope explains."""
+
+
+@pytest.mark.parametrize("optional", [KEY, params], ids=["key", "tree"])
+@pytest.mark.parametrize(
+    "error", [StoppedError, StoppedTypeError, TypeError, ValueError, AssertionError, KeyError, RuntimeError]
+)
+def test_what_a_program_raises_itself_is_its_own(error: type[Exception], optional: Any) -> None:
+    def stop(x: Any) -> Any:
+        if error is AssertionError:
+            assert x is None, "mine"
+        if error is KeyError:
+            return {}["mine"]  # Python raises it, but not for what was given
+        raise error("mine")
+
+    def program(x: Any, noise: Any = None, old: Any = None) -> Any:
+        return jax.jit(stop)(x)
+
+    argument = "noise" if optional is KEY else "old"
+    positional = (X, KEY) if optional is KEY else (X, None, params)
+    for call in (
+        lambda: js.transform(program).apply({}, *positional),
+        lambda: js.transform(program).apply({}, X, **{argument: optional}),
+    ):
+        with pytest.raises(error, match="mine") as info:
+            call()
+        assert type(info.value) is error
+
+
+def test_an_error_of_ours_keeps_its_way_out_where_a_key_is_right() -> None:
+    def program(x: Any, noise: Any = None) -> Any:
+        js.get_variable("w", [])
+        return js.get_variable("w" if noise is not None else "b", [])
+
+    with pytest.raises(js.VariableExistsError) as info:
+        js.transform(program).apply({"w": 1.0}, X, KEY)
+    assert "AUTO_REUSE" in info.value.fix
+    assert "rng=key" not in info.value.fix
+    with pytest.raises(js.ParamsMismatchError) as caught:
+        js.transform(program).apply({}, X, KEY)
+    assert "compare(params)" in caught.value.fix
+    assert "or, if a random key as `noise` is a mistake" in caught.value.fix
+
+
 # Flags that are traced ------------------------------------------------------------------------------------------------
 
 
@@ -467,6 +516,61 @@ def test_other_values_that_are_traced_are_jax_s_to_tell() -> None:
     made = js.transform(lambda x, step: x if x.sum() > 0 else -x)
     with pytest.raises(jax.errors.TracerBoolConversionError):
         jax.jit(made.apply)({}, X, 3)
+
+
+def asks_of_x(x: jax.Array, step: Any, training: Any = False) -> Any:
+    return x if x.sum() > 0 else -x
+
+
+def asks_of_both(x: jax.Array, step: Any, training: Any = False) -> Any:
+    return x if x.sum() > step else -x
+
+
+def asks_in_a_body(x: jax.Array, step: Any, training: Any = False) -> Any:
+    return jax.lax.scan(lambda x, step: (x if step > 0 else -x, None), x, jnp.arange(2))[0]
+
+
+def asks_in_a_lifted_program(x: jax.Array, step: Any, training: Any = False) -> Any:
+    return js.lift(js.transform(lambda x: asks_of_x(x, 0)), x)
+
+
+def asks_of_a_made_value(x: jax.Array, step: Any, training: Any = False) -> Any:
+    return x if jax.jit(jnp.zeros, static_argnums=0)(()) > 0 else -x
+
+
+@pytest.mark.parametrize("call", ["apply", "update", "init", "specs"])
+@pytest.mark.parametrize(
+    "program", [asks_of_x, asks_of_both, asks_in_a_body, asks_in_a_lifted_program, asks_of_a_made_value]
+)
+def test_an_argument_that_has_nothing_to_do_with_it_is_not_blamed(program: Callable[..., Any], call: str) -> None:
+    made = js.transform(program)
+    first = {"apply": ({},), "update": ({},), "init": (KEY,), "specs": ()}[call]
+    with pytest.raises(jax.errors.TracerBoolConversionError) as info:
+        jax.jit(getattr(made, call))(*first, X, jnp.int32(3), True)
+    assert not isinstance(info.value, js.JscopeError)
+    if first == () and program in (asks_of_x, asks_of_both):
+        of = "`x`" if program is asks_of_x else "`step` and `x`"
+        note = f"In specs of program '{program.__name__}', the value depends on {of}."
+        assert note in info.value.__notes__
+
+
+def test_of_several_arguments_the_one_that_is_asked_is_named() -> None:
+    made = js.transform(lambda x, step, training: asks(x, training))
+    for call in (
+        lambda: made.specs(X, jnp.int32(3), jnp.array(True)),
+        lambda: jax.jit(made.apply)({}, X, 3, True),
+    ):
+        with pytest.raises(js.BadTypeError, match="traces; `training` is") as info:
+            call()
+        assert "step" not in info.value.fix
+
+
+def test_where_it_is_not_known_which_argument_is_asked_it_is_said_so() -> None:
+    made = js.transform(asks_of_x)
+    with pytest.raises(js.BadTypeError, match="among its arguments `step` is traced") as info:
+        jax.jit(lambda a, b: made.apply({}, a, b))(X, 3)
+    assert info.value.fix.startswith("if it comes from `step`, make it static")
+    assert info.value.fix.endswith("; if not, let jnp.where or jax.lax.cond decide")
 
 
 # Faults ---------------------------------------------------------------------------------------------------------------

@@ -9,8 +9,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import pytest
+from jax.experimental import ode, sparse
+from paths import ROOT
 
 import jscope as js
+
+PAGE = (ROOT / "docs" / "transforms.md").read_text()
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
@@ -70,3 +74,53 @@ def test_the_same_error_about_something_else_stays() -> None:
 
     with pytest.raises(jax.errors.UnexpectedTracerError):
         jax.grad(lambda y: js.transform(other).update({"count": jnp.zeros(())}, y)[0])(1.0)
+
+
+# Functions that take another one: how each is called, which transform is around, what JAX says.
+UNSEEN: dict[str, tuple[Callable[..., Any], Callable[..., Any], str]] = {
+    "custom_linear_solve": (
+        lambda f, x: jax.lax.custom_linear_solve(f, x, lambda matvec, b: matvec(b), symmetric=True),
+        jax.jit,
+        "JaxprInputEffect",
+    ),
+    "custom_linear_solve, not called": (
+        lambda f, x: jax.lax.custom_linear_solve(f, x, lambda matvec, b: b, symmetric=True),
+        jax.jit,
+        "No state discharge rule",
+    ),
+    "linear_call": (
+        lambda f, x: jax.custom_derivatives.linear_call(lambda _, y: f(y), lambda _, y: y, (), x),
+        jax.jit,
+        "No state discharge rule",
+    ),
+    "custom_root": (
+        lambda f, x: jax.lax.custom_root(lambda y: f(y) - x, x, lambda g, y: y - g(y), lambda g, y: y / g(x)),
+        jax.jit if jax.__version_info__ < (0, 11) else jax.grad,
+        "No state discharge rule|no attribute 'ref'",
+    ),
+    "odeint": (
+        lambda f, x: ode.odeint(lambda y, t: -f(y), x, jnp.array([0.0, 1.0])).sum(),
+        jax.grad,
+        r"no attribute 'ref'|args\[2\]",
+    ),
+    "sparsify": (lambda f, x: sparse.sparsify(f)(x), lambda f: f, "a Ref can't be passed|Out of bound indexer"),
+}
+
+
+@pytest.mark.parametrize("name", UNSEEN)
+def test_what_jscope_can_not_see_ends_in_an_error_of_jax(name: str) -> None:
+    solved, around, said = UNSEEN[name]
+    assert f"{name.partition(',')[0]}`" in PAGE.partition("**JAX's own errors.**")[2]
+
+    def program(x: Any) -> Any:
+        js.get_variable("count", [], jnp.int32, trainable=False)
+
+        def assigns(y: Any) -> Any:
+            js.assign("count", js.value("count") + 1)
+            return y * 1.0
+
+        return solved(assigns, x)
+
+    with pytest.raises((AttributeError, NotImplementedError, TypeError, ValueError), match=said) as info:
+        around(lambda x: js.transform(program).update({"count": jnp.int32(0)}, x)[0])(jnp.float32(1))
+    assert not isinstance(info.value, js.JscopeError)

@@ -362,6 +362,22 @@ def test_a_differentiated_value_is_not_assigned(nesting):
     assert (out, after["last"]) == (X * X, 2 + X)
 
 
+def test_what_a_program_raises_after_it_has_assigned_is_its_own():
+    """Also where it has no class, as what JAX raises at an assignment of a value that is differentiated."""
+
+    def body(x):
+        js.assign("last", jax.lax.stop_gradient(x))
+        return x * x
+
+    def program(x):
+        js.get_variable("last", [], trainable=False)
+        jax.grad(body)(x)
+        raise Exception("mine")
+
+    with pytest.raises(Exception, match=r"^mine$"):
+        js.transform(program).update({"last": 2.0}, jnp.float32(X))
+
+
 @pytest.mark.parametrize("nesting", with_trait("branches"), ids=name_of)
 def test_what_jscope_can_not_see(nesting):
     """A cond that assigns, traced before and under vmap only then: jscope does not run any more, and JAX refuses."""
