@@ -112,9 +112,7 @@ def lift(net: Any, /, *args: Any, stack: int | None = None, **kwargs: Any) -> Pa
             lifted = _Lifted(net.specs(*args, **kwargs), net)
         except BadTypeError as error:
             if any(near(name, _OWN) for name in kwargs if name not in _parameters(net)):
-                error.fix = (
-                    'for equal layers, say how many: js.lift(net, ..., stack=12, names="layer_%d", axis="layers")'
-                )
+                error.fix = 'say how many equal layers: js.lift(net, ..., stack=12, names="layer_%d", axis="layers")'
             raise
         if kind is not None:
             run.lifted[program, kind] = lifted

@@ -312,21 +312,36 @@ def check_initial_dtype(initializer: Any, dtype: Any, name: Any, asked: Asked) -
         )
 
 
-def check_shared(variable: Variable, shape: PartialShape | None, dtype: Any, asked: Asked) -> None:
-    """Raises ShapeMismatchError or DtypeMismatchError for a variable that is shared as something it is not."""
+_OTHER_TURN = (
+    "make what JAX gives this function alike each time: it traces it again where, say, the carry of a loop ends with "
+    "another shape or dtype than it starts with, and in each trace the variable is the same one"
+)
+
+
+def check_shared(
+    variable: Variable, shape: PartialShape | None, dtype: Any, asked: Asked, in_other_turn: bool = False
+) -> None:
+    """Raises ShapeMismatchError or DtypeMismatchError for a variable that is shared as something it is not.
+
+    `in_other_turn` says that the program asks once, in a function that JAX calls again.
+    """
     if not is_compatible(shape, variable.shape):
         raise ShapeMismatchError(
             f"Variable '{variable.key}' is shared with shape {shape}, but it has shape {variable.shape}.",
             **asked("shape_mismatch"),
             exists=variable.origin(),
-            fix="ask for the shape it has, or leave shape out; a different variable needs a name or scope of its own",
+            fix=_OTHER_TURN
+            if in_other_turn
+            else "ask for the shape it has, or leave shape out; a different variable needs a name or scope of its own",
         )
     if dtype != variable.dtype:
         raise DtypeMismatchError(
             f"Variable '{variable.key}' is shared with dtype {dtype}, but it has dtype {variable.dtype}.",
             **asked("dtype_mismatch"),
             exists=variable.origin(),
-            fix=f"pass dtype={variable.dtype} (where none is given, the scope's default counts)",
+            fix=_OTHER_TURN
+            if in_other_turn
+            else f"pass dtype={variable.dtype} (where none is given, the scope's default counts)",
         )
 
 

@@ -235,7 +235,7 @@ class Run:
                     fix=_SHARE,
                 )
             if (wanted is not None and wanted != variable.shape) or dtype != variable.dtype:
-                check_shared(variable, wanted, dtype, functools.partial(self._asked, key, wanted, dtype))
+                check_shared(variable, wanted, dtype, functools.partial(self._asked, key, wanted, dtype), is_again)
             if partitioner is not None:
                 check_shared_partition(variable, partitioner, functools.partial(self._asked, key, wanted, dtype))
             if self.source.makes_values and (self.body is None or not self.body.repeats()):

@@ -260,6 +260,24 @@ def test_an_object_that_jax_asks_for_its_array_is_asked_as_written() -> None:
     assert (one != other).all()
 
 
+@pytest.mark.parametrize("shaped", [False, True])
+def test_a_variable_that_is_another_one_in_the_next_turn_is_told_so(shaped: bool) -> None:
+    def turn(carry: Any, _: Any) -> Any:
+        return carry * js.get_variable("w", [], carry.dtype) * 1.5, None
+
+    def row(xs: Any) -> Any:
+        return xs * js.get_variable("w", xs.shape)
+
+    def program() -> Any:
+        if shaped:
+            return lax.associative_scan(lambda a, b: a + row(b), jnp.ones(5))
+        return lax.scan(turn, jnp.int32(1), None, length=2)[0]
+
+    with pytest.raises(js.ShapeMismatchError if shaped else js.DtypeMismatchError) as caught:
+        names(program)
+    assert "JAX gives this function alike each time" in caught.value.fix
+
+
 def test_a_variable_that_could_not_be_made_takes_nothing_from_the_next_turn() -> None:
     tried: list[str] = []
 
