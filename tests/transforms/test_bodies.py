@@ -271,7 +271,7 @@ def test_a_variable_that_is_another_one_in_the_next_turn_is_told_so(shaped: bool
     def program() -> Any:
         if shaped:
             return lax.associative_scan(lambda a, b: a + row(b), jnp.ones(5))
-        return lax.scan(turn, jnp.int32(1), None, length=2)[0]
+        return lax.scan(turn, 1, None, length=2)[0]
 
     with pytest.raises(js.ShapeMismatchError if shaped else js.DtypeMismatchError) as caught:
         names(program)
