@@ -188,7 +188,9 @@ def calls_between(caller: FrameType, outer: FrameType | None) -> tuple[list[Call
 
 
 def _is_special_method(code: CodeType) -> bool:
-    return code.co_name.startswith("__") and code.co_name.endswith("__") and code.co_name != "__call__"
+    """Whether this is a method that Python or JAX looks for by itself; not one by which a class or object is called."""
+    name = code.co_name
+    return name.startswith("__") and name.endswith("__") and name not in ("__call__", "__init__", "__new__")
 
 
 def _calls(found: list[tuple[list[FrameType], list[FrameType]]]) -> list[Call]:

@@ -260,6 +260,14 @@ def test_an_object_that_jax_asks_for_its_array_is_asked_as_written() -> None:
     assert (one != other).all()
 
 
+def test_a_class_that_jax_calls_is_a_function() -> None:
+    class Row(tuple):  # which JAX takes apart and puts together without calling its class
+        def __new__(cls, value: Any) -> Row:
+            return tuple.__new__(tuple, (asks(value),))
+
+    assert names(lambda: lax.map(Row, jnp.ones(5), batch_size=2)) == ["d/w"]
+
+
 @pytest.mark.parametrize("shaped", [False, True])
 def test_a_variable_that_is_another_one_in_the_next_turn_is_told_so(shaped: bool) -> None:
     def turn(carry: Any, _: Any) -> Any:
