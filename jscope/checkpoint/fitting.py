@@ -95,6 +95,12 @@ def fit(
     faults: list[str] = []
     told: set[str] = set()
     if plan is not None:
+        from .plan import Plan  # that file fits by this one
+
+        if not isinstance(plan, Plan):
+            what = f"assign_from takes a Plan as plan, not {plan!r:.80}."
+            fix = "write such as checkpoint.Plan().transpose(...).rename({...})"
+            raise js.BadTypeError(what, kind="bad_plan", where=user_line(), fix=fix)
         if rename is not None:
             what = "assign_from takes a plan or rename, not both."
             raise js.BadArgumentError(

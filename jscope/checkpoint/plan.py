@@ -22,7 +22,7 @@ from .loaded import Checkpoint
 from .operations import spec_of
 from .report import Assigned, AssignReport
 from .safetensors_file import save
-from .step_arguments import axes_of, bad, dtype_of, numbered, pairs, pieces
+from .step_arguments import axes_of, bad, dtype_of, numbered, order_of, pairs, pieces
 from .templates import Template, same_fields, templates
 from .tensors import Tensor
 
@@ -140,8 +140,9 @@ class Plan:
         Args:
           names: of the arrays, as they are called at this step; there has to be one for each of these texts.
           axes: the order; turned round unless said.
-          but: names that are left out, such as the tables among all `{*module}.weight`.
-          may_miss: whether there need be none.
+          but: names that are left out, such as the tables among all `{*module}.weight`; there has to be one for each of
+            these texts, too.
+          may_miss: whether there need be none of either.
 
         Example:
           >>> from jscope.checkpoint import Plan
@@ -149,10 +150,7 @@ class Plan:
           transpose {*name}.fc.weight, lm_head.weight
           transpose conv.weight
         """
-        order = None if axes is None else tuple(axes)
-        if order is not None and sorted(order) != [*range(len(order))]:
-            raise bad(f"{order} is no order of axes", "write such as (1, 0)")
-        return self._then(steps.transpose(templates(names), templates(but), order, may_miss))
+        return self._then(steps.Transpose(templates(names), templates(but), may_miss, may_miss, order_of(axes)))
 
     def rearrange(
         self,
@@ -169,8 +167,7 @@ class Plan:
           names: as in `transpose`.
           axes: those of the file and those of the program. Brackets hold axes that are one dimension; 1 is one of
             that size.
-          but: as in `transpose`.
-          may_miss: whether there need be none.
+          but, may_miss: as in `transpose`.
           **sizes: those of axes that do not follow from the shape.
 
         Example:
@@ -178,7 +175,8 @@ class Plan:
           >>> Plan().rearrange("q.weight", "(heads size) d -> d heads size", heads=12)
           rearrange q.weight: (heads size) d -> d heads size
         """
-        return self._then(steps.rearrange(templates(names), templates(but), axes_of(axes, sizes), axes, may_miss))
+        there = axes_of(axes, sizes)
+        return self._then(steps.Rearrange(templates(names), templates(but), may_miss, may_miss, there, axes))
 
     def split(
         self,
@@ -308,10 +306,10 @@ class Plan:
           >>> Plan().cast("{*name}", jnp.float32, stored=jnp.bfloat16)
           cast {*name} to float32
         """
-        dtypes = [None if dtype is None else dtype_of(dtype) for dtype in (to, stored)]
-        if dtypes[0] is None:
+        if to is None:
             raise bad("cast takes a dtype", "write such as jnp.float32")
-        return self._then(steps.cast(templates(names), templates(but), dtypes[0], dtypes[1]))
+        kept = None if stored is None else dtype_of(stored)
+        return self._then(steps.Converted(templates(names), templates(but), True, False, dtype_of(to), kept))
 
     def averages(self, name: str = _AVERAGE, of: str = "{*name}") -> Plan:
         """Reads moving averages in place of the values that they average, where the file has them.

@@ -61,6 +61,12 @@ class Template:
             raise _bad(f"The name {text!r} has braces that are no field", fix)
         self._pattern = re.compile(pattern, re.DOTALL)
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Template) and self.text == other.text
+
+    def __hash__(self) -> int:
+        return hash(self.text)
+
     def match(self, name: str) -> dict[str, Any] | None:
         """The fields of a name: numbers and texts. None if it is no such name."""
         match = self._pattern.fullmatch(name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import subprocess
 import sys
 import tempfile
@@ -267,6 +268,51 @@ def test_a_step_that_finds_nothing_says_why(plan, why):
     assert fault.endswith(f" at this step{why}")
 
 
+@pytest.mark.parametrize(
+    "plan",
+    [
+        Plan().transpose("{*m}.w", but=["table.w", "tabel.w"]),
+        Plan().rearrange("{*m}.w", "a b -> b a", but=["table.w", "tabel.w"]),
+        Plan().cast("{*m}.w", np.float64, but=["table.w", "tabel.w"]),
+    ],
+)
+def test_a_misspelt_but_is_told_before_what_it_was_to_leave_out_is_changed(plan):
+    """A square table would be transposed without a word."""
+    file = {"table.w": np.ones((2, 2)), "fc.w": np.ones((2, 2))}
+    assert faults_of(plan, file, file) == (f"{plan}: no name is 'tabel.w' at this step (near: 'table.w')",)
+    assert Plan().transpose("{*m}.w", but="tabel.w", may_miss=True).leads_to(file).keys() == file.keys()
+
+
+ALL_STEPS = (
+    Plan()
+    .rename({"a.{i}": "b.{i}"})
+    .also({"a": "b"})
+    .separator()
+    .transpose("a", (1, 0), but="b")
+    .rearrange("a", "b c -> c b", b=2)
+    .split("a", ["b", "c"])
+    .stack("a.{i}", "a")
+    .tie("a", "b")
+    .drop("a")
+    .cast("a", np.float32, stored=jnp.bfloat16)
+    .averages()
+)
+
+
+def test_a_plan_is_kept_in_a_pickle_and_equals_its_like():
+    again = pickle.loads(pickle.dumps(ALL_STEPS))
+    assert again == ALL_STEPS
+    assert hash(again) == hash(ALL_STEPS)
+    assert str(again) == str(ALL_STEPS)
+    assert Plan().transpose("a") != Plan().transpose("b")
+    assert Plan().transpose("a") != Plan().transpose("a", (0, 1))
+
+
+def test_what_is_no_plan_is_refused():
+    with pytest.raises(js.BadTypeError, match="takes a Plan as plan, not 'a -> b'"):
+        checkpoint.assign_from({"b": np.ones(1)}, {"a": np.ones(1)}, plan="a -> b")
+
+
 def test_a_stage_has_all_of_its_layers():
     file = arrays(**{f"s.{s}.{b}.{name}": 1 for s in range(2) for b in range(2 + s) for name in ("w", "b")})
     del file["s.1.2.b"]
@@ -305,6 +351,10 @@ def test_nothing_is_read_before_all_fits(tmp_path):
         lambda: Plan().rename({"": "b"}),
         lambda: Plan().rename({1: "b"}),
         lambda: Plan().transpose("a", (0, 2)),
+        lambda: Plan().transpose("a", 1),
+        lambda: Plan().transpose("a", ("x", 1)),
+        lambda: Plan().split("a", ["b", "c"], shares=2),
+        lambda: Plan().cast("a", "f4,,f4"),
         lambda: Plan().rearrange("a", "b c"),
         lambda: Plan().rearrange("a", "b c -> c"),
         lambda: Plan().rearrange("a", "b b -> b b"),
