@@ -19,6 +19,11 @@ _FILES = (".safetensors", ".npz")
 _SIMPLE = {b"n": b"\n", b"t": b"\t", b"r": b"\r"}
 
 
+def is_tensorflows(name: str) -> bool:
+    """Whether a file of that name shows that there is a checkpoint of TensorFlow in the folder."""
+    return name == STATE or name.endswith(".index")
+
+
 def locate(path: Path) -> tuple[str, bool]:
     """(prefix, False) of a bundle, or (file, True) of one in the first version of the format.
 
