@@ -14,7 +14,7 @@ import jscope as js
 from jscope._support import is_elsewhere, shown, without_value
 
 from .faults import Path
-from .fitting import Allowed, Fit, as_array, fit, misfit, shape_and_dtype
+from .fitting import ALLOW, CORRECT, Allowed, Fit, as_array, fit, misfit, shape_and_dtype
 from .loaded import Checkpoint, bytes_of_spec, tensor_of
 from .near import Near
 from .operations import MisfitError, cast_checked
@@ -119,11 +119,12 @@ def assign_from(
     unknown = [
         f"{shown(name)} has a sharding, and is not there{near.text(name)}" for name in where if name not in found.wanted
     ]
+    fix = f"{'rename names with rename= or a plan' if plan is None else CORRECT}; {ALLOW}"
     if found.faults or unknown:
-        raise misfit([*found.faults, *unknown], found.idle)
+        raise misfit([*found.faults, *unknown], found.idle, fix=fix)
     values, unverified, faults = _read(found, where, progress)
     if faults:
-        raise misfit(faults)
+        raise misfit(faults, fix=fix)
     filled = _filled(target, values, found.missing, key, where)
     return Assigned(filled, found.report(isinstance(target, js.Specs), unverified))
 

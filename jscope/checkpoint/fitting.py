@@ -27,6 +27,12 @@ if TYPE_CHECKING:
 
 Allowed = bool | str | Sequence[str]
 
+CORRECT = "correct the steps of the plan, or add some"
+ALLOW = (
+    "allow what is meant by allow_missing=, allow_unused=, allow_cast=; leave variables out with exclude=, such as a "
+    "head of another size"
+)
+
 
 @dataclasses.dataclass(frozen=True)
 class Fit:
@@ -216,12 +222,13 @@ def _excludes_nothing(exclude: Allowed, names: Sequence[str]) -> list[str]:
     ]
 
 
-def misfit(faults: Sequence[str], idle: Sequence[str] = ()) -> js.ParamsMismatchError:
+def misfit(faults: Sequence[str], idle: Sequence[str] = (), *, fix: str) -> js.ParamsMismatchError:
     """The error that lists everything.
 
     Args:
       faults: what does not fit.
       idle: the steps of the plan that found no name, which may be why.
+      fix: what the caller's user can do.
     """
     return js.ParamsMismatchError(
         f"The source does not fit: {count_of(faults)}. Nothing was assigned.",
@@ -229,8 +236,7 @@ def misfit(faults: Sequence[str], idle: Sequence[str] = ()) -> js.ParamsMismatch
         faults=faults,
         where=user_line(),
         exists=f"no name that these steps ask for: {'; '.join(idle)}" if idle else "",
-        fix="rename names with rename= or a plan; allow what is meant by allow_missing=, allow_unused=, allow_cast=; "
-        "leave variables out with exclude=, such as a head of another size",
+        fix=fix,
     )
 
 

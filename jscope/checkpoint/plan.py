@@ -16,7 +16,7 @@ from jscope._support import count_of, printable, shown
 from . import steps
 from .course import differences, lost, planned, run, tensors_of
 from .faults import Path, fault, user_line
-from .fitting import Allowed, fit, misfit, opened
+from .fitting import ALLOW, CORRECT, Allowed, fit, misfit, opened
 from .leaves import kind_of
 from .loaded import Checkpoint
 from .operations import spec_of
@@ -374,7 +374,7 @@ class Plan:
             can_make=True,
         )
         if found.faults:
-            raise misfit(found.faults, found.idle)
+            raise misfit(found.faults, found.idle, fix=f"{CORRECT}; {ALLOW}")
         return found.report(isinstance(target, js.Specs))
 
     def leads_to(self, source: Path | Mapping[str, Any]) -> dict[str, jax.ShapeDtypeStruct]:
@@ -394,7 +394,7 @@ class Plan:
         """
         course = planned(self.steps, opened(source))
         if course.faults:
-            raise misfit(course.faults)
+            raise misfit(course.faults, fix=CORRECT)
         return {name: jax.ShapeDtypeStruct(*spec) for name, spec in course.header.items() if spec is not None}
 
     def load(self, target: js.Specs | Mapping[str, Any], source: Path | Mapping[str, Any], **options: Any) -> Assigned:

@@ -25,6 +25,10 @@ from .spread import is_spread, spread
 
 _KEYS = "random keys"  # metadata: the kind of each key of jax.random, by name, as JSON
 _IMPLEMENTATIONS = {"key<fry>": "threefry2x32", "key<rbg>": "rbg", "key<urbg>": "unsafe_rbg"}
+_OF_THAT_FORM = (
+    "give a template of the model and the optimizer that the state was saved of; jscope.checkpoint.open(path) reads "
+    "arrays one by one"
+)
 _NUMBERS = {bool: np.dtype(np.bool_), int: np.dtype(np.int64), float: np.dtype(np.float64)}
 
 
@@ -122,7 +126,7 @@ def load_state(path: Path, template: Any, *, verify: bool = True, progress: bool
         if name in opened and kind != other:
             faults.append(f"{shown(name)} is {printable(kind)}, wanted {other}")
     if faults:
-        raise misfit(faults)
+        raise misfit(faults, fix=_OF_THAT_FORM)
     values, unverified = [], []
     listing = opened.listing()
     with bar("loading", sum(listing[name].size * listing[name].dtype.itemsize for name in wanted), progress) as advance:

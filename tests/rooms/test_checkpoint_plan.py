@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import pickle
+import re
 import subprocess
 import sys
 import tempfile
@@ -311,6 +313,24 @@ def test_a_plan_is_kept_in_a_pickle_and_equals_its_like():
 def test_what_is_no_plan_is_refused():
     with pytest.raises(js.BadTypeError, match="takes a Plan as plan, not 'a -> b'"):
         checkpoint.assign_from({"b": np.ones(1)}, {"a": np.ones(1)}, plan="a -> b")
+
+
+def test_what_to_do_is_what_the_call_can_do():
+    target, file = {"a": np.zeros(2)}, {"b": np.zeros(2)}
+    plan = Plan().transpose("b", (1, 0))
+    calls = {
+        checkpoint.assign_from: lambda: checkpoint.assign_from(target, file),
+        Plan.check: lambda: plan.check(target, file),
+        Plan.load: lambda: plan.load(target, file),
+        Plan.leads_to: lambda: plan.leads_to(file),
+    }
+    for call, run in calls.items():
+        with pytest.raises(js.ParamsMismatchError) as error:
+            run()
+        names = set(re.findall(r"(\w+)=", error.value.fix))
+        options = checkpoint.assign_from if call == Plan.load else call
+        assert names <= set(inspect.signature(options).parameters), call
+        assert ("rename" in names) == (call == checkpoint.assign_from)
 
 
 def test_a_stage_has_all_of_its_layers():
