@@ -11,13 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 
 import jscope as js
-from jscope._support import is_elsewhere, shown, without_value
+from jscope._support import is_elsewhere, shown
 
 from .faults import Path
 from .fitting import ALLOW, CORRECT, Allowed, Fit, as_array, fit, misfit, shape_and_dtype
 from .loaded import Checkpoint, bytes_of_spec, tensor_of
 from .near import Near
-from .operations import MisfitError, cast_checked
+from .operations import MisfitError, cast_checked, check_has_value
 from .progress import bar
 from .rename import Rename
 from .report import Assigned
@@ -147,10 +147,7 @@ def _read(
                     values[name], was_verified = spread(tensor_of(given, old), sharding, dtype, given.verifies)
                 else:
                     value = as_array(given[old])
-                    if isinstance(value, js.VariableSpec):
-                        raise MisfitError("is what a program declares, and has no value")
-                    if why := without_value(value):
-                        raise MisfitError(why)
+                    check_has_value(value)
                     value = cast_checked(value, dtype) if name in found.cast else value
                     values[name] = _placed(value, leaf, sharding, bool(listing) or name in found.cast)
                     was_verified = not isinstance(given, Checkpoint) or (
@@ -158,7 +155,7 @@ def _read(
                     )
                 unverified += [name] * (not was_verified)
             except MisfitError as error:
-                faults.append(f"{shown(name)} {error}")
+                faults.append(f"{found.told(name)} {error}")
             advance(sizes[name])
     return values, unverified, faults
 

@@ -15,7 +15,7 @@ import jscope as js
 from jscope._support import count_of, matcher, shown
 
 from .casting import cast_fault
-from .course import planned, through
+from .course import left_out, made_of, planned, through
 from .faults import user_line
 from .loaded import Checkpoint, CheckpointList
 from .near import Near
@@ -60,6 +60,10 @@ class Fit:
     skipped: dict[str, str]
     origins: Mapping[str, tuple[str, ...]]
     idle: Sequence[str]
+
+    def told(self, name: str) -> str:
+        """A name that is filled, and what it is filled from, for a fault."""
+        return made_of(name, self.origins.get(self.sources[name], (self.sources[name],)))
 
     def report(self, makes: bool, unverified: Sequence[str] = ()) -> AssignReport:
         """What was done; `makes` says whether what was missing was made, or stayed."""
@@ -112,7 +116,7 @@ def fit(
             raise js.BadArgumentError(
                 what, kind="bad_plan", where=user_line(), fix="add plan.rename({...}) to the plan"
             )
-        course = planned(plan.steps, given)
+        course, skipped = planned(plan.steps, given), left_out(given)
         faults += course.faults
         told = {name for name, spec in course.header.items() if spec is None}
         origins = course.origins
@@ -139,9 +143,13 @@ def fit(
             faults.append(f"{shown(sources[new])} and {shown(name)} are both to be {shown(new)}")
         else:
             sources[new] = name
-    if plan is None:
-        reasons = ((renamed(name), name, why) for name, why in skipped.items())
-        faults += [f"{shown(new)}, from {shown(name)}, {why}" for new, name, why in reasons if new in wanted]
+    # What the plan gives another name it has told, and what it drops nobody wants.
+    reasons = (
+        (renamed(name), name, why)
+        for name, why in skipped.items()
+        if course is None or course.origins.get(name) == (name,)
+    )
+    faults += [f"{shown(new)}, from {shown(name)}, {why}" for new, name, why in reasons if new in wanted]
     by_name = not isinstance(allow_missing, bool) and not isinstance(allow_unused, bool)
     for name, old in [*sources.items()]:
         fault, how = _mismatch(shapes[old], wanted[name], may_cast(name))

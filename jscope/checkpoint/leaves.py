@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.core
+import jax.numpy as jnp
 import numpy as np
 
 from jscope._support import is_elsewhere, shown, without_value
@@ -13,6 +14,12 @@ from jscope._support import is_elsewhere, shown, without_value
 from .faults import fault
 
 ADVICE = "of a key of jax.random, save jax.random.key_data(key)"
+
+
+def is_key(leaf: Any) -> bool:
+    """Whether it is a key of `jax.random`, or the type of one."""
+    dtype = getattr(leaf, "dtype", None)
+    return dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key)
 
 
 def check_is_here(name: str, leaf: Any) -> None:

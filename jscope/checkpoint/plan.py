@@ -7,19 +7,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 import jscope as js
 from jscope._support import count_of, printable, shown
 
 from . import steps
-from .course import differences, lost, planned, run, tensors_of
+from .course import differences, lost, made_of, planned, run, tensors_of
 from .faults import Path, fault, user_line
 from .fitting import ALLOW, CORRECT, Allowed, fit, misfit, opened
-from .leaves import kind_of
+from .leaves import is_key, kind_of
 from .loaded import Checkpoint
-from .operations import spec_of
+from .operations import MisfitError, spec_of
 from .report import Assigned, AssignReport
 from .safetensors_file import save
 from .step_arguments import axes_of, bad, dtype_of, numbered, order_of, pairs, pieces
@@ -450,12 +449,13 @@ class Plan:
             course = run(self.steps, header, ahead=False)
             again = run(self.steps, course.header)
             _refuse(course.faults or lost(header, course, again) or differences(header, again.header))
-            return _read_all(course.tensors(values)[0])
+            return _read_all(course.tensors(values)[0], course.origins)
         source = opened(like)
         course = planned(self.steps, source)
         _refuse(course.faults or differences(header, course.header))
         _, dropped = course.tensors(tensors_of(source))
-        return _read_all(course.back(values, dropped))
+        made = {file: (name,) for name, origin in course.origins.items() for file in origin}
+        return _read_all(course.back(values, dropped), made)
 
     def save(
         self,
@@ -493,14 +493,15 @@ class Plan:
         save(path, self.back(params, like=source), metadata=metadata, max_shard_bytes=max_shard_bytes)
 
 
-def _refuse(faults: Sequence[str]) -> None:
+def _refuse(faults: Sequence[str], fix: str = "") -> None:
     if faults:
         raise js.ParamsMismatchError(
             f"The values can't be taken back by this plan: {count_of(faults)}.",
             kind="params_mismatch",
             faults=faults,
             where=user_line(),
-            fix="give the values that the plan leads to, and like= a file that has what the plan drops; a pattern that "
+            fix=fix
+            or "give the values that the plan leads to, and like= a file that has what the plan drops; a pattern that "
             "fits more names than its step gave takes them back as well: make it narrower",
         )
 
@@ -511,12 +512,23 @@ def _held(name: str, leaf: Any) -> Tensor:
         what = f"{shown(name)} is no array that could be saved, but {kind_of(name, leaf)}."
         raise fault(what, kind="bad_dtype", fix="give arrays of numbers")
     kind_of(name, leaf)  # which refuses what JAX traces, and what other processes hold
-    if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+    if is_key(leaf):
         what = f"{shown(name)} is a key of jax.random."
         raise fault(what, kind="bad_dtype", fix="save jax.random.key_data(key)")
     array = leaf if isinstance(leaf, jax.Array) else np.asarray(leaf)
     return Tensor(tuple(array.shape), np.dtype(array.dtype), lambda checked: np.asarray(array), None, False)
 
 
-def _read_all(tensors: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
-    return {name: tensor.read(True) for name, tensor in sorted(tensors.items())}
+def _read_all(tensors: Mapping[str, Tensor], origins: Mapping[str, tuple[str, ...]]) -> dict[str, np.ndarray]:
+    """All arrays of the file. What can't be made is told by the names of the values that it is made of."""
+    arrays, faults = {}, []
+    for name, tensor in sorted(tensors.items()):
+        try:
+            arrays[name] = tensor.read(True)
+        except MisfitError as error:
+            faults.append(f"{made_of(name, origins.get(name, (name,)))} {error}")
+    _refuse(
+        faults,
+        "give values that the dtypes in the file hold, or save without like= or with another stored=",
+    )
+    return arrays

@@ -208,7 +208,7 @@ def test_members_that_differ_in_value_are_told_and_in_shape_before_anything_is_r
     with pytest.raises(js.ParamsMismatchError) as error:
         TIED.load(target, {"wte": WTE, "lm_head": WTE + 1})
     assert error.value.faults == (
-        "'model/wte' are to be one variable, and differ in value: give each a variable of its own",
+        "'model/wte', from 'wte' and 'lm_head', is one variable, and these differ in value: give each one of its own",
     )
     (fault, *_) = faults_of(TIED, target, {"wte": WTE, "lm_head": WTE.T})
     assert "'wte', 'lm_head' are to be one variable, and are float32 of shape (3, 2), float32 of shape (2, 3)" in fault
@@ -462,6 +462,21 @@ def test_a_step_for_many_names_that_takes_back_what_another_made_is_told():
         assert same(narrow.back(params), file)
 
 
+def test_values_that_the_dtypes_of_the_file_do_not_hold_are_told_by_name():
+    plan = Plan().rename({"file.{i}": "own/{i}"}).cast("own/{i}", np.float32, stored=np.float16)
+    values = {"own/0": row(1), "own/1": row(1e10)}
+    for like in (None, {"file.0": np.ones(1, np.float16), "file.1": np.ones(1, np.float16)}):
+        with pytest.raises(js.ParamsMismatchError) as error:
+            plan.back(values, like=like)
+        assert error.value.faults == ("'file.1', from 'own/1', has values that are out of the range of float16",)
+        assert "stored=" in error.value.fix
+    integers = {"file.0": np.ones(1, np.int8), "file.1": np.ones(1, np.int8)}
+    with pytest.raises(js.ParamsMismatchError, match=r"'file\.0', from 'own/0', has values that are no int8"):
+        plan.back({"own/0": row(1.5), "own/1": row(1)}, like=integers)
+    with pytest.raises(js.ParamsMismatchError, match="'mask' is abstract"):
+        Plan().drop("mask").back({}, like={"mask": jax.ShapeDtypeStruct((1,), np.float32)})
+
+
 @pytest.mark.parametrize("value", ["text", None, object(), jax.random.key(0)])
 def test_what_is_no_array_is_not_taken_back(value):
     with pytest.raises(js.JscopeError):
@@ -561,8 +576,58 @@ def test_entries_that_are_no_arrays_can_be_dropped_and_are_told_where_wanted(tmp
     plan = Plan().rename({"w": "kernel", "note": "remark"})
     target = {"kernel": np.zeros(2, np.float32), "remark": np.zeros(2, np.float32)}
     assert any("'note' holds" in fault for fault in faults_of(plan, target, tmp_path / "m.npz"))
+    kept = {"kernel": target["kernel"], "note": target["remark"]}
+    assert faults_of(Plan().rename({"w": "kernel"}), kept, tmp_path / "m.npz") == ("'note', from 'note', holds <U4",)
     params, _ = Plan().drop("note").rename({"w": "kernel"}).load({"kernel": target["kernel"]}, tmp_path / "m.npz")
     assert same(params, {"kernel": np.ones(2, np.float32)})
+
+
+def sources_without_values() -> dict[str, tuple[Any, str]]:
+    gone = jnp.ones(2)
+    gone.delete()
+    spec = js.VariableSpec("a", "a", (2,), np.dtype(np.float32), None)
+    return {
+        "header": (jax.ShapeDtypeStruct((2,), np.float32), "is abstract, a ShapeDtypeStruct"),
+        "specs": (spec, "is what a program declares, and has no value"),
+        "deleted": (gone, "is deleted: a jitted function that donates its arguments has taken its memory"),
+        "masked": (np.ma.array(row(1, 2), mask=[0, 1]), "is a masked array of numpy, whose mask would be lost: give "),
+    }
+
+
+@pytest.mark.parametrize("kind", sources_without_values())
+@pytest.mark.parametrize("make", [np.zeros, jnp.zeros])
+def test_what_has_no_value_is_told_by_name(kind, make):
+    value, why = sources_without_values()[kind]
+    for plan, told in (
+        (None, "'b', from 'a', "),
+        (Plan().rename({"a": "b"}), "'b', from 'a', "),
+        (Plan().split("a", ["b", "c"]), "'b', from 'a', "),
+    ):
+        rename = {"a": "b"} if plan is None else None
+        size = 1 if "split" in str(plan) else 2
+        target = {name: make(size, np.float32) for name in ("b", "c")[: 3 - size]}
+        with pytest.raises(js.ParamsMismatchError) as error:
+            checkpoint.assign_from(target, {"a": value}, plan=plan, rename=rename)
+        assert error.value.faults[0].startswith(told + why)
+    assert Plan().drop("x").rename({"a": "b"}).check({"b": make(2, np.float32)}, {"a": value, "x": value})
+
+
+def test_values_that_are_traced_do_not_go_through_a_plan():
+    plan = Plan().rename({"a": "b"})
+    with pytest.raises(js.ParamsMismatchError, match="'b', from 'a', is traced by JAX"):
+        jax.jit(lambda a: plan.load({"b": jnp.zeros(2)}, {"a": a}).params)(jnp.ones(2))
+
+
+def test_random_keys_are_left_out_and_told_where_wanted():
+    source, target = {"a": row(1), "rng": jax.random.key(1)}, {"b": row(0)}
+    plan = Plan().rename({"a": "b"})
+    key = {"rng": jax.random.key(0)}
+    assert plan.load(target, source)[1].skipped == {"rng": "is a key of jax.random, which no plan loads"}
+    assert plan.drop("rng").load(target | key, source, allow_missing="rng").params == js.Params({"b": row(1)} | key)
+    assert faults_of(plan, target | key, source) == ("'rng', from 'rng', is a key of jax.random, which no plan loads",)
+    assert faults_of(plan.rename({"rng": "key"}), target | {"key": key["rng"]}, source) == (
+        "'rng' is a key of jax.random, which no plan loads, and is to be 'key'",
+    )
 
 
 # Straight to devices --------------------------------------------------------------------------------------------------
