@@ -13,7 +13,9 @@ import numpy as np
 import jscope as js
 from jscope._support import count_of
 
+from .allowance import bytes_of_rows, room_for
 from .faults import user_line
+from .loaded import bytes_of_spec
 
 _NUMBER = re.compile(r"%(0\d+)?d")
 
@@ -105,6 +107,10 @@ def unstack(tree: Mapping[str, Any], layers: str, to: str, *, start: int = 0) ->
         if not count or count != usual:
             wanted = f"not {usual} along its first axis" if usual else "nothing along a first axis"
             faults.append(f"'{layers}/{name}', {_short(stacked[name])}, is {wanted}")
+    _refuse(faults, f"{layers!r} can't be taken apart")
+    size = sum(map(bytes_of_spec, stacked.values()))
+    if sum(bytes_of_rows(f"{to}/{name}", usual) for name in stacked) > room_for(size):
+        faults.append(f"{usual} layers of {count_of([*stacked], 'array')} are too many for their {size} bytes")
     _refuse(faults, f"{layers!r} can't be taken apart")
     stacked = {name: _together(leaf) for name, leaf in stacked.items()}
     taken = {f"{to % (start + i)}/{name}": _layer(leaf, i) for name, leaf in stacked.items() for i in range(usual)}

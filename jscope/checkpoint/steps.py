@@ -11,7 +11,9 @@ import numpy as np
 
 from jscope._support import shown
 
+from .allowance import bytes_of_rows, room_for
 from .cutting import Join, Split
+from .loaded import bytes_of_spec
 from .operations import (
     Axes,
     Cast,
@@ -334,12 +336,17 @@ class Numbered(Step):
         return tuple(value for field, value in zip(self.one.fields, key, strict=True) if field in before)
 
     def _taken_apart(self, header: Header) -> Found:
+        left = room_for(sum(bytes_of_spec(spec) for spec in header.values() if spec is not None))
         for name, _, fields in Names((self.one,)).found(header):
             spec = header[name]
             if spec is not None and not (spec.shape and spec.shape[0]):
                 yield f"{shown(name)} has shape {spec.shape}, and nothing along a first axis"
                 continue
             count = spec.shape[0] if spec is not None else 0
+            left -= bytes_of_rows(name, count)
+            if left < 0:
+                yield f"{shown(name)} has shape {spec.shape}, which is too many arrays for the bytes that there are"
+                continue
             targets = tuple(self.many.fill({**fields, self.field: number}) for number in range(count))
             yield Move((name,), targets, Unstack(count))
 

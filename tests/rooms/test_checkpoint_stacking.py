@@ -139,6 +139,13 @@ def test_what_can_not_be_taken_apart():
     assert faults_of(unstack, {"h/w": np.ones(2), "h1/w": 1}, "h", to="h%d") == ["'h1/w' is there already"]
 
 
+def test_what_has_no_bytes_is_not_taken_apart_without_end():
+    assert faults_of(unstack, {"h": {"w": np.ones((1_000_000, 0)), "b": np.ones(1_000_000, bool)}}, "h", to="h%d") == [
+        "1000000 layers of 2 arrays are too many for their 1000000 bytes"
+    ]
+    assert len(unstack({"h/w": np.ones((10_000, 0))}, "h", to="h%d").names) == 10_000
+
+
 @pytest.mark.parametrize("layers", ["h", "h%d/%d", "h%s", "h%d/", "100%h%d", 3])
 def test_names_of_layers(layers):
     for call in (lambda: stack({}, layers, to="h"), lambda: unstack({}, "h", to=layers)):
