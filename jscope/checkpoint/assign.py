@@ -21,7 +21,7 @@ from .operations import MisfitError, cast_checked, check_has_value
 from .progress import bar
 from .rename import Rename
 from .report import Assigned
-from .spread import is_spread, spread
+from .spread import is_spread, sharding_faults, spread
 
 if TYPE_CHECKING:
     from .plan import Plan
@@ -119,9 +119,10 @@ def assign_from(
     unknown = [
         f"{shown(name)} has a sharding, and is not there{near.text(name)}" for name in where if name not in found.wanted
     ]
+    wrong = sharding_faults(found.wanted, where)
     fix = f"{'rename names with rename= or a plan' if plan is None else CORRECT}; {ALLOW}"
-    if found.faults or unknown:
-        raise misfit([*found.faults, *unknown], found.idle, fix=fix)
+    if found.faults or unknown or wrong:
+        raise misfit([*found.faults, *unknown, *wrong], found.idle, fix=fix)
     values, unverified, faults = _read(found, where, progress)
     if faults:
         raise misfit(faults, fix=fix)

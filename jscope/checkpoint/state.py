@@ -21,7 +21,7 @@ from .opening import open
 from .progress import bar
 from .report import AssignReport
 from .safetensors_file import save
-from .spread import is_spread, spread
+from .spread import is_spread, sharding_faults, spread
 
 _KEYS = "random keys"  # metadata: the kind of each key of jax.random, by name, as JSON
 _IMPLEMENTATIONS = {"key<fry>": "threefry2x32", "key<rbg>": "rbg", "key<urbg>": "unsafe_rbg"}
@@ -120,7 +120,7 @@ def load_state(path: Path, template: Any, *, verify: bool = True, progress: bool
     kinds = _key_kinds(opened.path, opened.metadata)
     wanted = {name: _spec(name, leaf) for name, leaf in leaves.items()}
     found = fit(wanted, opened)
-    faults = list(found.faults)
+    faults = [*found.faults, *sharding_faults(leaves, {})]
     for name, leaf in leaves.items():
         kind, other = kinds.get(name, "no key"), str(leaf.dtype) if is_key(leaf) else "no key"
         if name in opened and kind != other:

@@ -344,7 +344,7 @@ class Numbered(Step):
                 continue
             count = spec.shape[0] if spec is not None else 0
             left -= bytes_of_rows(name, count)
-            if left < 0:
+            if spec is not None and left < 0:
                 yield f"{shown(name)} has shape {spec.shape}, which is too many arrays for the bytes that there are"
                 continue
             targets = tuple(self.many.fill({**fields, self.field: number}) for number in range(count))

@@ -638,6 +638,7 @@ from pathlib import Path
 import jax, numpy as np
 jax.config.update("jax_enable_x64", True)
 from random_plans import random_case, random_cuts
+import jscope as js
 from jscope import checkpoint
 assert jax.device_count() == 8
 for seed in range(int(sys.argv[1])):
@@ -659,6 +660,14 @@ for seed in range(int(sys.argv[1])):
             assert np.asarray(params[name]).tobytes() == np.ascontiguousarray(array).tobytes(), (seed, name)
             whole = shardings[name].is_fully_replicated
             assert (name in report.unverified) <= (not whole) or "unstack" in str(case.plan), (seed, name)
+eighths = jax.sharding.NamedSharding(jax.make_mesh((8,), ("m",)), jax.P("m"))
+for target in ({"a": jax.ShapeDtypeStruct((3,), np.float32, sharding=eighths)}, {"a": np.zeros(3, np.float32)}):
+    try:
+        checkpoint.assign_from(target, {"a": np.zeros(3, np.float32)}, shardings={"a": eighths})
+    except js.ParamsMismatchError as error:
+        assert error.faults[0].startswith("'a' does not fit its sharding: "), error
+    else:
+        raise AssertionError("what does not divide was accepted")
 print("all right")
 """
 
@@ -688,6 +697,29 @@ def test_shardings_of_names_that_are_not_there_are_told():
     one = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     with pytest.raises(js.ParamsMismatchError, match=r"'kernl' has a sharding, and is not there \(near: 'kernel'\)"):
         checkpoint.assign_from({"kernel": jnp.ones(1)}, {"kernel": np.ones(1, np.float32)}, shardings={"kernl": one})
+
+
+def test_shardings_that_do_not_fit_are_told_by_name_before_anything_is_read(tmp_path):
+    mesh = jax.make_mesh((1, 1), ("data", "model"), axis_types=(jax.sharding.AxisType.Auto,) * 2)
+    wide = jax.sharding.NamedSharding(mesh, jax.P("data", "model"))
+    nowhere = jax.sharding.NamedSharding(jax.sharding.AbstractMesh((1,), ("data",)), jax.P("data"))
+    shardings = {"a": wide, "b": jax.P("data"), "c": "data", "d": nowhere}
+    file = {name: row(1) for name in "abcd"}
+    checkpoint.save(tmp_path / "m", file)
+    data = (tmp_path / "m").read_bytes()
+    (tmp_path / "m").write_bytes(data[:-16] + b"\xff" * 16)  # reading would end in an error about checksums
+    with pytest.raises(js.ParamsMismatchError) as error:
+        checkpoint.assign_from(file, tmp_path / "m", shardings=shardings)
+    no_sharding = "which is no sharding: write such as NamedSharding(mesh, jax.P('data'))"
+    assert error.value.faults == (
+        "'a' has shape (1,), and its sharding P('data', 'model') says 2 axes",
+        f"'b' is given {jax.P('data')!r}, {no_sharding}",
+        f"'c' is given 'data', {no_sharding}",
+        "'d' is given a sharding over a mesh that has no devices",
+    )
+    checkpoint.save_state(tmp_path / "s", {"a": row(1)})
+    with pytest.raises(js.ParamsMismatchError, match="'a' is given a sharding over a mesh that has no devices"):
+        checkpoint.load_state(tmp_path / "s", {"a": jax.ShapeDtypeStruct((1,), np.float32, sharding=nowhere)})
 
 
 @pytest.mark.slow
