@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import time
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from random_plans import random_case
 import jscope as js
 from jscope import checkpoint
 from jscope.checkpoint import Plan
+from jscope.checkpoint.templates import Template
 
 
 def arrays(**shapes: Any) -> dict[str, np.ndarray]:
@@ -331,6 +333,32 @@ def test_what_to_do_is_what_the_call_can_do():
         options = checkpoint.assign_from if call == Plan.load else call
         assert names <= set(inspect.signature(options).parameters), call
         assert ("rename" in names) == (call == checkpoint.assign_from)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.randoms(use_true_random=False))
+def test_both_ways_to_match_a_name_give_the_same(rng):
+    between, fields = ["", "_", "a", "_x", ".", "/", "1"], ["{.%s}", "{%s}", "{%s:02}", "{*%s}", "{%s+1}"]
+    text = "".join(rng.choice(between) + rng.choice(fields) % field for field in "abcd"[: rng.randint(1, 4)])
+    try:
+        template = Template(text + rng.choice(["", "_", "a"]))
+    except js.BadArgumentError:
+        return
+    given = {
+        field: rng.choice(["a", "_", "a_", "x_x", "1"]) if kind else rng.randint(0, 12)
+        for field, kind in template.kinds.items()
+    }
+    for name in (template.fill(given), "".join(rng.choice("_a.x01/9") for _ in range(rng.randint(0, 12)))):
+        match = template._pattern.fullmatch(name)
+        assert template._walked(name) == (None if match is None else match.groupdict()), (template.text, name)
+
+
+@pytest.mark.parametrize("form", ["{.a}_{.b}_{.c}_{.d}", "{*a}_{i}_{.b}_{.c}"])
+def test_a_name_of_a_stranger_does_not_take_a_power_of_its_length(form):
+    start = time.process_time()
+    plan = Plan().rename({form: form.replace("_", "/")})
+    assert len(plan.leads_to({"_" * 300 + ".": row(1), "1_" * 200 + "1": row(1)})) == 2
+    assert time.process_time() - start < 1
 
 
 def test_a_stage_has_all_of_its_layers():
