@@ -18,6 +18,17 @@ from .faults import COPY_AGAIN, fault
 _FREE = 20_000_000  # bytes
 _FACTOR = 7
 _THING = 300  # bytes that a name, its place in tables, and an array of nothing take
+_ROW = 500  # bytes that an array takes which another was taken apart into, and what an error says of it
+
+
+def room_for(size: int) -> int:
+    """Bytes that may be taken for what is made of arrays of so many. An array of nothing may have any shape."""
+    return _FREE + _FACTOR * size
+
+
+def bytes_of_rows(name: str, count: int) -> int:
+    """Bytes that so many arrays take, of names as long as that."""
+    return count * (_ROW + sys.getsizeof(name))
 
 
 class Allowance:

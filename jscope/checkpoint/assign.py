@@ -11,17 +11,17 @@ import jax.numpy as jnp
 import numpy as np
 
 import jscope as js
-from jscope._support import is_elsewhere, shown, without_value
+from jscope._support import is_elsewhere, shown
 
 from .faults import Path
-from .fitting import Allowed, Fit, as_array, fit, misfit, shape_and_dtype
+from .fitting import ALLOW, CORRECT, Allowed, Fit, as_array, fit, misfit, shape_and_dtype
 from .loaded import Checkpoint, bytes_of_spec, tensor_of
 from .near import Near
-from .operations import MisfitError, cast_checked
+from .operations import MisfitError, cast_checked, check_has_value
 from .progress import bar
 from .rename import Rename
 from .report import Assigned
-from .spread import is_spread, spread
+from .spread import is_spread, sharding_faults, spread
 
 if TYPE_CHECKING:
     from .plan import Plan
@@ -119,11 +119,13 @@ def assign_from(
     unknown = [
         f"{shown(name)} has a sharding, and is not there{near.text(name)}" for name in where if name not in found.wanted
     ]
-    if found.faults or unknown:
-        raise misfit([*found.faults, *unknown], found.idle)
+    wrong = sharding_faults(found.wanted, where)
+    fix = f"{'rename names with rename= or a plan' if plan is None else CORRECT}; {ALLOW}"
+    if found.faults or unknown or wrong:
+        raise misfit([*found.faults, *unknown, *wrong], found.idle, fix=fix)
     values, unverified, faults = _read(found, where, progress)
     if faults:
-        raise misfit(faults)
+        raise misfit(faults, fix=fix)
     filled = _filled(target, values, found.missing, key, where)
     return Assigned(filled, found.report(isinstance(target, js.Specs), unverified))
 
@@ -146,10 +148,7 @@ def _read(
                     values[name], was_verified = spread(tensor_of(given, old), sharding, dtype, given.verifies)
                 else:
                     value = as_array(given[old])
-                    if isinstance(value, js.VariableSpec):
-                        raise MisfitError("is what a program declares, and has no value")
-                    if why := without_value(value):
-                        raise MisfitError(why)
+                    check_has_value(value)
                     value = cast_checked(value, dtype) if name in found.cast else value
                     values[name] = _placed(value, leaf, sharding, bool(listing) or name in found.cast)
                     was_verified = not isinstance(given, Checkpoint) or (
@@ -157,7 +156,7 @@ def _read(
                     )
                 unverified += [name] * (not was_verified)
             except MisfitError as error:
-                faults.append(f"{shown(name)} {error}")
+                faults.append(f"{found.told(name)} {error}")
             advance(sizes[name])
     return values, unverified, faults
 

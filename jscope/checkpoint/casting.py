@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import jax
@@ -19,6 +20,11 @@ def cast_fault(old: Any, new: Any) -> str:
     return ""
 
 
+def _has_infinity(dtype: Any) -> bool:
+    with np.errstate(over="ignore", invalid="ignore"):
+        return bool(np.isinf(np.array(np.inf).astype(dtype)))
+
+
 def cast_array(array: Any, dtype: Any) -> np.ndarray:
     """The array in that dtype.
 
@@ -33,9 +39,14 @@ def cast_array(array: Any, dtype: Any) -> np.ndarray:
         fits = not old.size or (int(old.min()) >= int(limits.min) and int(old.max()) <= int(limits.max))
     elif old.dtype == np.bool_:
         fits = True
-    else:
-        # float8_e4m3fn has no infinity: there what is out of range becomes NaN.
+    elif _has_infinity(dtype):
         fits = bool((np.isfinite(new) >= np.isfinite(old)).all())
+    else:
+        # Without an infinity, what is out of range becomes NaN, or in a dtype without NaN some number. What is nearer
+        # to the largest number than to the next one that there would be is rounded.
+        most = float(jnp.finfo(dtype).max)
+        most += float(jnp.finfo(dtype).eps) * 2.0 ** math.floor(math.log2(most)) / 2
+        fits = bool(((np.isnan(new) == np.isnan(old)) & ~(np.abs(old) > most)).all())
     if not fits:
         raise ValueError(f"has values that are out of the range of {jax.dtypes.canonicalize_dtype(dtype)}")
     return new

@@ -14,7 +14,7 @@ from typing import Any, TextIO
 import numpy as np
 
 import jscope as js
-from jscope._support import format_bytes, printable, shown, table_lines
+from jscope._support import format_bytes, matcher, printable, shown, table_lines
 
 from .bundle_writer import save_tf
 from .loaded import Checkpoint, bytes_of_spec, read_named
@@ -45,6 +45,7 @@ def main(arguments: Sequence[str] | None = None, more: Iterable[Callable[..., No
     """
     if sys.stdout is None:  # it was closed by who called
         return _failed("there is no standard output.")
+    status = 0
     try:
         try:
             options = _parser(more).parse_args(arguments)
@@ -58,7 +59,6 @@ def main(arguments: Sequence[str] | None = None, more: Iterable[Callable[..., No
     except BrokenPipeError:
         # Who reads has seen enough, as `head` does.
         _give_up(sys.stdout)
-        return 0
     except OSError as error:
         _give_up(sys.stdout)
         return _failed(f"the output can't be written: {error.strerror or error}.")
@@ -175,9 +175,12 @@ def _bad(what: str, fix: str = "") -> js.BadArgumentError:
 def _say(text: str, file: TextIO | None = None) -> None:
     """Prints a line of what may come out of a file: nothing in it can steer the terminal."""
     stream = file or sys.stdout
-    for start in range(0, len(text), _PIECE):  # its escapes may be many times as long
-        stream.write(printable(text[start : start + _PIECE]))
-    stream.write("\n")
+    try:
+        for start in range(0, len(text), _PIECE):  # its escapes may be many times as long
+            stream.write(printable(text[start : start + _PIECE]))
+        stream.write("\n")
+    except BrokenPipeError:
+        _give_up(stream)  # and go on: the exit status is that of all that would have been said
 
 
 def _matching(checkpoint: Checkpoint, match: str) -> list[str]:
@@ -357,19 +360,25 @@ def _format_of(target: str) -> str:
 
 def _renamed(names: list[str], options: argparse.Namespace) -> dict[str, str]:
     """New names by old ones."""
-    new = {name: name for name in names}
-    steps: list[Rename] = [dict(_pairs("--rename", options.rename)), _pairs("--sub", options.sub)]
-    for step in steps:
-        rename, faults = renamer(step, new.values())
-        if faults:
-            raise _bad(f"{faults[0]}.")
-        new = {old: rename(name) for old, name in new.items()}
+    new = _after(dict(_pairs("--rename", options.rename)), {name: name for name in names})
+    for pattern, replacement in _pairs("--sub", options.sub):
+        if not any(map(matcher(pattern).search, new.values())):
+            raise _bad(f"--sub {pattern!r}: no name has that in it.", "`ls` lists the names.")
+        new = _after([(pattern, replacement)], new)
     olds: dict[str, str] = {}
     for old, name in new.items():
         if name in olds:
             raise _bad(f"'{olds[name]}' and '{old}' would both be '{name}'.")
         olds[name] = old
     return new
+
+
+def _after(step: Rename, names: dict[str, str]) -> dict[str, str]:
+    """New names by old ones, after another renaming of the new ones."""
+    rename, faults = renamer(step, names.values())
+    if faults:
+        raise _bad(f"{faults[0]}.")
+    return {old: rename(name) for old, name in names.items()}
 
 
 def _pairs(option: str, given: list[str]) -> list[tuple[str, str]]:
@@ -387,7 +396,11 @@ def _pairs(option: str, given: list[str]) -> list[tuple[str, str]]:
 
 def _diff(options: argparse.Namespace) -> int:
     left, right = open(options.left), open(options.right)
+    if not options.tolerance >= 0:
+        raise _bad(f"--tolerance {options.tolerance} is no difference.", "Give a number from 0 on.")
     here, there = _matching(left, options.match), _matching(right, options.match)
+    if not here and not there and len(left) + len(right):
+        raise _bad(f"no name in either matches --match {options.match!r}.", "`ls` lists the names.")
     rows = [(name, "only in A", "") for name in here if name not in right]
     rows += [(name, "only in B", "") for name in there if name not in left]
     lefts, rights = left.listing(), right.listing()

@@ -6,12 +6,14 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import jax.core
 import numpy as np
 
-from jscope._support import shown
+from jscope._support import is_elsewhere, shown
 
-from .loaded import Checkpoint, tensor_of
-from .operations import Drop, MisfitError, Spec, spec_of
+from .leaves import is_key
+from .loaded import Checkpoint, CheckpointList, tensor_of
+from .operations import Drop, MisfitError, Spec, check_has_value, spec_of
 from .steps import Header, Move, Step
 from .tensors import Contents, Tensor
 from .unmatched import Unmatched
@@ -125,10 +127,15 @@ def _some(names: Sequence[str]) -> list[str]:
     return [shown(name) for name in names[:3]] + [f"{len(names) - 3} more"] * (len(names) > 3)
 
 
+def made_of(name: str, origin: tuple[str, ...]) -> str:
+    """A name, and those that it is made of where they are others."""
+    return shown(name) if origin == (name,) else f"{shown(name)}, from {' and '.join(_some(origin))},"
+
+
 def planned(steps: Sequence[Step], source: Mapping[str, Any]) -> Course:
     """The course over what a checkpoint, or a mapping of arrays, holds."""
     header: dict[str, Spec | None] = {name: spec_of(tensor) for name, tensor in tensors_of(source).items()}
-    skipped = source.skipped if isinstance(source, Checkpoint) else {}
+    skipped = left_out(source)
     course = run(steps, {**header, **dict.fromkeys(skipped)})
     for name, origin in course.origins.items():
         why = next((f"{shown(first)} {skipped[first]}" for first in origin if first in skipped), "")
@@ -140,7 +147,14 @@ def tensors_of(source: Mapping[str, Any]) -> dict[str, Tensor]:
     """The arrays of a checkpoint, or of a mapping, unread."""
     if isinstance(source, Checkpoint):
         return {name: tensor_of(source, name) for name in source}
-    return {name: in_memory(value) for name, value in source.items()}
+    return {name: in_memory(value) for name, value in source.items() if not is_key(value)}
+
+
+def left_out(source: Mapping[str, Any]) -> dict[str, str]:
+    """Why entries of a checkpoint, or of a mapping, are no arrays to which steps are done, by name."""
+    if isinstance(source, Checkpoint | CheckpointList):
+        return source.skipped
+    return {name: "is a key of jax.random, which no plan loads" for name, value in source.items() if is_key(value)}
 
 
 def in_memory(value: Any) -> Tensor:
@@ -149,7 +163,16 @@ def in_memory(value: Any) -> Tensor:
     if shape is None or dtype is None:
         value = np.asarray(value)
         shape, dtype = value.shape, value.dtype
-    return Tensor(tuple(shape), np.dtype(dtype), lambda checked: np.array(value), None, False)
+
+    def read(checked: bool) -> np.ndarray:
+        check_has_value(value)
+        if isinstance(value, jax.core.Tracer):
+            raise MisfitError("is traced by JAX, and a plan's steps are done by numpy: load outside of jax.jit")
+        if is_elsewhere(value):
+            raise MisfitError("is spread over processes, and a plan's steps are done in one")
+        return np.array(value)
+
+    return Tensor(tuple(shape), np.dtype(dtype), read, None, False)
 
 
 def through(course: Course, source: Mapping[str, Any]) -> Checkpoint:

@@ -46,7 +46,10 @@ def unreadable(path: Path, error: OSError) -> js.CheckpointError:
 def unwritable(path: str, error: OSError) -> js.CheckpointError:
     """The operating system takes no bytes."""
     what = f"The checkpoint {path} can't be written: {error.strerror or error}."
-    return fault(what, kind="unwritable", fix="save to a directory that exists, has room, and may be written")
+    fix = "save to a directory that exists, has room, and may be written"
+    if isinstance(error, IsADirectoryError):
+        fix = "give the path of a file, such as one in that folder; save(max_shard_bytes=) writes several files there"
+    return fault(what, kind="unwritable", fix=fix)
 
 
 def needs_extra(what: str) -> js.CheckpointError:

@@ -15,7 +15,7 @@ import jscope as js
 from jscope._support import count_of, matcher, shown
 
 from .casting import cast_fault
-from .course import planned, through
+from .course import left_out, made_of, planned, through
 from .faults import user_line
 from .loaded import Checkpoint, CheckpointList
 from .near import Near
@@ -26,6 +26,12 @@ if TYPE_CHECKING:
     from .plan import Plan
 
 Allowed = bool | str | Sequence[str]
+
+CORRECT = "correct the steps of the plan, or add some"
+ALLOW = (
+    "allow what is meant by allow_missing=, allow_unused=, allow_cast=; leave variables out with exclude=, such as a "
+    "head of another size"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,6 +60,10 @@ class Fit:
     skipped: dict[str, str]
     origins: Mapping[str, tuple[str, ...]]
     idle: Sequence[str]
+
+    def told(self, name: str) -> str:
+        """A name that is filled, and what it is filled from, for a fault."""
+        return made_of(name, self.origins.get(self.sources[name], (self.sources[name],)))
 
     def report(self, makes: bool, unverified: Sequence[str] = ()) -> AssignReport:
         """What was done; `makes` says whether what was missing was made, or stayed."""
@@ -95,12 +105,18 @@ def fit(
     faults: list[str] = []
     told: set[str] = set()
     if plan is not None:
+        from .plan import Plan  # that file fits by this one
+
+        if not isinstance(plan, Plan):
+            what = f"assign_from takes a Plan as plan, not {plan!r:.80}."
+            fix = "write such as checkpoint.Plan().transpose(...).rename({...})"
+            raise js.BadTypeError(what, kind="bad_plan", where=user_line(), fix=fix)
         if rename is not None:
             what = "assign_from takes a plan or rename, not both."
             raise js.BadArgumentError(
                 what, kind="bad_plan", where=user_line(), fix="add plan.rename({...}) to the plan"
             )
-        course = planned(plan.steps, given)
+        course, skipped = planned(plan.steps, given), left_out(given)
         faults += course.faults
         told = {name for name, spec in course.header.items() if spec is None}
         origins = course.origins
@@ -127,9 +143,13 @@ def fit(
             faults.append(f"{shown(sources[new])} and {shown(name)} are both to be {shown(new)}")
         else:
             sources[new] = name
-    if plan is None:
-        reasons = ((renamed(name), name, why) for name, why in skipped.items())
-        faults += [f"{shown(new)}, from {shown(name)}, {why}" for new, name, why in reasons if new in wanted]
+    # What the plan gives another name it has told, and what it drops nobody wants.
+    reasons = (
+        (renamed(name), name, why)
+        for name, why in skipped.items()
+        if course is None or course.origins.get(name) == (name,)
+    )
+    faults += [f"{shown(new)}, from {shown(name)}, {why}" for new, name, why in reasons if new in wanted]
     by_name = not isinstance(allow_missing, bool) and not isinstance(allow_unused, bool)
     for name, old in [*sources.items()]:
         fault, how = _mismatch(shapes[old], wanted[name], may_cast(name))
@@ -210,12 +230,13 @@ def _excludes_nothing(exclude: Allowed, names: Sequence[str]) -> list[str]:
     ]
 
 
-def misfit(faults: Sequence[str], idle: Sequence[str] = ()) -> js.ParamsMismatchError:
+def misfit(faults: Sequence[str], idle: Sequence[str] = (), *, fix: str) -> js.ParamsMismatchError:
     """The error that lists everything.
 
     Args:
       faults: what does not fit.
       idle: the steps of the plan that found no name, which may be why.
+      fix: what the caller's user can do.
     """
     return js.ParamsMismatchError(
         f"The source does not fit: {count_of(faults)}. Nothing was assigned.",
@@ -223,8 +244,7 @@ def misfit(faults: Sequence[str], idle: Sequence[str] = ()) -> js.ParamsMismatch
         faults=faults,
         where=user_line(),
         exists=f"no name that these steps ask for: {'; '.join(idle)}" if idle else "",
-        fix="rename names with rename= or a plan; allow what is meant by allow_missing=, allow_unused=, allow_cast=; "
-        "leave variables out with exclude=, such as a head of another size",
+        fix=fix,
     )
 
 

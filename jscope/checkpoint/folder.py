@@ -19,7 +19,7 @@ from . import orbax_folder
 from .allowance import Allowance
 from .faults import damaged, fault, unreadable, user_line
 from .files import File
-from .locate import STATE
+from .locate import is_tensorflows
 from .npz import is_npz, read_npz
 from .safetensors_file import read_safetensors
 from .tensors import Contents, Tensor
@@ -55,7 +55,7 @@ def read_folder(folder: str) -> Contents | None:
     files = [name for name in names if name.endswith(".safetensors")]
     claimed = {file for index in indexes for file in files if _may_be_shard(file, index)}
     found = indexes + [file for file in files if file not in claimed]
-    tensorflow = [name for name in names if name == STATE or name.endswith(".index")]
+    tensorflow = [name for name in names if is_tensorflows(name)]
     if not found:
         if tensorflow or not names:
             return None

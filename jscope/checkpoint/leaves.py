@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.core
+import jax.numpy as jnp
 import numpy as np
 
 from jscope._support import is_elsewhere, shown, without_value
@@ -13,6 +14,12 @@ from jscope._support import is_elsewhere, shown, without_value
 from .faults import fault
 
 ADVICE = "of a key of jax.random, save jax.random.key_data(key)"
+
+
+def is_key(leaf: Any) -> bool:
+    """Whether it is a key of `jax.random`, or the type of one."""
+    dtype = getattr(leaf, "dtype", None)
+    return dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key)
 
 
 def check_is_here(name: str, leaf: Any) -> None:
@@ -29,12 +36,16 @@ def kind_of(name: str, leaf: Any) -> str:
     """The name of an array's dtype; of anything else that of its type.
 
     Raises:
-      CheckpointError: for a value that JAX traces, and for an array that is deleted or partly in other processes.
+      CheckpointError: for a value that JAX traces, and for an array that is masked, deleted or partly in other
+        processes.
     """
     check_is_here(name, leaf)
     if isinstance(leaf, jax.core.Tracer):
         what = "A value can't be saved while JAX traces the function that computes it."
         raise fault(what, kind="traced", fix="save outside of jax.jit and JAX's other transforms")
+    if isinstance(leaf, np.ma.MaskedArray):
+        what = f"{shown(name)} is a masked array of numpy, whose mask would be lost."
+        raise fault(what, kind="masked", fix="save array.filled(value), and array.mask beside it if it is needed")
     if isinstance(leaf, jax.Array | np.ndarray | np.generic):
         return leaf.dtype.name
     return np.asarray(leaf).dtype.name if isinstance(leaf, bool | int | float | complex) else type(leaf).__name__

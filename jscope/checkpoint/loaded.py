@@ -54,6 +54,18 @@ class _Named(Mapping[str, Any]):
     def __contains__(self, name: object) -> bool:
         return name in self._contents.tensors
 
+    def __eq__(self, other: object) -> bool:
+        """Whether all names and arrays are the same, as of `Params`. Two arrays are read at a time."""
+        if not isinstance(other, _Named):
+            return js.Params(self) == other if isinstance(other, Mapping) else NotImplemented
+        if type(other) is not type(self) or list(self) != list(other):
+            return False
+        here, there = self._contents.tensors, other._contents.tensors
+        same = all((here[name].shape, here[name].dtype) == (there[name].shape, there[name].dtype) for name in self)
+        return same and all(js.Params({"array": self[name]}) == {"array": other[name]} for name in self)
+
+    __hash__ = None  # type: ignore[assignment]  # as a dict and `Params`
+
     def _tensor(self, name: str) -> Tensor:
         tensors = self._contents.tensors
         if name in tensors:

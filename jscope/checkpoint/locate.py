@@ -19,6 +19,11 @@ _FILES = (".safetensors", ".npz")
 _SIMPLE = {b"n": b"\n", b"t": b"\t", b"r": b"\r"}
 
 
+def is_tensorflows(name: str) -> bool:
+    """Whether a file of that name shows that there is a checkpoint of TensorFlow in the folder."""
+    return name == STATE or name.endswith(".index")
+
+
 def locate(path: Path) -> tuple[str, bool]:
     """(prefix, False) of a bundle, or (file, True) of one in the first version of the format.
 
@@ -57,7 +62,8 @@ def _in_directory(directory: str) -> tuple[str, bool]:
         return os.path.join(directory, prefixes[0]), False
     what = f"{directory} has no file '{STATE}' that says which checkpoint is the latest"
     if not prefixes:
-        raise fault(what + ", nor any checkpoint.", kind="not_found", fix="give the path of a checkpoint")
+        fix = "give the path of a checkpoint of TensorFlow; jscope.checkpoint.load(path) reads other formats"
+        raise fault(what + ", nor any checkpoint.", kind="not_found", exists=_listed(directory, files=True), fix=fix)
     fix = f"give one of them, such as {os.path.join(directory, prefixes[0])!r}"
     raise fault(what + ".", kind="not_found", exists=_listed(directory), fix=fix)
 

@@ -153,7 +153,13 @@ def list_tf(path: Path) -> CheckpointList:
 
 def _contents(path: Path, *, with_data: bool) -> Contents:
     place, is_single_file = locate(path)
-    return read_single_file(File(place)) if is_single_file else read_bundle(place, with_data=with_data)
+    if not is_single_file:
+        return read_bundle(place, with_data=with_data)
+    file = File(place)
+    if is_npz(file) or is_safetensors(file):
+        what = f"{place} is no checkpoint of TensorFlow, but {'a .npz file' if is_npz(file) else 'one of safetensors'}."
+        raise fault(what, kind="foreign", fix="jscope.checkpoint.load(path) reads it, and open(path)")
+    return read_single_file(file)
 
 
 def _any_contents(path: Path) -> Contents:

@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jscope._support import is_elsewhere
+import jscope as js
+from jscope._support import is_elsewhere, without_value
 
 from .casting import cast_array, cast_fault
 from .tensors import Index, Tensor, empty
@@ -281,6 +282,16 @@ class CastBack(Cast):
         return [Spec(given[0].shape, self.dtype)]
 
 
+def check_has_value(given: Any) -> None:
+    """Raises a `MisfitError` for what has a type and no value, and for what would lose a part of it."""
+    if isinstance(given, js.VariableSpec):
+        raise MisfitError("is what a program declares, and has no value")
+    if why := without_value(given):
+        raise MisfitError(why)
+    if isinstance(given, np.ma.MaskedArray):
+        raise MisfitError("is a masked array of numpy, whose mask would be lost: give array.filled(value)")
+
+
 def cast_checked(array: Any, dtype: Any) -> np.ndarray:
     """The array in that dtype.
 
@@ -342,7 +353,7 @@ def _compare(one: np.ndarray, other: np.ndarray) -> None:
     """Raises a `MisfitError` if two arrays differ in a bit."""
     one, other = (np.ascontiguousarray(array).reshape(-1).view(np.uint8) for array in (one, other))
     if not np.array_equal(one, other):
-        raise MisfitError("are to be one variable, and differ in value: give each a variable of its own")
+        raise MisfitError("is one variable, and these differ in value: give each one of its own")
 
 
 @dataclasses.dataclass(frozen=True)

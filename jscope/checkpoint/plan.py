@@ -7,22 +7,21 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 import jscope as js
 from jscope._support import count_of, printable, shown
 
 from . import steps
-from .course import differences, lost, planned, run, tensors_of
+from .course import differences, lost, made_of, planned, run, tensors_of
 from .faults import Path, fault, user_line
-from .fitting import Allowed, fit, misfit, opened
-from .leaves import kind_of
+from .fitting import ALLOW, CORRECT, Allowed, fit, misfit, opened
+from .leaves import is_key, kind_of
 from .loaded import Checkpoint
-from .operations import spec_of
+from .operations import MisfitError, spec_of
 from .report import Assigned, AssignReport
 from .safetensors_file import save
-from .step_arguments import axes_of, bad, dtype_of, numbered, pairs, pieces
+from .step_arguments import axes_of, bad, dtype_of, numbered, order_of, pairs, pieces
 from .templates import Template, same_fields, templates
 from .tensors import Tensor
 
@@ -140,8 +139,9 @@ class Plan:
         Args:
           names: of the arrays, as they are called at this step; there has to be one for each of these texts.
           axes: the order; turned round unless said.
-          but: names that are left out, such as the tables among all `{*module}.weight`.
-          may_miss: whether there need be none.
+          but: names that are left out, such as the tables among all `{*module}.weight`; there has to be one for each of
+            these texts, too.
+          may_miss: whether there need be none of either.
 
         Example:
           >>> from jscope.checkpoint import Plan
@@ -149,10 +149,7 @@ class Plan:
           transpose {*name}.fc.weight, lm_head.weight
           transpose conv.weight
         """
-        order = None if axes is None else tuple(axes)
-        if order is not None and sorted(order) != [*range(len(order))]:
-            raise bad(f"{order} is no order of axes", "write such as (1, 0)")
-        return self._then(steps.transpose(templates(names), templates(but), order, may_miss))
+        return self._then(steps.Transpose(templates(names), templates(but), may_miss, may_miss, order_of(axes)))
 
     def rearrange(
         self,
@@ -169,8 +166,7 @@ class Plan:
           names: as in `transpose`.
           axes: those of the file and those of the program. Brackets hold axes that are one dimension; 1 is one of
             that size.
-          but: as in `transpose`.
-          may_miss: whether there need be none.
+          but, may_miss: as in `transpose`.
           **sizes: those of axes that do not follow from the shape.
 
         Example:
@@ -178,7 +174,8 @@ class Plan:
           >>> Plan().rearrange("q.weight", "(heads size) d -> d heads size", heads=12)
           rearrange q.weight: (heads size) d -> d heads size
         """
-        return self._then(steps.rearrange(templates(names), templates(but), axes_of(axes, sizes), axes, may_miss))
+        there = axes_of(axes, sizes)
+        return self._then(steps.Rearrange(templates(names), templates(but), may_miss, may_miss, there, axes))
 
     def split(
         self,
@@ -308,10 +305,10 @@ class Plan:
           >>> Plan().cast("{*name}", jnp.float32, stored=jnp.bfloat16)
           cast {*name} to float32
         """
-        dtypes = [None if dtype is None else dtype_of(dtype) for dtype in (to, stored)]
-        if dtypes[0] is None:
+        if to is None:
             raise bad("cast takes a dtype", "write such as jnp.float32")
-        return self._then(steps.cast(templates(names), templates(but), dtypes[0], dtypes[1]))
+        kept = None if stored is None else dtype_of(stored)
+        return self._then(steps.Converted(templates(names), templates(but), True, False, dtype_of(to), kept))
 
     def averages(self, name: str = _AVERAGE, of: str = "{*name}") -> Plan:
         """Reads moving averages in place of the values that they average, where the file has them.
@@ -376,7 +373,7 @@ class Plan:
             can_make=True,
         )
         if found.faults:
-            raise misfit(found.faults, found.idle)
+            raise misfit(found.faults, found.idle, fix=f"{CORRECT}; {ALLOW}")
         return found.report(isinstance(target, js.Specs))
 
     def leads_to(self, source: Path | Mapping[str, Any]) -> dict[str, jax.ShapeDtypeStruct]:
@@ -396,7 +393,7 @@ class Plan:
         """
         course = planned(self.steps, opened(source))
         if course.faults:
-            raise misfit(course.faults)
+            raise misfit(course.faults, fix=CORRECT)
         return {name: jax.ShapeDtypeStruct(*spec) for name, spec in course.header.items() if spec is not None}
 
     def load(self, target: js.Specs | Mapping[str, Any], source: Path | Mapping[str, Any], **options: Any) -> Assigned:
@@ -452,12 +449,13 @@ class Plan:
             course = run(self.steps, header, ahead=False)
             again = run(self.steps, course.header)
             _refuse(course.faults or lost(header, course, again) or differences(header, again.header))
-            return _read_all(course.tensors(values)[0])
+            return _read_all(course.tensors(values)[0], course.origins)
         source = opened(like)
         course = planned(self.steps, source)
         _refuse(course.faults or differences(header, course.header))
         _, dropped = course.tensors(tensors_of(source))
-        return _read_all(course.back(values, dropped))
+        made = {file: (name,) for name, origin in course.origins.items() for file in origin}
+        return _read_all(course.back(values, dropped), made)
 
     def save(
         self,
@@ -495,14 +493,15 @@ class Plan:
         save(path, self.back(params, like=source), metadata=metadata, max_shard_bytes=max_shard_bytes)
 
 
-def _refuse(faults: Sequence[str]) -> None:
+def _refuse(faults: Sequence[str], fix: str = "") -> None:
     if faults:
         raise js.ParamsMismatchError(
             f"The values can't be taken back by this plan: {count_of(faults)}.",
             kind="params_mismatch",
             faults=faults,
             where=user_line(),
-            fix="give the values that the plan leads to, and like= a file that has what the plan drops; a pattern that "
+            fix=fix
+            or "give the values that the plan leads to, and like= a file that has what the plan drops; a pattern that "
             "fits more names than its step gave takes them back as well: make it narrower",
         )
 
@@ -513,12 +512,23 @@ def _held(name: str, leaf: Any) -> Tensor:
         what = f"{shown(name)} is no array that could be saved, but {kind_of(name, leaf)}."
         raise fault(what, kind="bad_dtype", fix="give arrays of numbers")
     kind_of(name, leaf)  # which refuses what JAX traces, and what other processes hold
-    if isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+    if is_key(leaf):
         what = f"{shown(name)} is a key of jax.random."
         raise fault(what, kind="bad_dtype", fix="save jax.random.key_data(key)")
     array = leaf if isinstance(leaf, jax.Array) else np.asarray(leaf)
     return Tensor(tuple(array.shape), np.dtype(array.dtype), lambda checked: np.asarray(array), None, False)
 
 
-def _read_all(tensors: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
-    return {name: tensor.read(True) for name, tensor in sorted(tensors.items())}
+def _read_all(tensors: Mapping[str, Tensor], origins: Mapping[str, tuple[str, ...]]) -> dict[str, np.ndarray]:
+    """All arrays of the file. What can't be made is told by the names of the values that it is made of."""
+    arrays, faults = {}, []
+    for name, tensor in sorted(tensors.items()):
+        try:
+            arrays[name] = tensor.read(True)
+        except MisfitError as error:
+            faults.append(f"{made_of(name, origins.get(name, (name,)))} {error}")
+    _refuse(
+        faults,
+        "give values that the dtypes in the file hold, or save without like= or with another stored=",
+    )
+    return arrays

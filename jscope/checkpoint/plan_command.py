@@ -44,6 +44,8 @@ def add_plan(add: Callable[..., argparse.ArgumentParser], say: Callable[[str], N
 
 
 def _plan(options: argparse.Namespace, say: Callable[[str], None]) -> int:
+    if options.write and not options.write.endswith(".safetensors"):
+        raise _bad(f"--write: {options.write} does not end in .safetensors, the format that is written.")
     plan, checkpoint = _plan_of(options.plan), open(options.path)
     course = planned(plan.steps, checkpoint)
     listing = checkpoint.listing()
@@ -91,8 +93,12 @@ def _plan_of(text: str) -> Plan:
         raise _bad(f"--plan: there is no file {file}.", "Give the path of a file of Python.")
     try:
         found = runpy.run_path(file).get(name)
+    except js.JscopeError:
+        raise
     except SystemExit as error:
         raise _bad(f"--plan: {file} ends with {error}.") from None
+    except Exception as error:
+        raise _bad(f"--plan: {file} raises {type(error).__name__}: {error}.") from error
     if not isinstance(found, Plan):
         raise _bad(f"--plan: {name} in {file} is no Plan.", "Name one that the file has.")
     return found

@@ -17,9 +17,12 @@ from jscope._support import shown
 
 from .atomic import flush, flush_directory, new_file, replace_file
 from .faults import fault, unwritable, user_line
+from .locate import is_tensorflows
+from .orbax_folder import is_orbax
 
 _ONE = "model.safetensors"
 _INDEX = f"{_ONE}.index.json"
+_ELSEWHERE = "save to another folder, or remove what is there before"
 
 
 def shared_out(sizes: Mapping[str, int], most: Any) -> list[list[str]]:
@@ -59,7 +62,11 @@ def write_folder(
     if folder.endswith((".safetensors", ".json")):
         what = f"{folder} is called as a file, and max_shard_bytes= is for a folder."
         raise fault(what, kind="other_format", fix="give the path of a folder, or leave max_shard_bytes= out")
+    if os.path.isfile(f"{folder}.index"):
+        what = f"{folder} is the prefix of a checkpoint of TensorFlow, which would be read in place of the folder."
+        raise fault(what, kind="unwritable", fix=_ELSEWHERE)
     made: list[str] = []
+    is_new = not os.path.isdir(folder)
     try:
         with contextlib.suppress(FileExistsError):
             os.mkdir(folder)
@@ -85,6 +92,9 @@ def write_folder(
         for path in made:
             with contextlib.suppress(OSError):
                 os.remove(path)
+        if is_new:
+            with contextlib.suppress(OSError):  # another save has put something into it
+                os.rmdir(folder)
         if isinstance(error, FileExistsError) and error.errno == errno.EEXIST:
             raise _there_already(folder, os.path.basename(str(error.filename))) from None
         if isinstance(error, OSError):
@@ -97,9 +107,11 @@ def _write_all(file: BinaryIO, data: bytes) -> None:
 
 
 def _is_of_a_checkpoint(name: str) -> bool:
-    return name.endswith(".safetensors") or ".safetensors.index." in name
+    """Whether a file of that name is what `open` looks for in a folder."""
+    is_safetensors = name.endswith(".safetensors") or ".safetensors.index." in name
+    return is_safetensors or is_tensorflows(name) or is_orbax([name])
 
 
 def _there_already(folder: str, name: str) -> js.CheckpointError:
     what = f"{folder} has {shown(name)} in it already; a checkpoint of several files takes no other's place."
-    return fault(what, kind="unwritable", fix="save to another folder, or remove what is there before")
+    return fault(what, kind="unwritable", fix=_ELSEWHERE)

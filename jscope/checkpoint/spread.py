@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import numpy as np
+
+from jscope._support import partition_text, shown
 
 from .files import File
 from .operations import cast_checked
@@ -19,6 +22,34 @@ _WORTH_A_GAP = 1 << 12  # bytes between what is wanted of two rows: a system rea
 def is_spread(sharding: Any) -> bool:
     """Whether an array of that sharding lies on more than one device."""
     return isinstance(sharding, jax.sharding.Sharding) and len(sharding.device_set) > 1
+
+
+def sharding_faults(wanted: Mapping[str, Any], shardings: Mapping[str, Any]) -> list[str]:
+    """Why arrays can't lie as they are to: by the shardings of some names, or by those of shapes that are wanted."""
+    faults = []
+    for name, leaf in wanted.items():
+        is_shape = isinstance(leaf, jax.ShapeDtypeStruct)
+        sharding = shardings.get(name, leaf.sharding if is_shape else None)
+        if name in shardings or sharding is not None:
+            why = _misfit(sharding, tuple(getattr(leaf, "shape", ())))
+            faults += [f"{shown(name)} {why}"] * bool(why)
+    return faults
+
+
+def _misfit(sharding: Any, shape: tuple[int, ...]) -> str:
+    """Why a sharding does not fit a shape, `""` if it does."""
+    if not isinstance(sharding, jax.sharding.Sharding):
+        return f"is given {sharding!r:.60}, which is no sharding: write such as NamedSharding(mesh, jax.P('data'))"
+    if isinstance(getattr(sharding, "mesh", None), jax.sharding.AbstractMesh):
+        return "is given a sharding over a mesh that has no devices"
+    partition = getattr(sharding, "spec", ())
+    if len(partition) > len(shape):
+        return f"has shape {shape}, and its sharding P{partition_text(partition)} says {len(partition)} axes"
+    try:
+        sharding.shard_shape(shape)
+    except ValueError as error:
+        return f"does not fit its sharding: {error}"
+    return ""
 
 
 def spread(tensor: Tensor, sharding: jax.sharding.Sharding, dtype: Any, checked: bool) -> tuple[jax.Array, bool]:

@@ -11,9 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 
 import jscope as js
-from jscope._support import count_of
+from jscope._support import count_of, shown
 
+from .allowance import bytes_of_rows, room_for
 from .faults import user_line
+from .loaded import bytes_of_spec
+from .operations import MisfitError, check_has_value
 
 _NUMBER = re.compile(r"%(0\d+)?d")
 
@@ -61,6 +64,8 @@ def stack(tree: Mapping[str, Any], layers: str, to: str, *, start: int = 0) -> j
     faults = [f"no name starts with {layers % start}/"] * (not numbers)
     faults += _gaps(layers, numbers, start)
     for name, leaves in found.items():
+        for i, leaf in leaves.items():
+            faults += _no_array(f"{layers % i}/{name}", leaf)
         faults += [f"'{layers % i}/{name}' is missing" for i in numbers if i not in leaves]
         first, shape = min(leaves), _short(leaves[min(leaves)])
         differ = [(i, _short(leaf)) for i, leaf in sorted(leaves.items()) if _short(leaf) != shape]
@@ -102,9 +107,14 @@ def unstack(tree: Mapping[str, Any], layers: str, to: str, *, start: int = 0) ->
     counts = {name: (tuple(getattr(leaf, "shape", None) or ()) or (0,))[0] for name, leaf in stacked.items()}
     usual = max(counts.values(), default=0)
     for name, count in counts.items():
+        faults += _no_array(f"{layers}/{name}", stacked[name])
         if not count or count != usual:
             wanted = f"not {usual} along its first axis" if usual else "nothing along a first axis"
             faults.append(f"'{layers}/{name}', {_short(stacked[name])}, is {wanted}")
+    _refuse(faults, f"{layers!r} can't be taken apart")
+    size = sum(map(bytes_of_spec, stacked.values()))
+    if sum(bytes_of_rows(f"{to}/{name}", usual) for name in stacked) > room_for(size):
+        faults.append(f"{usual} layers of {count_of([*stacked], 'array')} are too many for their {size} bytes")
     _refuse(faults, f"{layers!r} can't be taken apart")
     stacked = {name: _together(leaf) for name, leaf in stacked.items()}
     taken = {f"{to % (start + i)}/{name}": _layer(leaf, i) for name, leaf in stacked.items() for i in range(usual)}
@@ -145,6 +155,19 @@ def _gaps(layers: str, numbers: list[int], start: int) -> list[str]:
 def _short(leaf: Any) -> str:
     shape, dtype = getattr(leaf, "shape", None), getattr(leaf, "dtype", None)
     return f"{leaf!r:.40}" if shape is None or dtype is None else f"{dtype} of shape {tuple(shape)}"
+
+
+def _no_array(name: str, leaf: Any) -> list[str]:
+    """Why a leaf is no array that can be put beside others, or cut; numbers, and shapes alone, can."""
+    if isinstance(leaf, jax.ShapeDtypeStruct | bool | int | float | complex):
+        return []
+    if getattr(leaf, "shape", None) is None:
+        return [f"{shown(name)} is no array but {leaf!r:.40}"]
+    try:
+        check_has_value(leaf)
+    except MisfitError as error:
+        return [f"{shown(name)} {error}"]
+    return []
 
 
 def _stacked(leaves: list[Any]) -> Any:

@@ -15,16 +15,20 @@ from jscope._support import printable, shown
 
 from .faults import Path, damaged, fault
 from .fitting import fit, misfit
-from .leaves import check_is_here
+from .leaves import check_is_here, is_key
 from .loaded import tensor_of
 from .opening import open
 from .progress import bar
 from .report import AssignReport
 from .safetensors_file import save
-from .spread import is_spread, spread
+from .spread import is_spread, sharding_faults, spread
 
 _KEYS = "random keys"  # metadata: the kind of each key of jax.random, by name, as JSON
 _IMPLEMENTATIONS = {"key<fry>": "threefry2x32", "key<rbg>": "rbg", "key<urbg>": "unsafe_rbg"}
+_OF_THAT_FORM = (
+    "give a template of the model and the optimizer that the state was saved of; jscope.checkpoint.open(path) reads "
+    "arrays one by one"
+)
 _NUMBERS = {bool: np.dtype(np.bool_), int: np.dtype(np.int64), float: np.dtype(np.float64)}
 
 
@@ -68,7 +72,7 @@ def save_state(path: Path, state: Any, *, metadata: Mapping[str, str] | None = N
     leaves, _ = _named(state)
     arrays, keys = {}, {}
     for name, leaf in leaves.items():
-        if _is_key(leaf):
+        if is_key(leaf):
             check_is_here(name, leaf)
             keys[name] = str(leaf.dtype)
             arrays[name] = _array(name, jax.random.key_data(leaf))
@@ -116,20 +120,20 @@ def load_state(path: Path, template: Any, *, verify: bool = True, progress: bool
     kinds = _key_kinds(opened.path, opened.metadata)
     wanted = {name: _spec(name, leaf) for name, leaf in leaves.items()}
     found = fit(wanted, opened)
-    faults = list(found.faults)
+    faults = [*found.faults, *sharding_faults(leaves, {})]
     for name, leaf in leaves.items():
-        kind, other = kinds.get(name, "no key"), str(leaf.dtype) if _is_key(leaf) else "no key"
+        kind, other = kinds.get(name, "no key"), str(leaf.dtype) if is_key(leaf) else "no key"
         if name in opened and kind != other:
             faults.append(f"{shown(name)} is {printable(kind)}, wanted {other}")
     if faults:
-        raise misfit(faults)
+        raise misfit(faults, fix=_OF_THAT_FORM)
     values, unverified = [], []
     listing = opened.listing()
     with bar("loading", sum(listing[name].size * listing[name].dtype.itemsize for name in wanted), progress) as advance:
         for name, leaf in leaves.items():
             tensor = tensor_of(opened, name)
             sharding = getattr(leaf, "sharding", None)
-            if sharding is not None and is_spread(sharding) and not _is_key(leaf):
+            if sharding is not None and is_spread(sharding) and not is_key(leaf):
                 value, was_verified = spread(tensor, sharding, tensor.dtype, verify)
             else:
                 value, was_verified = tensor.read(verify), verify and tensor.has_checksum
@@ -150,11 +154,6 @@ def _named(tree: Any) -> tuple[dict[str, Any], Any]:
             raise fault(what, kind="bad_key", fix="rename one of them: keys of a dict may have / in them, but not so")
         named[name] = leaf
     return named, structure
-
-
-def _is_key(leaf: Any) -> bool:
-    dtype = getattr(leaf, "dtype", None)
-    return dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key)
 
 
 def _implementation(leaf: Any) -> str:
@@ -182,7 +181,7 @@ def _array(name: str, leaf: Any) -> Any:
 
 def _spec(name: str, leaf: Any) -> Any:
     """What the file is to hold for a leaf of the template."""
-    if _is_key(leaf):
+    if is_key(leaf):
         return jax.eval_shape(jax.random.key_data, jax.ShapeDtypeStruct(leaf.shape, leaf.dtype))
     if type(leaf) in _NUMBERS:
         return jax.ShapeDtypeStruct((), _NUMBERS[type(leaf)])
@@ -204,7 +203,7 @@ def _key_kinds(path: str, metadata: Mapping[str, str]) -> dict[str, str]:
 
 def _as(value: Any, leaf: Any) -> Any:
     """A value as the template has its leaf."""
-    if _is_key(leaf):
+    if is_key(leaf):
         keys = jax.random.wrap_key_data(jnp.asarray(value), impl=_implementation(leaf))
         return keys if _is_free(leaf) else jax.device_put(keys, leaf.sharding)
     if type(leaf) in _NUMBERS:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -33,7 +33,7 @@ def pieces(
     template, found = Template(one), templates(many)
     for piece in found:
         same_fields(template, piece)
-    shares = (1,) * len(found) if shares is None else tuple(shares)
+    shares = (1,) * len(found) if shares is None else _listed(shares, "shares")
     if isinstance(many, str) or len(shares) != len(found) or not found:
         raise bad(f"{len(found)} pieces can't have the shares {shares}", "give one share for each of several names")
     if not all(isinstance(number, int) and number > 0 for number in (*shares, groups)) or not isinstance(axis, int):
@@ -50,6 +50,22 @@ def numbered(many: str, one: str, stacks: bool, may_miss: bool) -> steps.Step:
         raise bad(f"{many!r} has not one number more than {one!r}", fix)
     same_fields(several, stacked, but=fields[0])
     return steps.Numbered(several, stacked, fields[0], stacks, may_miss)
+
+
+def order_of(axes: Any) -> tuple[int, ...] | None:
+    """The order of axes that `transpose` is given; None where they are turned round."""
+    if axes is None:
+        return None
+    order = _listed(axes, "axes")
+    if not all(isinstance(axis, int) for axis in order) or sorted(order) != [*range(len(order))]:
+        raise bad(f"{order} is no order of axes", "write such as (1, 0)")
+    return order
+
+
+def _listed(given: Any, what: str) -> tuple[Any, ...]:
+    if not isinstance(given, Iterable):
+        raise bad(f"{what} are whole numbers in a tuple, not {given!r:.80}", "write such as (2, 1)")
+    return tuple(given)
 
 
 _GROUP = re.compile(r"\(([^()]*)\)|([^\s()]+)")
@@ -76,7 +92,7 @@ def dtype_of(given: Any) -> np.dtype:
     """A dtype of numpy."""
     try:
         return np.dtype(given)
-    except TypeError:
+    except (TypeError, ValueError, SyntaxError):  # the last of a text of several that numpy can't parse
         raise bad(f"{given!r:.80} is no dtype", "write such as jnp.float32") from None
 
 

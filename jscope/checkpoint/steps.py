@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from jscope._support import shown
 
+from .allowance import bytes_of_rows, room_for
 from .cutting import Join, Split
+from .loaded import bytes_of_spec
 from .operations import (
     Axes,
     Cast,
@@ -141,14 +143,26 @@ class Separator(Step):
 
 @dataclasses.dataclass(frozen=True)
 class Each(Step):
-    """An operation on each array of some names, which stay."""
+    """An operation on each array of some names, which stay.
+
+    Attributes:
+      names: of the arrays.
+      but: names that are left out: a misspelt one would leave out nothing.
+      may_miss, but_may_miss: whether there need be none of them.
+    """
 
     names: tuple[Template, ...]
     but: tuple[Template, ...]
-    ahead: Callable[[Spec | None], Operation]
-    back: Callable[[Spec | None], Operation | None]
-    text: str
-    may_miss: bool = False
+    may_miss: bool
+    but_may_miss: bool
+
+    def ahead(self, spec: Spec | None) -> Operation:
+        """What is done to an array of a file."""
+        raise NotImplementedError
+
+    def back(self, spec: Spec | None) -> Operation | None:
+        """What is done to an array of a program; None for nothing."""
+        raise NotImplementedError
 
     def forward(self, header: Header) -> Found:
         found = [False] * len(self.names)
@@ -157,6 +171,9 @@ class Each(Step):
             yield Move((name,), (name,), self.ahead(header[name]))
         if not self.may_miss:
             yield from _unmatched(self, self.names, found)
+        if not self.but_may_miss:
+            found = [any(template.match(name) is not None for name in header) for template in self.but]
+            yield from _unmatched(self, self.but, found)
 
     def backward(self, header: Header) -> Found:
         for name, _ in self._meant(header):
@@ -169,24 +186,26 @@ class Each(Step):
         left_out = Names(self.but)
         return ((name, row) for name, row, _ in Names(self.names).found(header) if left_out.find(name) is None)
 
-    def __str__(self) -> str:
-        return self.text
 
-
-def transpose(
-    names: tuple[Template, ...], but: tuple[Template, ...], axes: tuple[int, ...] | None, may_miss: bool
-) -> Step:
+@dataclasses.dataclass(frozen=True)
+class Transpose(Each):
     """The axes of each array in another order; turned round where it is None."""
 
-    def ahead(spec: Spec | None) -> Operation:
-        order = axes or tuple(reversed(range(len(spec.shape) if spec is not None else 0)))
-        return _permuted(order)
+    axes: tuple[int, ...] | None
 
-    def back(spec: Spec | None) -> Operation:
-        order = axes or tuple(reversed(range(len(spec.shape) if spec is not None else 0)))
-        return _permuted(tuple(int(place) for place in np.argsort(order)))
+    def ahead(self, spec: Spec | None) -> Operation:
+        return _permuted(self._order(spec))
 
-    return Each(names, but, ahead, back, f"transpose {_listed(names, but)}", may_miss)
+    def back(self, spec: Spec | None) -> Operation:
+        return _permuted(tuple(int(place) for place in np.argsort(self._order(spec))))
+
+    def _order(self, spec: Spec | None) -> tuple[int, ...]:
+        if self.axes is not None:
+            return self.axes
+        return tuple(reversed(range(len(spec.shape) if spec is not None else 0)))
+
+    def __str__(self) -> str:
+        return f"transpose {_listed(self.names, self.but)}"
 
 
 @functools.lru_cache(maxsize=100)
@@ -194,18 +213,38 @@ def _permuted(order: tuple[int, ...]) -> Operation:
     return Axes(tuple((f"a{axis}",) for axis in sorted(order)), tuple((f"a{axis}",) for axis in order))
 
 
-def rearrange(names: tuple[Template, ...], but: tuple[Template, ...], there: Axes, text: str, may_miss: bool) -> Step:
+@dataclasses.dataclass(frozen=True)
+class Rearrange(Each):
     """The axes of each array taken apart, put together and in another order."""
-    back = Axes(there.right, there.left, there.sizes)
-    text = f"rearrange {_listed(names, but)}: {text}"
-    return Each(names, but, lambda spec: there, lambda spec: back, text, may_miss)
+
+    there: Axes
+    text: str
+
+    def ahead(self, spec: Spec | None) -> Operation:
+        return self.there
+
+    def back(self, spec: Spec | None) -> Operation:
+        return Axes(self.there.right, self.there.left, self.there.sizes)
+
+    def __str__(self) -> str:
+        return f"rearrange {_listed(self.names, self.but)}: {self.text}"
 
 
-def cast(names: tuple[Template, ...], but: tuple[Template, ...], to: np.dtype, stored: np.dtype | None) -> Step:
+@dataclasses.dataclass(frozen=True)
+class Converted(Each):
     """The numbers of each array in another dtype."""
-    text = f"cast {_listed(names, but)} to {to.name}"
-    back = None if stored is None else Cast(stored)
-    return Each(names, but, lambda spec: Cast(to), lambda spec: back, text, True)
+
+    to: np.dtype
+    stored: np.dtype | None
+
+    def ahead(self, spec: Spec | None) -> Operation:
+        return Cast(self.to)
+
+    def back(self, spec: Spec | None) -> Operation | None:
+        return None if self.stored is None else Cast(self.stored)
+
+    def __str__(self) -> str:
+        return f"cast {_listed(self.names, self.but)} to {self.to.name}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -297,12 +336,17 @@ class Numbered(Step):
         return tuple(value for field, value in zip(self.one.fields, key, strict=True) if field in before)
 
     def _taken_apart(self, header: Header) -> Found:
+        left = room_for(sum(bytes_of_spec(spec) for spec in header.values() if spec is not None))
         for name, _, fields in Names((self.one,)).found(header):
             spec = header[name]
             if spec is not None and not (spec.shape and spec.shape[0]):
                 yield f"{shown(name)} has shape {spec.shape}, and nothing along a first axis"
                 continue
             count = spec.shape[0] if spec is not None else 0
+            left -= bytes_of_rows(name, count)
+            if spec is not None and left < 0:
+                yield f"{shown(name)} has shape {spec.shape}, which is too many arrays for the bytes that there are"
+                continue
             targets = tuple(self.many.fill({**fields, self.field: number}) for number in range(count))
             yield Move((name,), targets, Unstack(count))
 

@@ -14,6 +14,7 @@ _FIELD = re.compile(r"\{([*.]?)([a-z_][a-z_0-9]*)(?:([+-])([0-9]{1,6})|:0([1-9])
 _NUMBER = "0|[1-9][0-9]{0,8}"
 _MOST_NUMBER = 10**9
 _TEXTS = {"*": ".+", ".": "[^./]+"}
+_MOST_WAYS = 10_000  # in which a regular expression may try to match a name
 
 
 class Template:
@@ -39,7 +40,9 @@ class Template:
         self.fields: tuple[str, ...] = ()
         self.kinds: dict[str, str] = {}
         self._pieces: list[Any] = []
-        pattern, reached, before = "", 0, ""
+        self._each: dict[str, re.Pattern[str]] = {}
+        self._texts = 0  # how many fields of text stand side by side, with no dot or slash between them
+        pattern, reached, before, parted = "", 0, "", True
         for match in _FIELD.finditer(text):
             kind, name, sign, shift, width = match.groups()
             literal = text[reached : match.start()]
@@ -52,6 +55,10 @@ class Template:
             self.fields += (name,)
             self.kinds[name] = kind
             digits = f"[0-9]{{{int(width or 1)},9}}" if width else _NUMBER
+            self._each[name] = re.compile(_TEXTS.get(kind, digits), re.DOTALL)
+            parted = parted or not set("./").isdisjoint(literal)
+            if kind:
+                self._texts, parted = self._texts + (not parted), False
             pattern += re.escape(literal) + f"(?P<{name}>{_TEXTS.get(kind, digits)})"
             self._pieces += [literal, (name, int(f"{sign or '+'}{shift or 0}"), int(width or 0))]
         pattern += re.escape(text[reached:])
@@ -61,12 +68,21 @@ class Template:
             raise _bad(f"The name {text!r} has braces that are no field", fix)
         self._pattern = re.compile(pattern, re.DOTALL)
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Template) and self.text == other.text
+
+    def __hash__(self) -> int:
+        return hash(self.text)
+
     def match(self, name: str) -> dict[str, Any] | None:
         """The fields of a name: numbers and texts. None if it is no such name."""
-        match = self._pattern.fullmatch(name)
-        if match is None:
+        if self._texts and len(name) ** (self._texts + 1) > _MOST_WAYS:
+            found = self._walked(name)
+        else:
+            match = self._pattern.fullmatch(name)
+            found = None if match is None else match.groupdict()
+        if found is None:
             return None
-        found: dict[str, Any] = match.groupdict()
         for piece in self._pieces:
             if isinstance(piece, tuple) and not self.kinds[piece[0]]:
                 field, shift, width = piece
@@ -75,6 +91,37 @@ class Template:
                     return None
                 found[field] = number
         return found
+
+    def _walked(self, name: str) -> dict[str, Any] | None:
+        """What the regular expression finds, in a time that grows with the name, and not with a power of its length."""
+        # For each piece, the last one first, from where on in the name all that is behind it matches.
+        behind = [bytearray(len(name)) + b"\1"]
+        for piece in reversed(self._pieces):
+            here, after = bytearray(len(name) + 1), behind[-1]
+            for start in reversed(range(len(name) + 1)):
+                if isinstance(piece, str):
+                    here[start] = name.startswith(piece, start) and after[start + len(piece)]
+                elif not self.kinds[piece[0]]:
+                    here[start] = any(after[end] for end in self._ends(piece, name, start))
+                elif start < len(name) and (self.kinds[piece[0]] == "*" or name[start] not in "./"):
+                    here[start] = after[start + 1] or here[start + 1]
+            behind.append(here)
+        if not behind.pop()[0]:
+            return None
+        found, start = {}, 0
+        for piece in self._pieces:
+            after = behind.pop()
+            if isinstance(piece, str):
+                start += len(piece)
+            else:
+                end = next(end for end in self._ends(piece, name, start) if after[end])
+                found[piece[0]], start = name[start:end], end
+        return found
+
+    def _ends(self, piece: tuple[str, int, int], name: str, start: int) -> range:
+        """Where a field may end that starts there, the longest first."""
+        match = self._each[piece[0]].match(name, start)
+        return range(0) if match is None else range(match.end(), start + max(piece[2], 1) - 1, -1)
 
     @property
     def literals(self) -> list[str]:

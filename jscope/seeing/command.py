@@ -52,7 +52,13 @@ def add(command: Callable[..., argparse.ArgumentParser], listing: Callable[[str]
 
 def _report(options: argparse.Namespace, listing: Callable[[str], Mapping[str, Any]]) -> int:
     if ":" in options.what and not os.path.exists(options.what):
-        specs, name = _declared(options.what, options.arguments)
+        try:
+            specs, name = _declared(options.what, options.arguments)
+        except js.JscopeError:
+            raise
+        except (Exception, SystemExit) as error:  # of code of the user's
+            what = f"{options.what} raises {type(error).__name__}: {error}."
+            raise _bad(what, "Call it from Python to see where.") from error
     else:
         specs, name = _stored(options.what, options.arguments, listing)
     if options.text:

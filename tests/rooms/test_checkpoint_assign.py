@@ -341,6 +341,8 @@ def test_a_tensorflow_checkpoint_into_a_renamed_model():
         (np.float64(1.5), "float32"),
         (np.float32(1.5), "bfloat16"),
         (np.float32([1.5, np.inf, np.nan]), "float16"),
+        (np.float32([464, -448]), "float8_e4m3fn"),
+        (np.float32([6.5, -6, 0.1]), "float4_e2m1fn"),
         (np.int64(7), "int32"),
         (np.int64(7), "uint8"),
         (np.int32(7), "float32"),
@@ -372,6 +374,13 @@ def test_casts(value, dtype):
         (np.float32([1, 1e6]), "float16", "out of the range of float16"),
         (np.float32(1e6), "float8_e4m3fn", "out of the range of float8_e4m3fn"),
         (np.int32(100_000), "float16", "out of the range of float16"),
+        (np.float32(np.inf), "float8_e4m3fn", "out of the range of float8_e4m3fn"),
+        (np.float32(480), "float8_e4m3fn", "out of the range of float8_e4m3fn"),
+        (np.float32(100), "float4_e2m1fn", "out of the range of float4_e2m1fn"),
+        (np.float32(-np.inf), "float4_e2m1fn", "out of the range of float4_e2m1fn"),
+        (np.float32(np.nan), "float4_e2m1fn", "out of the range of float4_e2m1fn"),
+        (np.float32(-1), "float8_e8m0fnu", "out of the range of float8_e8m0fnu"),
+        (np.int32(9), "float4_e2m1fn", "out of the range of float4_e2m1fn"),
     ],
 )
 def test_casts_that_would_lose_more_than_precision(value, dtype, text):

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import hostile_files
+import jax
 import numpy as np
 import pytest
 
@@ -151,6 +152,39 @@ def test_an_array_that_is_larger_than_its_file_is_checked_first(tmp_path: Path) 
     finally:
         tracemalloc.stop()
     assert peak < 16_000_000
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        ("w", (1_000_000, 0)),
+        ("w" * 100_000, (1_000, 0)),
+        pytest.param("w", (1_000, 1_000, 0), marks=pytest.mark.slow),
+    ],
+)
+def test_arrays_of_nothing_are_not_taken_apart_without_end(tmp_path: Path, name: str, shape: tuple[int, ...]) -> None:
+    """A file of some bytes has arrays of any shape, if they have no elements."""
+    path = tmp_path / "m"
+    checkpoint.save(path, {f"h/{name}": np.zeros(shape, np.float32)})
+    plan = checkpoint.Plan().unstack("h/{*n}", "h/{i}/{*n}")
+    twice = plan.unstack("h/{i}/{*n}", "h/{i}/{j}/{*n}") if len(shape) > 2 else plan
+    header = {f"h/{name}": jax.ShapeDtypeStruct(shape, np.float32)}
+    uses: dict[str, Callable[[Path], object]] = {
+        "check": lambda path: twice.check({}, path),
+        "leads_to": twice.leads_to,
+        "back": lambda path: checkpoint.Plan().stack("h/{i}/{*n}", "h/{*n}").back(checkpoint.load(path)),
+        "unstack": lambda path: checkpoint.unstack(checkpoint.load(path), "h", to="h%d"),
+        "unstack of shapes": lambda path: checkpoint.unstack(header, "h", to="h%d"),
+    }
+    for use in uses.values():
+        gc.collect()
+        tracemalloc.start()
+        try:
+            used(use, path)
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+        assert peak <= 32e6 + 8 * path.stat().st_size
 
 
 def test_the_names_of_a_large_program_are_no_attack(tmp_path: Path) -> None:

@@ -66,6 +66,16 @@ def test_as_a_process_whose_reader_leaves(tmp_path):
     assert done.stdout == b"\\xe9  float64  50000  400 kB\n"
 
 
+def test_a_reader_that_leaves_does_not_change_the_status(tmp_path):
+    """What is found stays found, with few lines that wait until the end and with many."""
+    for count in (1, 2_000):
+        for name, array in (("a", np.ones(1)), ("b", np.zeros(1))):
+            checkpoint.save(tmp_path / name, {f"layer_{i}/kernel": array for i in range(count)})
+        command = f"{sys.executable} -m jscope diff {tmp_path}/a {tmp_path}/b | true; exit ${{PIPESTATUS[0]}}"
+        done = subprocess.run(["bash", "-c", command], capture_output=True, check=False)
+        assert (done.returncode, done.stderr) == (1, b"")
+
+
 def test_ls(run):
     status, out, _ = run("ls", "m.safetensors")
     assert status == 0
@@ -246,6 +256,13 @@ def test_differences_of_values(run, a, b, status):
         (["convert", "m.safetensors", "n.npz"], "no array that a .npz file could hold, but bfloat16"),
         (["convert", "m.safetensors", "no/n"], "can't be written"),
         (["convert", "m.safetensors", "n", "--match", "towr"], "no name in m.safetensors matches --match 'towr'"),
+        (
+            ["convert", "m.safetensors", "n", "--sub", "(k)erne=a", "--sub", "kernel=b"],
+            "--sub 'kernel': no name has that",
+        ),
+        (["diff", "m.safetensors", "m.safetensors", "--match", "towr"], "no name in either matches --match 'towr'"),
+        (["diff", "m.safetensors", "m.safetensors", "--tolerance", "nan"], "--tolerance nan is no difference"),
+        (["diff", "m.safetensors", "m.safetensors", "--tolerance=-1"], "--tolerance -1.0 is no difference"),
         (["diff", "m.safetensors", "nothing"], "There is no checkpoint nothing"),
         (["frobnicate"], "invalid choice"),
         ([], "required"),

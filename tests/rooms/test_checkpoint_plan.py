@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import os
+import pickle
+import re
 import subprocess
 import sys
 import tempfile
+import time
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -22,6 +26,7 @@ from random_plans import random_case
 import jscope as js
 from jscope import checkpoint
 from jscope.checkpoint import Plan
+from jscope.checkpoint.templates import Template
 
 
 def arrays(**shapes: Any) -> dict[str, np.ndarray]:
@@ -205,7 +210,7 @@ def test_members_that_differ_in_value_are_told_and_in_shape_before_anything_is_r
     with pytest.raises(js.ParamsMismatchError) as error:
         TIED.load(target, {"wte": WTE, "lm_head": WTE + 1})
     assert error.value.faults == (
-        "'model/wte' are to be one variable, and differ in value: give each a variable of its own",
+        "'model/wte', from 'wte' and 'lm_head', is one variable, and these differ in value: give each one of its own",
     )
     (fault, *_) = faults_of(TIED, target, {"wte": WTE, "lm_head": WTE.T})
     assert "'wte', 'lm_head' are to be one variable, and are float32 of shape (3, 2), float32 of shape (2, 3)" in fault
@@ -267,6 +272,95 @@ def test_a_step_that_finds_nothing_says_why(plan, why):
     assert fault.endswith(f" at this step{why}")
 
 
+@pytest.mark.parametrize(
+    "plan",
+    [
+        Plan().transpose("{*m}.w", but=["table.w", "tabel.w"]),
+        Plan().rearrange("{*m}.w", "a b -> b a", but=["table.w", "tabel.w"]),
+        Plan().cast("{*m}.w", np.float64, but=["table.w", "tabel.w"]),
+    ],
+)
+def test_a_misspelt_but_is_told_before_what_it_was_to_leave_out_is_changed(plan):
+    """A square table would be transposed without a word."""
+    file = {"table.w": np.ones((2, 2)), "fc.w": np.ones((2, 2))}
+    assert faults_of(plan, file, file) == (f"{plan}: no name is 'tabel.w' at this step (near: 'table.w')",)
+    assert Plan().transpose("{*m}.w", but="tabel.w", may_miss=True).leads_to(file).keys() == file.keys()
+
+
+ALL_STEPS = (
+    Plan()
+    .rename({"a.{i}": "b.{i}"})
+    .also({"a": "b"})
+    .separator()
+    .transpose("a", (1, 0), but="b")
+    .rearrange("a", "b c -> c b", b=2)
+    .split("a", ["b", "c"])
+    .stack("a.{i}", "a")
+    .tie("a", "b")
+    .drop("a")
+    .cast("a", np.float32, stored=jnp.bfloat16)
+    .averages()
+)
+
+
+def test_a_plan_is_kept_in_a_pickle_and_equals_its_like():
+    again = pickle.loads(pickle.dumps(ALL_STEPS))
+    assert again == ALL_STEPS
+    assert hash(again) == hash(ALL_STEPS)
+    assert str(again) == str(ALL_STEPS)
+    assert Plan().transpose("a") != Plan().transpose("b")
+    assert Plan().transpose("a") != Plan().transpose("a", (0, 1))
+
+
+def test_what_is_no_plan_is_refused():
+    with pytest.raises(js.BadTypeError, match="takes a Plan as plan, not 'a -> b'"):
+        checkpoint.assign_from({"b": np.ones(1)}, {"a": np.ones(1)}, plan="a -> b")
+
+
+def test_what_to_do_is_what_the_call_can_do():
+    target, file = {"a": np.zeros(2)}, {"b": np.zeros(2)}
+    plan = Plan().transpose("b", (1, 0))
+    calls = {
+        checkpoint.assign_from: lambda: checkpoint.assign_from(target, file),
+        Plan.check: lambda: plan.check(target, file),
+        Plan.load: lambda: plan.load(target, file),
+        Plan.leads_to: lambda: plan.leads_to(file),
+    }
+    for call, run in calls.items():
+        with pytest.raises(js.ParamsMismatchError) as error:
+            run()
+        names = set(re.findall(r"(\w+)=", error.value.fix))
+        options = checkpoint.assign_from if call == Plan.load else call
+        assert names <= set(inspect.signature(options).parameters), call
+        assert ("rename" in names) == (call == checkpoint.assign_from)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.randoms(use_true_random=False))
+def test_both_ways_to_match_a_name_give_the_same(rng):
+    between, fields = ["", "_", "a", "_x", ".", "/", "1"], ["{.%s}", "{%s}", "{%s:02}", "{*%s}", "{%s+1}"]
+    text = "".join(rng.choice(between) + rng.choice(fields) % field for field in "abcd"[: rng.randint(1, 4)])
+    try:
+        template = Template(text + rng.choice(["", "_", "a"]))
+    except js.BadArgumentError:
+        return
+    given = {
+        field: rng.choice(["a", "_", "a_", "x_x", "1"]) if kind else rng.randint(0, 12)
+        for field, kind in template.kinds.items()
+    }
+    for name in (template.fill(given), "".join(rng.choice("_a.x01/9") for _ in range(rng.randint(0, 12)))):
+        match = template._pattern.fullmatch(name)
+        assert template._walked(name) == (None if match is None else match.groupdict()), (template.text, name)
+
+
+@pytest.mark.parametrize("form", ["{.a}_{.b}_{.c}_{.d}", "{*a}_{i}_{.b}_{.c}"])
+def test_a_name_of_a_stranger_does_not_take_a_power_of_its_length(form):
+    start = time.process_time()
+    plan = Plan().rename({form: form.replace("_", "/")})
+    assert len(plan.leads_to({"_" * 300 + ".": row(1), "1_" * 200 + "1": row(1)})) == 2
+    assert time.process_time() - start < 1
+
+
 def test_a_stage_has_all_of_its_layers():
     file = arrays(**{f"s.{s}.{b}.{name}": 1 for s in range(2) for b in range(2 + s) for name in ("w", "b")})
     del file["s.1.2.b"]
@@ -305,6 +399,10 @@ def test_nothing_is_read_before_all_fits(tmp_path):
         lambda: Plan().rename({"": "b"}),
         lambda: Plan().rename({1: "b"}),
         lambda: Plan().transpose("a", (0, 2)),
+        lambda: Plan().transpose("a", 1),
+        lambda: Plan().transpose("a", ("x", 1)),
+        lambda: Plan().split("a", ["b", "c"], shares=2),
+        lambda: Plan().cast("a", "f4,,f4"),
         lambda: Plan().rearrange("a", "b c"),
         lambda: Plan().rearrange("a", "b c -> c"),
         lambda: Plan().rearrange("a", "b b -> b b"),
@@ -390,6 +488,21 @@ def test_a_step_for_many_names_that_takes_back_what_another_made_is_told():
         assert "narrower" in error.value.fix
         assert same(wide.back(params, like=file), file)
         assert same(narrow.back(params), file)
+
+
+def test_values_that_the_dtypes_of_the_file_do_not_hold_are_told_by_name():
+    plan = Plan().rename({"file.{i}": "own/{i}"}).cast("own/{i}", np.float32, stored=np.float16)
+    values = {"own/0": row(1), "own/1": row(1e10)}
+    for like in (None, {"file.0": np.ones(1, np.float16), "file.1": np.ones(1, np.float16)}):
+        with pytest.raises(js.ParamsMismatchError) as error:
+            plan.back(values, like=like)
+        assert error.value.faults == ("'file.1', from 'own/1', has values that are out of the range of float16",)
+        assert "stored=" in error.value.fix
+    integers = {"file.0": np.ones(1, np.int8), "file.1": np.ones(1, np.int8)}
+    with pytest.raises(js.ParamsMismatchError, match=r"'file\.0', from 'own/0', has values that are no int8"):
+        plan.back({"own/0": row(1.5), "own/1": row(1)}, like=integers)
+    with pytest.raises(js.ParamsMismatchError, match="'mask' is abstract"):
+        Plan().drop("mask").back({}, like={"mask": jax.ShapeDtypeStruct((1,), np.float32)})
 
 
 @pytest.mark.parametrize("value", ["text", None, object(), jax.random.key(0)])
@@ -491,8 +604,58 @@ def test_entries_that_are_no_arrays_can_be_dropped_and_are_told_where_wanted(tmp
     plan = Plan().rename({"w": "kernel", "note": "remark"})
     target = {"kernel": np.zeros(2, np.float32), "remark": np.zeros(2, np.float32)}
     assert any("'note' holds" in fault for fault in faults_of(plan, target, tmp_path / "m.npz"))
+    kept = {"kernel": target["kernel"], "note": target["remark"]}
+    assert faults_of(Plan().rename({"w": "kernel"}), kept, tmp_path / "m.npz") == ("'note', from 'note', holds <U4",)
     params, _ = Plan().drop("note").rename({"w": "kernel"}).load({"kernel": target["kernel"]}, tmp_path / "m.npz")
     assert same(params, {"kernel": np.ones(2, np.float32)})
+
+
+def sources_without_values() -> dict[str, tuple[Any, str]]:
+    gone = jnp.ones(2)
+    gone.delete()
+    spec = js.VariableSpec("a", "a", (2,), np.dtype(np.float32), None)
+    return {
+        "header": (jax.ShapeDtypeStruct((2,), np.float32), "is abstract, a ShapeDtypeStruct"),
+        "specs": (spec, "is what a program declares, and has no value"),
+        "deleted": (gone, "is deleted: a jitted function that donates its arguments has taken its memory"),
+        "masked": (np.ma.array(row(1, 2), mask=[0, 1]), "is a masked array of numpy, whose mask would be lost: give "),
+    }
+
+
+@pytest.mark.parametrize("kind", sources_without_values())
+@pytest.mark.parametrize("make", [np.zeros, jnp.zeros])
+def test_what_has_no_value_is_told_by_name(kind, make):
+    value, why = sources_without_values()[kind]
+    for plan, told in (
+        (None, "'b', from 'a', "),
+        (Plan().rename({"a": "b"}), "'b', from 'a', "),
+        (Plan().split("a", ["b", "c"]), "'b', from 'a', "),
+    ):
+        rename = {"a": "b"} if plan is None else None
+        size = 1 if "split" in str(plan) else 2
+        target = {name: make(size, np.float32) for name in ("b", "c")[: 3 - size]}
+        with pytest.raises(js.ParamsMismatchError) as error:
+            checkpoint.assign_from(target, {"a": value}, plan=plan, rename=rename)
+        assert error.value.faults[0].startswith(told + why)
+    assert Plan().drop("x").rename({"a": "b"}).check({"b": make(2, np.float32)}, {"a": value, "x": value})
+
+
+def test_values_that_are_traced_do_not_go_through_a_plan():
+    plan = Plan().rename({"a": "b"})
+    with pytest.raises(js.ParamsMismatchError, match="'b', from 'a', is traced by JAX"):
+        jax.jit(lambda a: plan.load({"b": jnp.zeros(2)}, {"a": a}).params)(jnp.ones(2))
+
+
+def test_random_keys_are_left_out_and_told_where_wanted():
+    source, target = {"a": row(1), "rng": jax.random.key(1)}, {"b": row(0)}
+    plan = Plan().rename({"a": "b"})
+    key = {"rng": jax.random.key(0)}
+    assert plan.load(target, source)[1].skipped == {"rng": "is a key of jax.random, which no plan loads"}
+    assert plan.drop("rng").load(target | key, source, allow_missing="rng").params == js.Params({"b": row(1)} | key)
+    assert faults_of(plan, target | key, source) == ("'rng', from 'rng', is a key of jax.random, which no plan loads",)
+    assert faults_of(plan.rename({"rng": "key"}), target | {"key": key["rng"]}, source) == (
+        "'rng' is a key of jax.random, which no plan loads, and is to be 'key'",
+    )
 
 
 # Straight to devices --------------------------------------------------------------------------------------------------
@@ -503,6 +666,7 @@ from pathlib import Path
 import jax, numpy as np
 jax.config.update("jax_enable_x64", True)
 from random_plans import random_case, random_cuts
+import jscope as js
 from jscope import checkpoint
 assert jax.device_count() == 8
 for seed in range(int(sys.argv[1])):
@@ -524,6 +688,14 @@ for seed in range(int(sys.argv[1])):
             assert np.asarray(params[name]).tobytes() == np.ascontiguousarray(array).tobytes(), (seed, name)
             whole = shardings[name].is_fully_replicated
             assert (name in report.unverified) <= (not whole) or "unstack" in str(case.plan), (seed, name)
+eighths = jax.sharding.NamedSharding(jax.make_mesh((8,), ("m",)), jax.P("m"))
+for target in ({"a": jax.ShapeDtypeStruct((3,), np.float32, sharding=eighths)}, {"a": np.zeros(3, np.float32)}):
+    try:
+        checkpoint.assign_from(target, {"a": np.zeros(3, np.float32)}, shardings={"a": eighths})
+    except js.ParamsMismatchError as error:
+        assert error.faults[0].startswith("'a' does not fit its sharding: "), error
+    else:
+        raise AssertionError("what does not divide was accepted")
 print("all right")
 """
 
@@ -553,6 +725,29 @@ def test_shardings_of_names_that_are_not_there_are_told():
     one = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     with pytest.raises(js.ParamsMismatchError, match=r"'kernl' has a sharding, and is not there \(near: 'kernel'\)"):
         checkpoint.assign_from({"kernel": jnp.ones(1)}, {"kernel": np.ones(1, np.float32)}, shardings={"kernl": one})
+
+
+def test_shardings_that_do_not_fit_are_told_by_name_before_anything_is_read(tmp_path):
+    mesh = jax.make_mesh((1, 1), ("data", "model"), axis_types=(jax.sharding.AxisType.Auto,) * 2)
+    wide = jax.sharding.NamedSharding(mesh, jax.P("data", "model"))
+    nowhere = jax.sharding.NamedSharding(jax.sharding.AbstractMesh((1,), ("data",)), jax.P("data"))
+    shardings = {"a": wide, "b": jax.P("data"), "c": "data", "d": nowhere}
+    file = {name: row(1) for name in "abcd"}
+    checkpoint.save(tmp_path / "m", file)
+    data = (tmp_path / "m").read_bytes()
+    (tmp_path / "m").write_bytes(data[:-16] + b"\xff" * 16)  # reading would end in an error about checksums
+    with pytest.raises(js.ParamsMismatchError) as error:
+        checkpoint.assign_from(file, tmp_path / "m", shardings=shardings)
+    no_sharding = "which is no sharding: write such as NamedSharding(mesh, jax.P('data'))"
+    assert error.value.faults == (
+        "'a' has shape (1,), and its sharding P('data', 'model') says 2 axes",
+        f"'b' is given {jax.P('data')!r}, {no_sharding}",
+        f"'c' is given 'data', {no_sharding}",
+        "'d' is given a sharding over a mesh that has no devices",
+    )
+    checkpoint.save_state(tmp_path / "s", {"a": row(1)})
+    with pytest.raises(js.ParamsMismatchError, match="'a' is given a sharding over a mesh that has no devices"):
+        checkpoint.load_state(tmp_path / "s", {"a": jax.ShapeDtypeStruct((1,), np.float32, sharding=nowhere)})
 
 
 @pytest.mark.slow

@@ -60,9 +60,24 @@ def test_it_says_what_does_not_fit(files, capsys):
 
 def test_what_a_step_can_not_do_is_a_fault_and_nothing_is_written(files, capsys):
     checkpoint.save(files / "m.safetensors", {"qkv": np.arange(7), "fc": np.ones(3)})
-    assert plan(files, "--write", str(files / "out")) == 1
+    assert plan(files, "--write", str(files / "out.safetensors")) == 1
     assert "fault: 'qkv' has 7 along axis 0, which is not 3 equal shares" in capsys.readouterr().out
-    assert not (files / "out").exists()
+    assert not (files / "out.safetensors").exists()
+
+
+@pytest.mark.parametrize("name", ["out.npz", "model.ckpt", "out"])
+def test_no_other_format_is_written(files, capsys, name):
+    assert plan(files, "--write", str(files / name)) == 2
+    assert "does not end in .safetensors" in capsys.readouterr().err
+    assert not (files / name).exists()
+
+
+@pytest.mark.parametrize("code", ["1 / 0", "import no_such_module", "raise SystemExit(3)", "PLAN ="])
+def test_a_file_that_fails_is_told_in_one_line(files, capsys, code):
+    """Exit status 1 would be a fault of the checkpoint."""
+    (files / "plan.py").write_text(code)
+    assert plan(files) == 2
+    assert capsys.readouterr().err.count("\n") == 1
 
 
 @pytest.mark.parametrize("text", ["plan", "nowhere.py:PLAN", "plan.py:OTHER", "plan.py:NONE", "plan.py:"])

@@ -46,6 +46,48 @@ def same(loaded, arrays):
         assert got.tobytes() == np.asarray(array).tobytes()
 
 
+@pytest.mark.parametrize("save", [checkpoint.save, checkpoint.save_tf, checkpoint.save_state, npz.save_npz])
+def test_a_masked_array_is_refused(tmp_path, save):
+    error = error_of(save, tmp_path / "m", {"a": np.ma.array([1.0, 2.0], mask=[0, 1])})
+    assert "'a' is a masked array" in error.what
+    assert not os.listdir(tmp_path)
+
+
+def test_checkpoints_that_hold_the_same_are_equal(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    one = {"a": np.arange(3), "b/c": np.ones((2, 2), jnp.bfloat16)}
+    others = {"values": {**one, "a": np.arange(3) + 1}, "shape": {**one, "a": np.ones(4)}, "names": {"a": np.arange(3)}}
+    others["dtype"] = {**one, "a": np.arange(3.0)}
+    for name, tree in {"one": one, "same": one, **others}.items():
+        checkpoint.save(name, tree)
+        checkpoint.save_tf(f"{name}.ckpt", tree)
+    for end, open_ in (("", checkpoint.open), (".ckpt", checkpoint.load_tf), (".ckpt", checkpoint.list_tf)):
+        opened = open_(f"one{end}")
+        assert (opened == open_(f"same{end}")) is True
+        assert (opened != open_(f"same{end}")) is False
+        for name in ("shape", "names", "dtype"):
+            assert (opened == open_(f"{name}{end}")) is False
+    assert checkpoint.open("one") == checkpoint.load_tf("one.ckpt") == one == js.Params(one)
+    assert checkpoint.open("one") != checkpoint.open("values")
+    assert checkpoint.open("one") != checkpoint.list_tf("one.ckpt")
+    assert checkpoint.open("one") != "one"
+
+
+def test_where_to_save_in_place_of_a_folder_is_said(tmp_path):
+    assert "the path of a file" in error_of(checkpoint.save, tmp_path, {"a": 1}).fix
+
+
+def test_what_is_not_tensorflows_is_told_for_what_it_is(tmp_path):
+    checkpoint.save(tmp_path / "m.safetensors", {"a": 1})
+    np.savez(tmp_path / "m.npz", a=1)
+    for load in (checkpoint.load_tf, checkpoint.list_tf):
+        for name, kind in (("m.safetensors", "one of safetensors"), ("m.npz", "a .npz file")):
+            error = error_of(load, tmp_path / name)
+            assert f"is no checkpoint of TensorFlow, but {kind}" in error.what
+            assert "checkpoint.load(path)" in error.fix
+        assert "checkpoint.load(path)" in error_of(load, tmp_path).fix
+
+
 # Round trips ----------------------------------------------------------------------------------------------------------
 
 

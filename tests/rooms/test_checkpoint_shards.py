@@ -66,7 +66,11 @@ def test_what_goes_into_one_file_has_no_index(tmp_path, tree):
     assert checkpoint.load(tmp_path) == js.Params(tree)
 
 
-@pytest.mark.parametrize("there", ["model.safetensors", INDEX, "model-00002-of-00002.safetensors", "a.safetensors"])
+THERE = ["model.safetensors", INDEX, "model-00002-of-00002.safetensors", "a.safetensors"]
+OF_OTHERS = ["_METADATA", "_CHECKPOINT_METADATA", "manifest.ocdbt", "checkpoint", "model.ckpt-1.index"]
+
+
+@pytest.mark.parametrize("there", THERE + OF_OTHERS)
 def test_another_checkpoint_is_not_touched(tmp_path, there):
     (tmp_path / there).write_text("old")
     with pytest.raises(js.CheckpointError, match=f"has '{there}' in it already") as error:
@@ -74,6 +78,16 @@ def test_another_checkpoint_is_not_touched(tmp_path, there):
     assert "another folder" in error.value.fix
     assert names_in(tmp_path) == [there]
     assert (tmp_path / there).read_text() == "old"
+
+
+def test_a_prefix_of_the_folders_name_is_not_hidden(tmp_path):
+    """`load` would give its arrays in place of the new ones."""
+    old, new = {"a": np.zeros(3)}, {"a": np.ones(3), "b": np.ones(3)}
+    checkpoint.save_tf(tmp_path / "prefix", old)
+    with pytest.raises(js.CheckpointError, match="is the prefix of a checkpoint of TensorFlow"):
+        checkpoint.save(tmp_path / "prefix", new, max_shard_bytes=24)
+    assert checkpoint.load(tmp_path / "prefix") == js.Params(old)
+    assert not (tmp_path / "prefix").exists()
 
 
 @pytest.mark.parametrize("most", [0, -1, 1.5, "5GB", True])
@@ -91,21 +105,24 @@ def test_what_can_be_no_folder_is_refused(tmp_path, name):
     assert names_in(tmp_path) == ["file"]
 
 
-def test_after_an_error_nothing_is_left(tmp_path, monkeypatch):
+@pytest.mark.parametrize(("folder", "is_new"), [(".", False), ("new", True)])
+def test_after_an_error_nothing_is_left(tmp_path, monkeypatch, folder, is_new):
+    folder = tmp_path / folder
     lost, asarray, before = jnp.ones(3), np.asarray, []
 
     def refuse(value, *args, **kwargs):
         if value is lost:
-            before.extend(names_in(tmp_path))
+            before.extend(names_in(folder))
             raise RuntimeError("the device is gone")
         return asarray(value, *args, **kwargs)
 
     with monkeypatch.context() as patch:
         patch.setattr(np, "asarray", refuse)
         with pytest.raises(RuntimeError, match="the device is gone"):
-            checkpoint.save(tmp_path, {"a": np.ones(3), "b": lost}, max_shard_bytes=24)
+            checkpoint.save(folder, {"a": np.ones(3), "b": lost}, max_shard_bytes=24)
     assert "model-00001-of-00002.safetensors" in before
     assert not names_in(tmp_path)
+    assert folder.exists() is not is_new
 
 
 KILLED = """

@@ -119,6 +119,26 @@ def test_layers_that_are_not_there():
     assert faults_of(stack, {"h1": 1, "h01/w": np.ones(1)}, "h%d", to="h") == ["no name starts with h0/"]
 
 
+def without_values():
+    gone = jnp.ones(3)
+    gone.delete()
+    spec = js.VariableSpec("w", "w", (3,), np.dtype(np.float32), None)
+    return {
+        "no array but None": None,
+        "no array but 'text'": "text",
+        "what a program declares, and has no value": spec,
+        "deleted: a jitted function that donates its arguments has taken its memory": gone,
+        "a masked array of numpy, whose mask would be lost: give array.filled(value)": np.ma.array([1, 2, 3], mask=1),
+    }
+
+
+@pytest.mark.parametrize("why", without_values())
+def test_what_is_no_array_is_told(why):
+    leaf = without_values()[why]
+    assert faults_of(stack, {"h0/w": leaf, "h1/w": leaf}, "h%d", to="h") == [f"'h0/w' is {why}", f"'h1/w' is {why}"]
+    assert faults_of(unstack, {"h/w": leaf}, "h", to="h%d")[0] == f"'h/w' is {why}"
+
+
 def test_numbers_as_they_are_written():
     """Else unstack could not give the name back."""
     tree = layers_of(2, "h%02d", **{"h5/w": 1, "h1/w": 1, "h001/w": 1})
@@ -137,6 +157,13 @@ def test_what_can_not_be_taken_apart():
         "'h/w', float64 of shape (0, 2), is nothing along a first axis"
     ]
     assert faults_of(unstack, {"h/w": np.ones(2), "h1/w": 1}, "h", to="h%d") == ["'h1/w' is there already"]
+
+
+def test_what_has_no_bytes_is_not_taken_apart_without_end():
+    assert faults_of(unstack, {"h": {"w": np.ones((1_000_000, 0)), "b": np.ones(1_000_000, bool)}}, "h", to="h%d") == [
+        "1000000 layers of 2 arrays are too many for their 1000000 bytes"
+    ]
+    assert len(unstack({"h/w": np.ones((10_000, 0))}, "h", to="h%d").names) == 10_000
 
 
 @pytest.mark.parametrize("layers", ["h", "h%d/%d", "h%s", "h%d/", "100%h%d", 3])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -173,6 +175,8 @@ def test_a_changed_model_is_told_by_name_and_at_once(tmp_path):
         "'params/gone' is not used (near: 'params/tower/scale')",
         "'key' is key<fry>, wanted no key",
     )
+    assert "template" in error.value.fix
+    assert not set(re.findall(r"(\w+)=", error.value.fix)) - set(inspect.signature(load_state).parameters)
 
 
 @pytest.mark.parametrize(

@@ -322,6 +322,7 @@ def test_report_of_a_checkpoint(run: Callable[..., Any], file: str) -> None:
         (["model:program", "f31[2]", "1"], "there is no dtype 'f31'"),
         (["model:program", "x y"], "'x y' is no argument"),
         (["model:program", "f32[2,3]", "-1"], "negative dimension"),
+        (["model:program", "1", "2"], "model:program raises AttributeError"),
         (["model:specs", "--out", "no/such/folder.html"], "can't be written"),
         (["model.py", "3"], "takes no arguments"),
         ([], "required"),
@@ -332,6 +333,16 @@ def test_faults_of_the_command_are_said(run: Callable[..., Any], arguments: list
     assert (status, out) == (2, "")
     assert text in err
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("code", ["1 / 0", "def net(:", "raise SystemExit(3)"])
+def test_a_file_that_fails_is_told_in_one_line(run: Callable[..., Any], code: str) -> None:
+    Path("broken.py").write_text(code)
+    for what in ("broken.py:net", "broken:net"):
+        status, out, err = run("report", what)
+        assert (status, out, err.count("\n")) == (2, "", 1)
+        assert f"{what} raises " in err
+        sys.modules.pop("broken", None)
 
 
 def test_the_command_itself(tmp_path: Path) -> None:
