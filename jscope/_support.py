@@ -14,10 +14,11 @@ from ._names import matcher, near
 from ._see import seeing
 from ._show import count_of, format_bytes, printable, short_type, shortened, shown, table, table_lines
 from ._table import Scope, cut, partition_text, short_place
-from ._values import single_or_wider
+from ._values import as_dtype, single_or_wider
 
 __all__ = [
     "Scope",
+    "as_dtype",
     "check_here",
     "count_of",
     "cut",
