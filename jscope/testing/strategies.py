@@ -206,10 +206,9 @@ def _converted(numbers: list[Any], dtype: Any) -> np.ndarray:
     """Numbers as an array of that dtype, integers only if they are."""
     try:
         values = np.array(numbers, dtype)
-        fits = jnp.issubdtype(dtype, jnp.inexact) or bool((values == np.array(numbers)).all())
     except OverflowError:
-        fits = False
-    if not fits:
+        values = None
+    if values is None or not (jnp.issubdtype(dtype, jnp.inexact) or (values == np.array(numbers)).all()):
         raise bad_argument(f"elements= gave {numbers!r:.80}, which {dtype} can't hold.", "draw numbers of that dtype")
     return values
 
