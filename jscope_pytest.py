@@ -29,11 +29,22 @@ def pytest_configure(config: Any) -> None:
 def pytest_assertrepr_compare(op: str, left: Any, right: Any) -> list[str] | None:
     """The lines that pytest shows for `assert left == right`; None where this is not about jscope."""
     js = sys.modules.get("jscope")
-    if js is None or op != "==" or not isinstance(left, js.Params | js.Specs):
+    if js is None or op != "==" or not (_holds(left, js) or _holds(right, js)):
         return None
     try:
         from jscope.testing.explained import differences
     except ModuleNotFoundError:  # hypothesis is not installed
         return None
-    lines = differences(left, right)
+    try:
+        lines = differences(left, right)
+    except js.JscopeError as error:  # what can't be compared, such as an array whose memory was donated
+        lines = [error.what]
+    except (TypeError, ValueError):  # what JAX takes for no tree, such as a dict with keys of several types
+        return None
     return [f"{type(left).__name__} == {type(right).__name__}", *lines] if lines else None
+
+
+def _holds(value: Any, js: Any) -> bool:
+    """Whether it is jscope's, or a dict, list or tuple with such in it."""
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
+    return isinstance(value, js.Params | js.Specs) or any(_holds(part, js) for part in parts)

@@ -5,6 +5,7 @@ Everything else that a room needs is public. Nothing outside the rooms imports t
 
 from __future__ import annotations
 
+from ._atomic import flush, flush_directory, left_over, new_file, permissions, replacement, write_text
 from ._callsite import user_line
 from ._compat import is_sharding_error, jit_inlined, run_watched
 from ._describe import initializer_text
@@ -14,23 +15,30 @@ from ._names import matcher, near
 from ._see import seeing
 from ._show import count_of, format_bytes, printable, short_type, shortened, shown, table, table_lines
 from ._table import Scope, cut, partition_text, short_place
-from ._values import single_or_wider
+from ._values import as_dtype, single_or_wider
 
 __all__ = [
     "Scope",
+    "as_dtype",
     "check_here",
     "count_of",
     "cut",
+    "flush",
+    "flush_directory",
     "format_bytes",
     "initializer_text",
     "is_elsewhere",
     "is_sharding_error",
     "jit_inlined",
+    "left_over",
     "matcher",
     "misspelt",
     "near",
+    "new_file",
     "partition_text",
+    "permissions",
     "printable",
+    "replacement",
     "run_watched",
     "seeing",
     "short_place",
@@ -42,4 +50,5 @@ __all__ = [
     "table_lines",
     "user_line",
     "without_value",
+    "write_text",
 ]

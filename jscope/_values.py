@@ -178,15 +178,35 @@ def converted(array: Any, dtype: Any, value: Any) -> Any:
     """`array`, made of `value`, in another dtype.
 
     Raises:
-      BadInitialValueTypeError: if numbers do not survive it: fractions and overflow, imaginary parts as reals.
+      BadInitialValueTypeError: if numbers do not survive it: fractions and overflow, imaginary parts as reals, and what
+        a float of eight bits has not.
     """
     changed = array.astype(dtype)
     exact = jnp.issubdtype(dtype, jnp.integer) or jnp.issubdtype(dtype, jnp.bool_)
-    if (exact and (np.asarray(changed) != np.asarray(array)).any()) or (
-        jnp.iscomplexobj(array) and not jnp.iscomplexobj(changed)
+    if (
+        (exact and (np.asarray(changed) != np.asarray(array)).any())
+        or (jnp.iscomplexobj(array) and not jnp.iscomplexobj(changed))
+        or not is_held(array, dtype)
     ):
         raise _does_not_fit(value, dtype)
     return changed
+
+
+def is_small_float(dtype: Any) -> bool:
+    """Whether it is a float of eight bits or fewer."""
+    return getattr(dtype, "itemsize", 1) == 1 and jnp.issubdtype(dtype, jnp.floating) and jnp.dtype(dtype).itemsize == 1
+
+
+def is_held(array: Any, dtype: Any) -> bool:
+    """Whether real numbers are in the range of a dtype, where that is a float of eight bits or fewer; else True.
+
+    Some of these have no zero, no sign or no infinity, and make a NaN of it.
+    """
+    if not is_small_float(dtype):
+        return True
+    array, largest = np.asarray(array, np.float64), float(jnp.finfo(dtype).max)
+    lost = np.isnan(array.astype(dtype).astype(np.float64)) & ~np.isnan(array)
+    return not (lost | (np.isfinite(array) & (abs(array) > largest))).any()
 
 
 def _does_not_fit(value: Any, dtype: Any) -> BadInitialValueTypeError:

@@ -20,7 +20,7 @@ from ._describe import arguments_text
 from ._errors import BadArgumentError, BadInitialValueTypeError, BadTypeError, InitializerError
 from ._leaves import check_here
 from ._show import short
-from ._values import is_traced, single_or_wider
+from ._values import is_held, is_small_float, is_traced, single_or_wider
 
 __all__ = [
     "constant_initializer",
@@ -90,6 +90,7 @@ class _Random(Initializer):
                 where=user_line(),
                 fix="ask for a floating dtype, or use zeros_initializer / constant_initializer",
             )
+        _check_held(self, dtype, -1)
 
     def __call__(self, key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
         shape = tuple(shape)
@@ -98,6 +99,8 @@ class _Random(Initializer):
             return jnp.zeros(shape, dtype)  # JAX's initializers divide by the number of elements
         if self.seed is not None:
             key = jax.random.fold_in(key, self.seed % 2**32)
+        if is_small_float(dtype):  # for these JAX draws nothing, or truncates at infinities that they don't have
+            return self._sample(key, shape, jnp.float32).astype(dtype)
         return self._sample(key, shape, dtype)
 
     def _sample(self, key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
@@ -118,8 +121,13 @@ class zeros_initializer(Initializer):  # noqa: N801 (TF1's name)
 
     dtype: Any = jnp.float32
 
+    def check(self, shape: tuple[int, ...], dtype: Any) -> None:
+        _check_held(self, dtype, 0)
+
     def __call__(self, key: jax.Array, shape: tuple[int, ...], dtype: Any = None) -> jax.Array:
-        return jnp.zeros(shape, self.dtype if dtype is None else dtype)
+        dtype = self.dtype if dtype is None else dtype
+        self.check(shape, dtype)
+        return jnp.zeros(shape, dtype)
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -185,13 +193,15 @@ class constant_initializer(Initializer):  # noqa: N801
             fits = kind in "biu" and (not array.size or int(info.min) <= array.min() <= array.max() <= int(info.max))
         else:
             fits = kind == "b" or not jnp.issubdtype(dtype, jnp.bool_)
-            fits &= kind != "c" or jnp.issubdtype(dtype, jnp.complexfloating)
+            fits &= kind not in "OSUMmT" and (kind != "c" or jnp.issubdtype(dtype, jnp.complexfloating))
+            fits = fits and is_held(array, dtype)
         if not fits and 0 not in shape:
+            other = f", or ask for dtype {array.dtype.name}" if kind in "biufc" else ""
             raise BadInitialValueTypeError(
                 f"constant_initializer({short(self.value)}) can't fill a variable of dtype {np.dtype(dtype).name}.",
                 kind="init_value",
                 where=user_line(),
-                fix=f"give a value of that dtype, or ask for dtype {array.dtype.name}",
+                fix=f"give a value of that dtype{other}",
             )
         if array.ndim and array.size > math.prod(shape):
             raise InitializerError(
@@ -265,6 +275,10 @@ class truncated_normal_initializer(_Random):  # noqa: N801
     seed: int | None = None
     dtype: Any = jnp.float32
 
+    def check(self, shape: tuple[int, ...], dtype: Any) -> None:
+        super().check(shape, dtype)
+        _check_real(self, dtype)
+
     def _sample(self, key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
         return _shifted(jax.nn.initializers.truncated_normal(self.stddev)(key, shape, dtype), self.mean)
 
@@ -294,6 +308,7 @@ class random_uniform_initializer(_Random):  # noqa: N801
     def check(self, shape: tuple[int, ...], dtype: Any) -> None:
         if not jnp.issubdtype(dtype, jnp.integer):
             super().check(shape, dtype)
+            _check_real(self, dtype)
         elif self.maxval is None:
             raise InitializerError(
                 "random_uniform_initializer needs a maxval for integer dtypes.",
@@ -462,6 +477,7 @@ class identity_initializer(Initializer):  # noqa: N801
 
     def check(self, shape: tuple[int, ...], dtype: Any) -> None:
         _check_rank(self, shape, len(shape) == 2, "two")
+        _check_held(self, dtype, [0, self.gain])
 
     def __call__(self, key: jax.Array, shape: tuple[int, ...], dtype: Any = None) -> jax.Array:
         self.check(shape, dtype)
@@ -479,11 +495,31 @@ def _check_rank(initializer: Initializer, shape: tuple[int, ...], fine: bool, wa
         )
 
 
+def _check_held(initializer: Initializer, dtype: Any, numbers: Any) -> None:
+    if not is_held(numbers, dtype):
+        raise InitializerError(
+            f"{type(initializer).__name__} makes numbers that {jnp.dtype(dtype).name} can't hold, such as {numbers}.",
+            kind="init_value",
+            where=user_line(),
+            fix="ask for another dtype, or use constant_initializer with numbers that it holds",
+        )
+
+
+def _check_real(initializer: Initializer, dtype: Any) -> None:
+    if jnp.issubdtype(dtype, jnp.complexfloating):
+        raise InitializerError(
+            f"{type(initializer).__name__} draws real numbers, not {jnp.dtype(dtype).name}.",
+            kind="init_value",
+            where=user_line(),
+            fix="ask for a real dtype, or use random_normal_initializer",
+        )
+
+
 def _shifted(sample: jax.Array, mean: float) -> jax.Array:
     return sample + jnp.asarray(mean, sample.dtype) if mean else sample
 
 
-# Those that `check` passes for any shape of any floating dtype.
+# Those that `check` passes for any shape of float32.
 FIT_FLOATS = frozenset(
     {
         ones_initializer,

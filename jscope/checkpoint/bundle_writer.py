@@ -11,9 +11,9 @@ from typing import Any, BinaryIO
 import numpy as np
 
 import jscope as js
+from jscope._support import flush, flush_directory, left_over, new_file, permissions, replacement
 
 from .allowance import Allowance
-from .atomic import flush, flush_directory, left_over, new_file, permissions, replacement
 from .bundle import data_path, number_of_shards
 from .crc32c import crc32c, masked
 from .dtypes import NUMBERS, put_shape

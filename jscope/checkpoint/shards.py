@@ -13,9 +13,9 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, BinaryIO
 
 import jscope as js
-from jscope._support import shown
+from jscope._support import flush, flush_directory, new_file, shown
 
-from .atomic import flush, flush_directory, new_file, replace_file
+from .atomic import replace_file
 from .faults import fault, unwritable, user_line
 from .locate import is_tensorflows
 from .orbax_folder import is_orbax

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import jscope as js
 
 from .core import dense, kept_and_scaled
-from .faults import as_input, bad_argument
+from .faults import as_input, as_training, bad_argument, check_numbers
 from .shardings import arithmetic
 
 # What is added to the score of a position that may not be seen, as BERT does it.
@@ -73,6 +73,8 @@ def multi_head_attention(
     asked = "multi_head_attention"
     x = as_input(queries, asked, (3,))
     other = x if memory is None else as_input(memory, asked, (3,))
+    check_numbers(asked, dropout_rate=dropout_rate)
+    drops = as_training(training, asked)
     if other.shape[0] != x.shape[0]:
         raise bad_argument(
             f"queries of shape {x.shape} and a memory of shape {other.shape} are not of one batch.",
@@ -102,7 +104,7 @@ def multi_head_attention(
                 seen = _four_dimensions(mask, scores.shape, asked).astype(bool)
                 scores += jnp.where(seen, 0.0, _HIDDEN).astype(scores.dtype)
             weights = jax.nn.softmax(scores, -1)
-            if training and not (isinstance(dropout_rate, int | float) and dropout_rate == 0):
+            if drops and not (isinstance(dropout_rate, int | float) and dropout_rate == 0):
                 weights = kept_and_scaled(weights, dropout_rate, weights.shape, js.next_key())
             heads = jnp.einsum("bhtf,bfhd->bthd", weights, value)
             context = heads.reshape(*heads.shape[:2], value_depth)

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import jscope as js
 
 from .by_name import Activation, activation_of
-from .faults import as_input, bad_argument, refuse
+from .faults import as_input, as_size, bad_argument, check_cells, refuse
 from .layer import snake_case
 from .products import affine, multiplied, scaled
 from .scopes import add_weight
@@ -193,7 +193,7 @@ class BasicRNNCell(_OneState):
         trainable: bool | None = None,
     ) -> None:
         super().__init__(trainable, name, dtype, reuse)
-        self._num_units = num_units
+        self._num_units = as_size(num_units, "num_units", type(self).__name__)
         self._activation = activation_of(activation, type(self).__name__) or jnp.tanh
 
     def call(self, inputs: Any, state: Any) -> tuple[Any, Any]:
@@ -239,7 +239,7 @@ class GRUCell(_OneState):
         trainable: bool | None = None,
     ) -> None:
         super().__init__(trainable, name, dtype, reuse)
-        self._num_units = num_units
+        self._num_units = as_size(num_units, "num_units", type(self).__name__)
         self._activation = activation_of(activation, type(self).__name__) or jnp.tanh
         self._kernel_initializer = kernel_initializer
         self._bias_initializer = bias_initializer
@@ -323,11 +323,11 @@ class LSTMCell(RNNCell):
             num_proj_shards=num_proj_shards,
         )
         super().__init__(trainable, name, dtype, reuse)
-        self._num_units = num_units
+        self._num_units = as_size(num_units, "num_units", type(self).__name__)
         self._use_peepholes = use_peepholes
         self._cell_clip = cell_clip
         self._initializer = initializer
-        self._num_proj = num_proj
+        self._num_proj = None if num_proj is None else as_size(num_proj, "num_proj", type(self).__name__)
         self._proj_clip = proj_clip
         self._forget_bias = forget_bias
         self._state_is_tuple = state_is_tuple
@@ -436,6 +436,7 @@ class MultiRNNCell(RNNCell):
             raise bad_argument(
                 f"cells={cells!r} is no list of cells.", asked="MultiRNNCell", fix="give a list of cells"
             )
+        check_cells("MultiRNNCell", **{f"cells[{i}]": cell for i, cell in enumerate(cells)})
         super().__init__()
         self._cells = tuple(cells)
 

@@ -13,7 +13,7 @@ from .by_name import Activation, activation_of
 from .cells import LSTMStateTuple, RNNCell, checked, joined
 from .contrib.normalization import layer_norm
 from .core import kept_and_scaled
-from .faults import bad_argument
+from .faults import as_size, bad_argument, check_numbers
 from .products import multiplied
 from .shardings import arithmetic, by_batch
 from .wrappers import step_key
@@ -29,7 +29,7 @@ class _CellOfTwo(RNNCell):
 
     def __init__(self, num_units: int, reuse: Any, name: str | None = None, dtype: Any = None) -> None:
         super().__init__(name=name, dtype=dtype, _reuse=reuse)
-        self._num_units = num_units
+        self._num_units = as_size(num_units, "num_units", type(self).__name__)
 
     @property
     def state_size(self) -> LSTMStateTuple:
@@ -86,6 +86,7 @@ class LayerNormBasicLSTMCell(_CellOfTwo):
         dropout_prob_seed: int | None = None,
         reuse: Any = None,
     ) -> None:
+        check_numbers(type(self).__name__, dropout_keep_prob=dropout_keep_prob)
         if isinstance(dropout_keep_prob, int | float) and not 0 < dropout_keep_prob <= 1:
             raise bad_argument(
                 f"A probability of {dropout_keep_prob} to be kept is not in (0, 1].",
@@ -163,7 +164,7 @@ class NASCell(_CellOfTwo):
         self, num_units: int, num_proj: int | None = None, use_biases: bool = False, reuse: Any = None
     ) -> None:
         super().__init__(num_units, reuse)
-        self._num_proj = num_proj
+        self._num_proj = None if num_proj is None else as_size(num_proj, "num_proj", type(self).__name__)
         self._use_biases = use_biases
 
     @property

@@ -11,9 +11,9 @@ import jscope as js
 from .by_name import Activation, Regularizer, activation_of
 from .core import NO_ACTIVITY
 from .families import member
-from .faults import as_input, refuse
+from .faults import as_input, as_size, refuse
 from .scopes import add_weight, layer_scope, options
-from .windows import Windows, add_bias, check_filters, convolve, convolve_transposed, windows
+from .windows import Windows, add_bias, convolve, convolve_transposed, windows
 
 
 def conv_layer(
@@ -33,7 +33,7 @@ def conv_layer(
     """What a convolution gives, and its variables; `kernel` and `bias` are further arguments of `add_weight`."""
     asked = how.asked
     x = as_input(inputs, asked, (len(how.size) + 2,))
-    check_filters(filters, asked)
+    filters = as_size(filters, "filters", asked)
     activation = activation_of(activation, asked)
     channels = how.channels(x)
     shape = [*how.size, filters, channels] if transposed else [*how.size, channels, filters]

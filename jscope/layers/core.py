@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import jscope as js
 
 from .by_name import Activation, Regularizer, activation_of
-from .faults import as_input, bad_argument, both_ways, check_min_rank, refuse
+from .faults import as_array, as_input, as_training, bad_argument, both_ways, check_min_rank, check_numbers, refuse
 from .products import affine, multiplied
 from .scopes import add_weight, layer_scope, options
 from .shardings import arithmetic, spread_sharding
@@ -131,7 +131,7 @@ def dropout(
       Shape and dtype of the inputs.
 
     Raises:
-      BadArgumentError: for a rate outside [0, 1), and inputs that are not floating.
+      BadArgumentError: for a rate outside [0, 1), inputs that are not floating, and what is no flag as `training`.
       MissingRngError: if it drops and the call was given no `rng`.
 
     Example:
@@ -149,16 +149,12 @@ def dropout(
 
 def dropped(inputs: Any, *, rate: Any, noise_shape: Any, seed: int | None, training: Any) -> jax.Array:
     """What `dropout` computes, in the scope in force."""
+    check_numbers("dropout", rate=rate)
     static = isinstance(rate, int | float)
     if static and not 0 <= rate < 1:
         raise bad_argument(f"rate={rate} is no probability below 1.", asked="dropout", fix="give a number in [0, 1)")
     x = as_input(inputs, "dropout")
-    if training is None:
-        raise bad_argument(
-            "training=None asks for the learning phase of Keras, which there is none of.",
-            asked="dropout",
-            fix="give training=True or training=False",
-        )
+    training = as_training(training, "dropout")
     if (static and rate == 0) or (not isinstance(training, jax.Array) and not training):
         return x
     with both_ways(training):
@@ -222,7 +218,7 @@ def flatten(inputs: Any, name: str | None = None, data_format: str = "channels_l
       >>> js.transform(flatten).apply({}, jnp.ones((2, 3, 4))).shape
       (2, 12)
     """
-    x = jnp.asarray(inputs)
+    x = as_array(inputs, "flatten")
     check_min_rank(x, 1, "flatten")
     if data_format not in ("channels_last", "channels_first"):
         raise bad_argument(

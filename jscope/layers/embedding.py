@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from .faults import bad_argument
+from .faults import as_array, bad_argument, check_min_rank
 from .shardings import arithmetic, sharding, spec_of
 
 
@@ -34,7 +34,7 @@ def embedding_lookup(
       Shape [*ids, ...], the dtype of the table.
 
     Raises:
-      BadArgumentError: for several tables, and ids that are not integers.
+      BadArgumentError: for several tables, one without rows, and ids that are not integers.
 
     Example:
       >>> from jscope.layers import embedding_lookup
@@ -51,7 +51,8 @@ def embedding_lookup(
                 fix="give one table, of all rows",
             )
         (params,) = params
-    table, ids = jnp.asarray(params), jnp.asarray(ids)
+    table, ids = as_array(params, "embedding_lookup"), as_array(ids, "embedding_lookup")
+    check_min_rank(table, 1, "embedding_lookup")
     if not jnp.issubdtype(ids.dtype, jnp.integer):
         raise bad_argument(
             f"ids have dtype {ids.dtype}.", asked="embedding_lookup", fix="give integers: ids.astype(jnp.int32)"

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.core
 import jax.numpy as jnp
+import numpy as np
 
 import jscope as js
 
@@ -33,21 +34,78 @@ def as_input(inputs: Any, asked: str, ranks: tuple[int, ...] = ()) -> jax.Array:
     Raises:
       BadArgumentError: for another.
     """
-    x = inputs if isinstance(inputs, jax.Array) else jnp.asarray(inputs)
+    x = as_array(inputs, asked)
     check_floating(x, asked)
     if ranks:
         check_rank(x, ranks, asked)
     return x
 
 
-def check_floating(x: Any, asked: str) -> None:
-    """Raises BadArgumentError for an input of integers or bool: its dtype would be that of the variables."""
-    if x.dtype.kind in "biu":
+def as_array(inputs: Any, asked: str) -> jax.Array:
+    """An input as an array.
+
+    Raises:
+      BadArgumentError: for what is none, such as None or text.
+    """
+    if isinstance(inputs, jax.Array):
+        return inputs
+    try:
+        return jnp.asarray(inputs)
+    except (TypeError, ValueError) as error:
         raise bad_argument(
-            f"{asked} takes floating numbers, and its variables have their dtype; the input has dtype {x.dtype}.",
+            f"{asked} takes an array, not {inputs!r:.80}.", asked=asked, fix="give an array, or a list of numbers"
+        ) from error
+
+
+def is_floating(dtype: Any) -> bool:
+    """Whether a dtype is one of floating or complex numbers."""
+    # The kind tells most of them, and far sooner; some of JAX's own have the kind of raw bytes, or none.
+    return getattr(dtype, "kind", "V") in "fc" or jnp.issubdtype(dtype, jnp.inexact)
+
+
+def check_floating(x: Any, asked: str) -> None:
+    """Raises BadArgumentError for integers, bools and keys: what comes out, and the variables, have the same dtype."""
+    if not is_floating(x.dtype):
+        raise bad_argument(
+            f"{asked} takes floating numbers, and gives the dtype that it is given; the input has dtype {x.dtype}.",
             asked=asked,
-            fix="convert it: x.astype(jnp.float32)",
+            fix="give an array of numbers, such as x.astype(jnp.float32)",
         )
+
+
+def as_size(size: Any, name: str, asked: str) -> int:
+    """A positive integer.
+
+    Raises:
+      BadArgumentError: for anything else.
+    """
+    if not isinstance(size, int | np.integer) or size <= 0:
+        raise bad_argument(f"{name}={size!r:.80} is no positive integer.", asked=asked, fix="give a positive integer")
+    return int(size)
+
+
+def as_training(training: Any, asked: str, name: str = "training") -> bool | jax.Array:
+    """The flag that tells training from the rest, as a bool of Python's, or the array that it is.
+
+    As in TensorFlow, what is neither a bool, nor 0 or 1, nor a scalar array is refused: text such as "False" is true.
+
+    Raises:
+      BadArgumentError: for anything else.
+    """
+    if isinstance(training, jax.Array):
+        is_number = jnp.issubdtype(training.dtype, jnp.bool_) or jnp.issubdtype(training.dtype, jnp.number)
+        if not training.shape and is_number:
+            return training
+    else:
+        plain = training[()] if isinstance(training, np.ndarray) else training
+        if isinstance(plain, int | float | np.generic) and plain in (0, 1):
+            return bool(plain)
+    phase = "; there is no learning phase of Keras" if training is None else ""
+    raise bad_argument(
+        f"{name}={training!r:.80} is neither True nor False, nor a scalar array of them{phase}.",
+        asked=asked,
+        fix=f"give {name}=True or {name}=False",
+    )
 
 
 def check_rank(x: Any, ranks: tuple[int, ...], asked: str) -> None:
@@ -87,6 +145,22 @@ def both_ways(training: Any) -> Iterator[None]:
             error.fix += "; or give it as plain Python, True or False"
             error.fix += ": where it comes in through jax.jit, static_argnames=..." if is_traced else ""
         raise
+
+
+def check_numbers(asked: str, **given: Any) -> None:
+    """Raises BadArgumentError for what is neither a number nor an array, under the name of its argument."""
+    for name, value in given.items():
+        if not isinstance(value, int | float | np.generic | np.ndarray | jax.Array):
+            raise bad_argument(f"{name}={value!r:.80} is no number.", asked=asked, fix=f"give a number as {name}=")
+
+
+def check_cells(asked: str, **cells: Any) -> None:
+    """Raises BadArgumentError for what is no cell, under the name of its argument."""
+    for name, cell in cells.items():
+        if isinstance(cell, type) or not hasattr(cell, "zero_state"):
+            raise bad_argument(
+                f"{name}={cell!r:.80} is no cell.", asked=asked, fix="give an object such as LSTMCell(num_units)"
+            )
 
 
 def refuse(asked: str, fix: str, **arguments: Any) -> None:

@@ -18,7 +18,7 @@ from jax.core import Tracer
 import jscope as js
 
 from .by_name import Regularizer
-from .faults import bad_argument
+from .faults import as_array, bad_argument
 from .scopes import add_weight
 
 
@@ -119,7 +119,7 @@ class Layer:
             mine = copy.copy(self)
             vars(mine).update({name: _with_values(kept) for name, kept in made.attributes.items()})
             mine._kept_by = self._kept_by or self
-            inputs = jax.tree.map(jnp.asarray, inputs)
+            inputs = jax.tree.map(lambda x: as_array(x, type(self).__name__), inputs)
             if mine.dtype is None:
                 mine.dtype = next((x.dtype for x in jax.tree.leaves(inputs)), None)
             before = dict(vars(mine))

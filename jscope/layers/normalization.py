@@ -13,7 +13,7 @@ import jscope as js
 
 from .._support import single_or_wider
 from .by_name import Regularizer
-from .faults import as_input, bad_argument, both_ways, refuse
+from .faults import as_input, as_training, bad_argument, both_ways, check_numbers, refuse
 from .scopes import add_weight, layer_scope, names_of, options
 from .shardings import arithmetic, as_sharded
 
@@ -79,7 +79,7 @@ def batch_or_moving(
       axes: over which the batch's are taken.
       moving: the variables `moving_mean` and `moving_variance`.
       momentum: how much of the moving ones is kept.
-      training: a bool, or an array of bool.
+      training: as `as_training` gives it.
       fused: whether the moving variance is moved to the estimate without bias.
       updates_collections: the collection or collections that list the variables that are moved; None for none.
       weights: of the batch.
@@ -136,12 +136,8 @@ def batch_norm_layer(
     """What `batch_normalization` gives, and its variables; `gamma` and `beta` are further arguments of `add_weight`."""
     x = as_input(inputs, asked)
     kept = _checked_axes(axis, x, asked)
-    if training is None:
-        raise bad_argument(
-            "training=None asks for the learning phase of Keras, which there is none of.",
-            asked=asked,
-            fix="give training=True or training=False",
-        )
+    check_numbers(asked, momentum=momentum, epsilon=epsilon)
+    training = as_training(training, asked)
     # Variables, statistics and sums of half precision are float32, as in TensorFlow.
     dtype = single_or_wider(x.dtype)
     spread = [n if i in kept else 1 for i, n in enumerate(x.shape)]

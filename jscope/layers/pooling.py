@@ -5,12 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from .families import member
-from .faults import check_rank
 from .scopes import layer_scope
-from .windows import pooled, windows
+from .windows import pooled, taken, windows
 
 
 def _pooling(asked: str, n: int, average: bool):
@@ -27,7 +25,7 @@ def _pooling(asked: str, n: int, average: bool):
         Default scope `$name`; no variables. What is padded counts for nothing.
 
         Args:
-          inputs: shape $channels_last; $channels_first with "channels_first".
+          inputs: $numbers, shape $channels_last; $channels_first with "channels_first".
           pool_size: the size of the window: an integer, or $integers.
           strides: by how much the window is moved: an integer, or $integers.
           padding: "valid" or "same", in any case.
@@ -47,13 +45,11 @@ def _pooling(asked: str, n: int, average: bool):
           $result
         """
         with layer_scope(None, name or asked):
-            x = jnp.asarray(inputs)
-            check_rank(x, (n + 2,), asked)
             how = windows(asked, n, pool_size=pool_size, strides=strides, padding=padding, data_format=data_format)
-            return pooled(x, how, average)
+            return pooled(inputs, how, average)
 
     what, result = ("average", "[0.5, 1.5, 2.5, 3.0]") if average else ("maximum", "[1.0, 2.0, 3.0, 3.0]")
-    return member(pooling, asked, n, what=what, result=result)
+    return member(pooling, asked, n, what=what, numbers=taken(average), result=result)
 
 
 max_pooling1d = _pooling("max_pooling1d", 1, average=False)

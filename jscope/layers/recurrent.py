@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import jscope as js
 
 from .cells import RNNCell
-from .faults import bad_argument, check_min_rank
+from .faults import as_array, bad_argument, check_cells, check_min_rank
 from .shardings import arithmetic, as_sharded, by_batch, spec_of
 from .states import State, shown
 from .wrappers import step_key
@@ -59,11 +59,8 @@ def dynamic_rnn(
       >>> outputs.shape, state.c.shape
       ((2, 5, 4), (2, 4))
     """
-    if isinstance(cell, type) or not hasattr(cell, "zero_state"):
-        raise bad_argument(
-            f"cell={cell!r} is no cell.", asked="dynamic_rnn", fix="give an object such as LSTMCell(num_units)"
-        )
-    x = jnp.asarray(inputs)
+    check_cells("dynamic_rnn", cell=cell)
+    x = as_array(inputs, "dynamic_rnn")
     check_min_rank(x, 3, "dynamic_rnn")
     if not time_major:
         x = jnp.swapaxes(x, 0, 1)
@@ -189,7 +186,8 @@ def bidirectional_dynamic_rnn(
       >>> [name for name in net.specs(jnp.ones((2, 5, 3))) if "gates/k" in name]
       ['bidirectional_rnn/fw/gru_cell/gates/kernel', 'bidirectional_rnn/bw/gru_cell/gates/kernel']
     """
-    x = jnp.asarray(inputs)
+    check_cells("bidirectional_dynamic_rnn", cell_fw=cell_fw, cell_bw=cell_bw)
+    x = as_array(inputs, "bidirectional_dynamic_rnn")
     check_min_rank(x, 3, "bidirectional_dynamic_rnn")
     if time_major:
         x = jnp.swapaxes(x, 0, 1)

@@ -12,10 +12,10 @@ import jscope as js
 from .by_name import Activation, Regularizer, activation_of
 from .core import NO_ACTIVITY
 from .families import member
-from .faults import as_input, refuse
+from .faults import as_input, as_size, refuse
 from .scopes import add_weight, layer_scope, options
 from .shardings import whole
-from .windows import Windows, add_bias, check_filters, convolve, sizes, windows
+from .windows import Windows, add_bias, convolve, sizes, windows
 
 
 def depthwise(x: jax.Array, kernel: jax.Array, how: Windows) -> jax.Array:
@@ -44,7 +44,7 @@ def separable_layer(
     asked, n = how.asked, len(how.size)
     x = as_input(inputs, asked, (n + 2,))
     (multiplier,) = sizes(depth_multiplier, 1, "depth_multiplier", asked)
-    check_filters(filters, asked)
+    filters = as_size(filters, "filters", asked)
     activation = activation_of(activation, asked)
     channels, ones = how.channels(x), (1,) * n
     kernels = {

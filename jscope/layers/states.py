@@ -7,14 +7,20 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from .._support import short_type
-from .faults import bad_argument
+from .._support import as_dtype, short_type
+from .faults import bad_argument, is_floating
 
 State = Any
 
 
 def zeros(size: Any, batch_size: int, dtype: Any) -> State:
-    """Zeros of `state_size`: integers are sizes, lists of integers shapes, other tuples nested states."""
+    """Zeros of `state_size`: integers are sizes, lists of integers shapes, tuples nested states.
+
+    Raises:
+      BadArgumentError: for another `state_size`.
+      BadTypeError: for what is no dtype.
+    """
+    dtype = as_dtype(dtype)
     return _nested(size, lambda shape: jnp.zeros((batch_size, *shape), dtype))
 
 
@@ -48,6 +54,12 @@ def _nested(size: Any, leaf: Any) -> Any:
         return leaf((size,))
     if isinstance(size, list):
         return leaf(tuple(size))
+    if not isinstance(size, tuple):
+        raise bad_argument(
+            f"A cell has state_size={size!r:.80}, which is no size.",
+            asked="zero_state",
+            fix="make it an integer, a list of integers for a shape, or a tuple of those",
+        )
     parts = [_nested(part, leaf) for part in size]
     return type(size)(*parts) if hasattr(size, "_fields") else tuple(parts)
 
@@ -56,7 +68,7 @@ def _fits(state: Any, size: Any, batch_size: Any) -> bool:
     if isinstance(size, int | list):
         shape = (batch_size, *(size if isinstance(size, list) else [size]))
         dtype = getattr(state, "dtype", None)
-        return dtype is not None and dtype.kind not in "biu" and state.shape == shape
+        return dtype is not None and is_floating(dtype) and state.shape == shape
     same_kind = type(state) is type(size) if hasattr(size, "_fields") else type(state) is tuple
     return (
         same_kind

@@ -12,7 +12,7 @@ import jscope as js
 
 from .._support import user_line
 from .cells import RNNCell
-from .faults import bad_argument, check_min_rank
+from .faults import as_array, bad_argument, check_cells, check_min_rank
 from .recurrent import reverse_sequence
 from .states import State
 
@@ -56,6 +56,7 @@ def static_rnn(
       >>> len(outputs), outputs[0].shape
       (5, (2, 4))
     """
+    check_cells("static_rnn", cell=cell)
     steps = _steps(inputs, "static_rnn")
     lengths = _lengths(sequence_length, steps[0].shape[0], "static_rnn")
     if initial_state is None:
@@ -111,6 +112,7 @@ def static_bidirectional_rnn(
       >>> [name for name in net.specs(xs) if "gates/k" in name]
       ['bidirectional_rnn/fw/gru_cell/gates/kernel', 'bidirectional_rnn/bw/gru_cell/gates/kernel']
     """
+    check_cells("static_bidirectional_rnn", cell_fw=cell_fw, cell_bw=cell_bw)
     steps = _steps(inputs, "static_bidirectional_rnn")
     lengths = _lengths(sequence_length, steps[0].shape[0], "static_bidirectional_rnn")
 
@@ -139,7 +141,7 @@ def _steps(inputs: Any, asked: str) -> list[jax.Array]:
         )
     if not inputs:
         raise bad_argument("There are no inputs.", asked=asked, fix="give one array or more")
-    steps = [jnp.asarray(x) for x in inputs]
+    steps = [as_array(x, asked) for x in inputs]
     for x in steps:
         check_min_rank(x, 2, asked)
     return steps

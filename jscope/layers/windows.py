@@ -13,7 +13,7 @@ import numpy as np
 from jax.sharding import NamedSharding
 
 from .._support import single_or_wider
-from .faults import bad_argument
+from .faults import as_array, bad_argument, check_floating, check_rank
 from .products import shifted
 from .shardings import arithmetic, sharding, spec_of
 
@@ -136,12 +136,6 @@ def is_channels_first(data_format: Any, asked: str) -> bool:
     return data_format == "channels_first"
 
 
-def check_filters(filters: Any, asked: str) -> None:
-    """Raises BadArgumentError for what is no positive integer."""
-    if not isinstance(filters, int) or filters <= 0:
-        raise bad_argument(f"filters={filters!r} is no positive integer.", asked=asked, fix="give a positive integer")
-
-
 def convolve(x: jax.Array, kernel: jax.Array, how: Windows, groups: int = 1) -> jax.Array:
     """TensorFlow's convolution; the kernel is [*window, in / groups, out].
 
@@ -197,20 +191,29 @@ def _result_sharding(x: jax.Array, kernel: jax.Array, how: Windows, filters: int
     return sharding(spec, x, kernel)
 
 
-def pooled(x: jax.Array, how: Windows, average: bool) -> jax.Array:
+def taken(average: bool) -> str:
+    """What a pooling takes, for its docstring: a mean of integers would be cut off, as TensorFlow knows."""
+    return "floating" if average else "floating or integers"
+
+
+def pooled(inputs: Any, how: Windows, average: bool) -> jax.Array:
     """The maximum or the average of each window; what is padded counts in neither.
 
     Raises:
-      BadArgumentError: if the window does not fit, and for shardings that JAX has no rule for.
+      BadArgumentError: for inputs of another rank or dtype, if the window does not fit, and for shardings that JAX has
+        no rule for.
     """
+    x = as_array(inputs, how.asked)
+    check_rank(x, (len(how.size) + 2,), how.asked)
+    if average or not jnp.issubdtype(x.dtype, jnp.integer):
+        check_floating(x, how.asked)
     how.check_fits(x)
     pads = how.padding.upper()
     spread = (lambda t: (1, 1, *t)) if how.channels_first else (lambda t: (1, *t, 1))
     window, strides = spread(how.size), spread(how.strides)
     with arithmetic(how.asked, x):
         if not average:
-            least = -np.inf if jnp.issubdtype(x.dtype, jnp.floating) else np.iinfo(x.dtype).min
-            return jax.lax.reduce_window(x, np.asarray(least, x.dtype)[()], jax.lax.max, window, strides, pads)
+            return jax.lax.reduce_window(x, _least(x.dtype), jax.lax.max, window, strides, pads)
         # Sums of half precision are taken in float32.
         wide = x.astype(single_or_wider(x.dtype))
         zero = np.zeros((), wide.dtype)[()]
@@ -220,6 +223,14 @@ def pooled(x: jax.Array, how: Windows, average: bool) -> jax.Array:
         inside = jnp.ones(spread(how.spatial(x)), wide.dtype)
         count = jax.lax.reduce_window(inside, zero, jax.lax.add, window, strides, pads)
         return (total / count).astype(x.dtype)
+
+
+def _least(dtype: Any) -> Any:
+    """What no number of a dtype is below."""
+    if jnp.issubdtype(dtype, jnp.integer):
+        return np.asarray(jnp.iinfo(dtype).min, dtype)[()]
+    least = np.asarray(-np.inf, dtype)[()]
+    return np.asarray(jnp.finfo(dtype).min, dtype)[()] if np.isnan(least) else least  # some of eight bits have no inf
 
 
 def add_bias(x: jax.Array, bias: jax.Array, how: Windows) -> jax.Array:

@@ -11,7 +11,7 @@ import jscope as js
 
 from .cells import LSTMStateTuple, RNNCell
 from .core import kept_and_scaled
-from .faults import bad_argument, refuse
+from .faults import as_array, bad_argument, check_cells, check_numbers, refuse
 from .states import State
 
 
@@ -30,6 +30,7 @@ class _Wrapper(RNNCell):
     """Has the sizes of its cell, and no scope of its own."""
 
     def __init__(self, cell: RNNCell) -> None:
+        check_cells(type(self).__name__, cell=cell)
         super().__init__()
         self._cell = cell
 
@@ -78,7 +79,7 @@ class DropoutWrapper(_Wrapper):
       seed: folded into the keys.
 
     Raises:
-      BadArgumentError: for a probability outside (0, 1], and what is not supported.
+      BadArgumentError: for what is no cell, a probability outside (0, 1], and what is not supported.
       MissingRngError: at a step that drops in a call that was given no `rng`.
 
     Example:
@@ -108,6 +109,12 @@ class DropoutWrapper(_Wrapper):
         refuse("DropoutWrapper", "write a cell that drops so", variational_recurrent=variational_recurrent or None)
         refuse("DropoutWrapper", "leave it out", input_size=input_size)
         refuse("DropoutWrapper", "leave it out", dropout_state_filter_visitor=dropout_state_filter_visitor)
+        check_numbers(
+            "DropoutWrapper",
+            input_keep_prob=input_keep_prob,
+            output_keep_prob=output_keep_prob,
+            state_keep_prob=state_keep_prob,
+        )
         for probability in (input_keep_prob, output_keep_prob, state_keep_prob):
             if isinstance(probability, int | float) and not 0 < probability <= 1:
                 raise bad_argument(
@@ -152,6 +159,9 @@ class ResidualWrapper(_Wrapper):
       cell: a cell whose outputs have the shape of its inputs.
       residual_fn: called `(inputs, outputs)` instead of adding them.
 
+    Raises:
+      BadArgumentError: for what is no cell or no function; at a step whose outputs have another shape than its inputs.
+
     Example:
       >>> from jscope.layers import BasicRNNCell, ResidualWrapper
       >>> cell = ResidualWrapper(BasicRNNCell(2))
@@ -164,9 +174,25 @@ class ResidualWrapper(_Wrapper):
 
     def __init__(self, cell: RNNCell, residual_fn: Callable[[Any, Any], Any] | None = None) -> None:
         super().__init__(cell)
+        if residual_fn is not None and not callable(residual_fn):
+            raise bad_argument(
+                f"residual_fn={residual_fn!r:.80} is no function.",
+                asked="ResidualWrapper",
+                fix="give a function of (inputs, outputs), or leave it out",
+            )
         self._residual_fn = residual_fn
 
     def call(self, inputs: Any, state: State) -> tuple[Any, State]:
         """A step of the cell, with its inputs added."""
         outputs, new = self._cell(inputs, state)
-        return inputs + outputs if self._residual_fn is None else self._residual_fn(inputs, outputs), new
+        if self._residual_fn is not None:
+            return self._residual_fn(inputs, outputs), new
+        inputs = as_array(inputs, "ResidualWrapper")
+        if inputs.shape != outputs.shape:
+            raise bad_argument(
+                f"The cell takes inputs of shape {inputs.shape} and gives outputs of shape {outputs.shape}: they can't "
+                "be added.",
+                asked="ResidualWrapper",
+                fix="give the cell the size of its inputs, or a residual_fn= that makes one of both",
+            )
+        return inputs + outputs, new

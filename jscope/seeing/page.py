@@ -11,7 +11,7 @@ import string
 from importlib import resources
 
 import jscope as js
-from jscope._support import format_bytes, printable
+from jscope._support import format_bytes, printable, write_text
 
 from .data import picture_data
 
@@ -36,8 +36,7 @@ def to_html(specs: js.Specs, *, path: str | os.PathLike[str] | None = None, titl
         data=_json(picture_data(specs.values())),
     )
     if path is not None:
-        with open(path, "w", encoding="utf-8") as file:
-            file.write(page)
+        write_text(path, page)
     return page
 
 

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 import jscope as js
-from jscope._support import matcher, user_line
+from jscope._support import matcher, near, user_line
 
 from .trees import is_array
 
@@ -87,10 +87,24 @@ def names_of(tree: Any) -> list[str]:
 
 
 def meant_by(pattern: str, names: Iterable[str]) -> set[str]:
-    """The name of that text, or those in the scope of it; else those that it matches from their start, as in TF1."""
+    """The name of that text, or those in the scope of it; else those that it matches from their start, as in TF1.
+
+    Raises:
+      AssertionError: if there is none: what is said of none would hold.
+    """
+    __tracebackhide__ = True
     names = list(names)
     exact = {name for name in names if name == pattern or name.startswith(f"{pattern}/")}
-    return exact or set(filter(matcher(pattern).match, names))
+    found = exact or set(filter(matcher(pattern).match, names))
+    if not found:
+        raise AssertionError(f"No leaf is called {pattern!r}{instead(pattern, names)}.")
+    return found
+
+
+def instead(wanted: str, names: list[str]) -> str:
+    """What may have been meant by a name that there is none of."""
+    close = near(wanted, names)
+    return f"; near it: {', '.join(close)}" if close else f"; there are {', '.join(names[:8])}" if names else ""
 
 
 def weighted_sum(results: Any) -> jax.Array:

@@ -111,6 +111,9 @@ def assert_masked(function: Callable[[Any], Any], x: Any, mask: Any, /) -> None:
     mask = np.asarray(mask, bool)
     if mask.all():
         raise bad_argument("The mask leaves nothing out.", "give one with a False in it")
+    if np.shape(x)[: mask.ndim] != mask.shape:
+        what = f"The mask has shape {mask.shape}, and the argument shape {np.shape(x)} does not start with it."
+        raise bad_argument(what, "give a mask of the first dimensions of the argument")
     wide = mask.reshape(mask.shape + (1,) * (np.ndim(x) - mask.ndim))
     with quietly():
         first, second = function(x), function(jnp.where(wide, x, _others(x)))
@@ -127,11 +130,20 @@ def assert_masked(function: Callable[[Any], Any], x: Any, mask: Any, /) -> None:
 
 
 def _length(x: Any, axis: int) -> int:
-    lengths = {leaf.shape[axis] for leaf in jax.tree.leaves(x) if is_array(leaf)}
+    leaves = [leaf for leaf in jax.tree.leaves(x) if is_array(leaf)]
+    for leaf in leaves:
+        _check_axis(leaf, axis, "The argument", "give the axis that the function is asked about")
+    lengths = {leaf.shape[axis] for leaf in leaves}
     if len(lengths) != 1 or min(lengths) < 2:
         what = f"Axis {axis} of the argument has {', '.join(map(str, sorted(lengths))) or 'no'} rows."
         raise bad_argument(what, "give two or more, alike in all arrays")
     return lengths.pop()
+
+
+def _check_axis(leaf: Any, axis: int, whose: str, fix: str) -> None:
+    if not is_array(leaf) or not -leaf.ndim <= axis < leaf.ndim:
+        kind = f"an array of shape {leaf.shape}" if is_array(leaf) else f"a {type(leaf).__name__}"
+        raise bad_argument(f"{whose} is {kind}, which has no axis {axis}.", fix)
 
 
 def _compare(function: Callable[[Any], Any], x: Any, changed: Any, kept: Any, axis: int) -> list[str]:
@@ -152,6 +164,8 @@ def _compare(function: Callable[[Any], Any], x: Any, changed: Any, kept: Any, ax
 def _differences(first: Any, second: Any, kept: Any, axis: int) -> list[str]:
     faults = []
     for (path, a), b in zip(jax.tree_util.tree_leaves_with_path(first), jax.tree.leaves(second), strict=True):
+        whose = f"The result{jax.tree_util.keystr(path)}"
+        _check_axis(a, axis, whose, "let the function give what it has for each row")
         a, b = (np.compress(kept(np.arange(leaf.shape[axis])), np.asarray(leaf), axis=axis) for leaf in (a, b))
         fault = leaf_difference(a, b, Tolerance())
         if fault:

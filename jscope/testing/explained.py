@@ -12,6 +12,6 @@ from .trees import tree_differences
 
 def differences(left: Any, right: Any) -> list[str]:
     """The lines to show; none where jscope does not know better than pytest."""
-    if isinstance(left, js.Specs):
-        return declared_differences(left, right) if isinstance(right, js.Specs) else []
-    return tree_differences(left, right) if isinstance(left, js.Params) else []
+    if isinstance(left, js.Specs) or isinstance(right, js.Specs):
+        return declared_differences(left, right) if isinstance(left, js.Specs) and isinstance(right, js.Specs) else []
+    return tree_differences(left, right)

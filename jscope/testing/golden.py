@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import jscope as js
-from jscope._support import initializer_text, partition_text, printable, short_type
+from jscope._support import initializer_text, partition_text, printable, short_type, write_text
+
+from .calls import bad_argument
 
 _HEAD = "# What the program declares; written by jscope.testing.assert_golden, anew by `pytest --jscope-update`"
 _HOW = "run pytest once with --jscope-update (or JSCOPE_UPDATE_GOLDEN=1 in the environment)"
@@ -33,6 +35,7 @@ def assert_golden(variables: Mapping[str, Any], path: str | os.PathLike[str], *,
     Raises:
       AssertionError: showing what is gone (`-`), new (`+`) and changed (`~`), a whole scope in one line; also if there
         is no such file.
+      BadArgumentError: for the path of a directory.
 
     Example:
       >>> import pathlib, tempfile
@@ -53,10 +56,12 @@ def assert_golden(variables: Mapping[str, Any], path: str | os.PathLike[str], *,
     """
     __tracebackhide__ = True
     path = Path(path)
+    if path.is_dir():
+        raise bad_argument(f"{path} is a directory.", "give the path of a file in it")
     now = _rows_of(variables)
     if os.environ.get("JSCOPE_UPDATE_GOLDEN", "0") not in ("", "0") if update is None else update:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("\n".join([_HEAD, *(row.line() for row in now.values()), ""]), encoding="utf-8")
+        write_text(path, "\n".join([_HEAD, *(row.line() for row in now.values()), ""]))
         return
     if not path.exists():
         raise AssertionError(f"There is no golden file {path}.\n  To write it, {_HOW}.")

@@ -28,6 +28,7 @@ def assert_trained(
       tree: the parameters. Leaves that have no derivative, such as counters, are left out.
       *args, **kwargs: the other arguments.
       frozen: a scope, a name, or a regular expression matched from the start of the names, of those that must get none.
+        At least one leaf must be meant.
 
     Raises:
       AssertionError: listing the leaves that get no gradient, and frozen ones that get one.
@@ -48,6 +49,9 @@ def assert_trained(
     if not learns:
         raise bad_argument("No leaf of the tree has a derivative.", "give the parameters first: arrays of floats")
 
+    names, faults = names_of(tree), []
+    still = meant_by(frozen, names) if frozen is not None else set()
+
     def total(given: list[Any]) -> jax.Array:
         filled = dict(zip(learns, given, strict=True))
         merged = [filled.get(i, leaf) for i, leaf in enumerate(leaves)]
@@ -55,8 +59,6 @@ def assert_trained(
 
     with quietly():
         found = jax.jit(jax.grad(total), compiler_options=QUICK)([jnp.asarray(leaves[i]) for i in learns])
-    names, faults = names_of(tree), []
-    still = meant_by(frozen, names) if frozen is not None else set()
     for i, gradient in zip(learns, found, strict=True):
         largest = float(np.max(np.abs(np.asarray(gradient, np.complex128)), initial=0.0))
         if names[i] in still:

@@ -11,6 +11,9 @@ import numpy as np
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
+from .calls import bad_argument
+from .strategies import check_shape
+
 
 def meshes(*, axes: Sequence[str] = ("data", "model"), max_devices: int = 8) -> SearchStrategy[jax.sharding.Mesh]:
     """Meshes of the first few devices, of every shape that they can have; they shrink to one device.
@@ -34,6 +37,8 @@ def meshes(*, axes: Sequence[str] = ("data", "model"), max_devices: int = 8) -> 
       ...     assert mesh.axis_names == ("data",) and mesh.size <= 8
       >>> test()
     """
+    if isinstance(axes, str):
+        raise bad_argument(f"axes={axes!r} is one name, where a tuple of names is meant.", f"give axes=({axes!r},)")
 
     @st.composite
     def drawn(draw: st.DrawFn) -> jax.sharding.Mesh:
@@ -68,6 +73,7 @@ def shardings(
       ...     assert jax.device_put(jnp.ones((4, 6)), sharding).sharding == sharding
       >>> test()
     """
+    check_shape(shape)
 
     @st.composite
     def drawn(draw: st.DrawFn) -> jax.sharding.NamedSharding:

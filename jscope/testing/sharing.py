@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 
 import jscope as js
-from jscope._support import near, run_watched, short_type
+from jscope._support import run_watched, short_type
 
-from .calls import QUICK, Call, is_inexact, meant_by, names_of, quietly, weighted_sum
+from .calls import QUICK, Call, instead, is_inexact, meant_by, names_of, quietly, weighted_sum
 from .functions import called
 from .trees import is_array, listed
 
@@ -55,17 +55,9 @@ def assert_uses(
     """
     __tracebackhide__ = True
     names = names_of(tree)
-    chosen = meant_by(of, names)
-    if not chosen:
-        raise AssertionError(f"No leaf is called {of!r}{_instead(of, names)}.")
-    faults = _faults(function, tree, args, kwargs, chosen, uses)
+    faults = _faults(function, tree, args, kwargs, meant_by(of, names), uses)
     if faults:
         raise AssertionError(listed(f"`{called(function)}` does not share what it should:", faults))
-
-
-def _instead(wanted: str, names: list[str]) -> str:
-    close = near(wanted, names)
-    return f"; near it: {', '.join(close)}" if close else f"; there are {', '.join(names[:8])}" if names else ""
 
 
 def _faults(
@@ -164,7 +156,7 @@ def assert_shared(
     if not inside:
         scopes = dict.fromkeys(name.rpartition("/")[0] for name in specs)
         raise AssertionError(
-            f"There is no variable '{scope}', nor one in a scope of that name{_instead(scope, [*scopes])}."
+            f"There is no variable '{scope}', nor one in a scope of that name{instead(scope, [*scopes])}."
         )
     faults = [_miscounted(spec, specs, inside) for spec in inside if 1 + len(spec.used_at) != uses]
     if faults:

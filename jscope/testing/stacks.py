@@ -225,6 +225,7 @@ def assert_same_under(
     Raises:
       AssertionError: with the stack, as it can be pasted, what differs, and the transforms in plain JAX. Also for what
         the function raises under a stack and not without.
+      BadArgumentError: for a stack that is no `Stack`.
 
     Example:
       >>> from jscope.testing import assert_same_under
@@ -239,6 +240,8 @@ def assert_same_under(
         - 3 of 3 elements differ, by 1 at most, at [0]: 0.0, then 1.0
     """
     __tracebackhide__ = True
+    if stack is not None and not isinstance(stack, Stack):
+        raise bad_argument(f"stack={stack!r:.80} is no Stack.", 'give one, such as jscope.testing.Stack("jit", "scan")')
     call = Call(function, args, kwargs)
     with quietly():
         plain = call.run(*call.arrays)

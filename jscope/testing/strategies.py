@@ -6,7 +6,7 @@ import functools
 import itertools
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -17,6 +17,8 @@ from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
 import jscope as js
+
+from .calls import bad_argument
 
 # TensorFlow's pattern for names at the root; inside a scope more is allowed.
 _ROOT_NAME = re.compile(r"[A-Za-z0-9.][A-Za-z0-9_.\\/>-]*")
@@ -152,7 +154,8 @@ def arrays(
         number, the largest; of integers the smallest and the largest.
 
     Returns:
-      A strategy for arrays.
+      A strategy for arrays, of 32 bits where 64-bit types are off. It raises BadArgumentError for what is no shape, and
+      for elements that the dtype can't hold.
 
     Example:
       >>> from hypothesis import given, settings
@@ -170,10 +173,11 @@ def arrays(
 @st.composite
 def _arrays(draw: st.DrawFn, of_shape: Any, of_dtype: Any, elements: Any, special: bool) -> jax.Array:
     shape = _draw_or_take(draw, shapes() if of_shape is None else of_shape)
-    dtype = jnp.dtype(_draw_or_take(draw, dtypes() if of_dtype is None else of_dtype))
+    check_shape(shape)
+    dtype = jax.dtypes.canonicalize_dtype(_draw_or_take(draw, dtypes() if of_dtype is None else of_dtype))
     size = math.prod(shape)
     if elements is not None:
-        values = np.array(draw(st.lists(elements, min_size=size, max_size=size)), dtype)
+        values = _converted(draw(st.lists(elements, min_size=size, max_size=size)), dtype)
     else:
         # Two numbers for the whole array: drawing every element would be slow and would shrink slowly.
         start, step = draw(st.integers(-5, 5)), draw(st.integers(0, 10))
@@ -190,6 +194,23 @@ def _arrays(draw: st.DrawFn, of_shape: Any, of_dtype: Any, elements: Any, specia
     if not size:
         return draw(st.builds(_empty, st.just(shape), st.just(dtype.name)))
     return draw(st.builds(_maker(dtype.name), st.just(_shortest(values.reshape(shape)))))
+
+
+def check_shape(shape: Any) -> None:
+    """Raises BadArgumentError for what is no shape."""
+    if not isinstance(shape, Sequence) or not all(isinstance(side, int | np.integer) and side >= 0 for side in shape):
+        raise bad_argument(f"{shape!r:.80} is no shape.", "give a tuple of sizes from 0 on, such as (2, 3)")
+
+
+def _converted(numbers: list[Any], dtype: Any) -> np.ndarray:
+    """Numbers as an array of that dtype, integers only if they are."""
+    try:
+        values = np.array(numbers, dtype)
+    except OverflowError:
+        values = None
+    if values is None or not (jnp.issubdtype(dtype, jnp.inexact) or (values == np.array(numbers)).all()):
+        raise bad_argument(f"elements= gave {numbers!r:.80}, which {dtype} can't hold.", "draw numbers of that dtype")
+    return values
 
 
 def _shortest(values: np.ndarray) -> Any:

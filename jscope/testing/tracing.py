@@ -116,6 +116,10 @@ def assert_donation_safe(
         - [0]['ema'] and [0]['w'] are one array, which can be donated once only
     """
     __tracebackhide__ = True
+    if not isinstance(donate, Sequence) or not all(i in range(len(args)) for i in donate):
+        raise bad_argument(
+            f"donate={donate!r:.80} are no positions of the {len(args)} arguments.", "give a tuple such as donate=(0,)"
+        )
     name = f"`{called(function)}` can't take the memory of its arguments"
     twice = _one_array([args[i] for i in donate])
     if twice:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -65,7 +66,8 @@ def to_tf_slots(
 
     Raises:
       BadTypeError: for a state that TF1 has no slots for.
-      BadArgumentError: if there are two states of Adam, whose powers have names of their own.
+      BadArgumentError: if there are two states of Adam, whose powers have names of their own, or of another optimizer
+        for one variable, whose slots would have one name.
 
     Example:
       >>> import optax
@@ -80,15 +82,17 @@ def to_tf_slots(
       beta2_power 0.998001
     """
     slots: dict[str, Any] = {}
+    names: list[str] = []
     counts = []
 
     def note(optimizer: str, number: int, tree: Any, factor: int) -> Any:
         for variable, value in _leaves(tree):
-            slots[_slot_name(scope, variable, name or optimizer, number)] = value if factor == 1 else factor * value
+            names.append(_slot_name(scope, variable, name or optimizer, number))
+            slots[names[-1]] = value if factor == 1 else factor * value
         return tree
 
     _walk(opt_state, note, counts.append, lambda count: count, gives_momentum=True)
-    _check_one_adam(counts, "to_tf_slots")
+    _check_one_of_each(counts, names, "to_tf_slots")
     if counts:
         for power, beta in zip(powers or _powers(scope), (beta1, beta2), strict=True):
             slots[power] = np.float32(beta ** (int(counts[0]) + 1))
@@ -122,7 +126,8 @@ def from_tf_slots(
 
     Raises:
       ParamsMismatchError: for slots that are not there or of another shape; `faults` lists all of them.
-      BadTypeError, BadArgumentError: as `to_tf_slots`; and for powers that are none of `beta1` and `beta2`.
+      BadTypeError, BadArgumentError: as `to_tf_slots`; for slots that are no mapping, such as a path, and for powers
+        that are none of `beta1` and `beta2`.
 
     Example:
       >>> import optax
@@ -132,21 +137,31 @@ def from_tf_slots(
       >>> from_tf_slots(slots, optax.sgd(0.1, 0.9).init(params))[0].trace["a/w"].tolist()
       [1.0, 3.0]
     """
+    if not isinstance(slots, Mapping):
+        raise bad_type(
+            f"from_tf_slots takes arrays by their names, not {type(slots).__name__}.",
+            asked="from_tf_slots",
+            fix="give what jscope.checkpoint.load_tf(path) reads of a checkpoint",
+        )
     given: Mapping[str, Any] = js.Params(slots) if isinstance(slots, dict) else slots
     faults: list[str] = []
+    missing: set[str] = set()
+    names: list[str] = []
     counts = []
 
     def value(wanted: str) -> Any:
         if wanted in given:
             return np.asarray(given[wanted])
-        names = given.names if isinstance(given, js.Params) else given
-        near = [repr(known) for known in names if known.endswith(f"/{wanted}")]
+        there = given.names if isinstance(given, js.Params) else given
+        missing.add(wanted)
+        near = [repr(known) for known in there if known.endswith(f"/{wanted}")]
         faults.append(f"'{wanted}' is missing" + (f"; there is {', '.join(near[:3])}" if near else ""))
         return None
 
     def fill(optimizer: str, number: int, tree: Any, factor: int) -> Any:
         def filled(variable: str, old: Any) -> Any:
             wanted = _slot_name(scope, variable, name or optimizer, number)
+            names.append(wanted)
             new = value(wanted)
             if new is None:
                 return old
@@ -168,7 +183,7 @@ def from_tf_slots(
         return old if found is None else jnp.asarray(found, old.dtype)
 
     filled = _walk(opt_state, fill, updates, steps, gives_momentum=False)
-    _check_one_adam(counts, "from_tf_slots")
+    _check_one_of_each(counts, names, "from_tf_slots")
     if faults:
         raise js.ParamsMismatchError(
             "The slots do not fit the state.",
@@ -176,7 +191,7 @@ def from_tf_slots(
             asked="from_tf_slots",
             where=user_line(),
             faults=faults,
-            fix="give name= if TF1's optimizer had another, and scope= if minimize was called in a variable scope",
+            fix=_fix(missing),
         )
     return filled
 
@@ -267,16 +282,33 @@ def _slot_name(scope: str, variable: str, optimizer: str, number: int) -> str:
     return f"{scope}/{variable}/{optimizer}".removeprefix("/") + (f"_{number}" if number else "")
 
 
+def _fix(missing: set[str]) -> str:
+    """The way out where slots don't fit: these are missing, or a shape is another."""
+    ways = []
+    if missing - {"global_step"}:
+        ways.append("give name= if TF1's optimizer had another, and scope= if minimize was called in a variable scope")
+    if "global_step" in missing:
+        ways.append('give the number of steps so far among the slots, as "global_step"')
+    return "; ".join(ways) or "fill a state that optimizer.init made for parameters of the checkpoint's shapes"
+
+
 def _powers(scope: str) -> tuple[str, str]:
     return f"{scope}/beta1_power".removeprefix("/"), f"{scope}/beta2_power".removeprefix("/")
 
 
-def _check_one_adam(counts: list[Any], asked: str) -> None:
+def _check_one_of_each(counts: list[Any], names: list[str], asked: str) -> None:
     if len(counts) > 1:
         raise bad_argument(
             f"There are {len(counts)} states of Adam, and TF1 has powers of beta for each.",
             asked=asked,
             fix="give each optimizer's state by itself, with powers=",
+        )
+    twice = next((name for name, count in Counter(names).items() if count > 1), None)
+    if twice is not None:
+        raise bad_argument(
+            f"Two states have a slot '{twice}', and there is one value of that name.",
+            asked=asked,
+            fix="give each optimizer's state by itself, with the name= that it has in TF1",
         )
 
 

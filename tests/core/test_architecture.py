@@ -18,6 +18,7 @@ FLOORS = {
     "_names": 0,
     "_show": 0,
     "_see": 0,
+    "_atomic": 0,
     "_compat": 0,
     "_stack": 1,
     "_arguments": 1,
@@ -63,7 +64,7 @@ FOR_ROOMS = "_support"  # what rooms may use from inside
 RUN = HOUSE / "run"
 ROOMS = {path.parent.name for path in HOUSE.glob("*/__init__.py")} - {"run"}
 FILES = sorted(HOUSE.rglob("*.py"))
-NO_JAX = {"_errors", "_callsite", "_names", "_show"}
+NO_JAX = {"_atomic", "_errors", "_callsite", "_names", "_show"}
 
 
 def file_of(name):

@@ -170,6 +170,65 @@ def test_draws_need_a_floating_dtype():
         js.transform(lambda: js.get_variable("v", [2], jnp.int32, js.he_normal_initializer())).specs()
 
 
+SMALL = {8: jnp.float8_e4m3fn, 4: jnp.float4_e2m1fn}
+POWERS = jnp.float8_e8m0fnu  # which has neither zero nor sign
+
+
+@pytest.mark.parametrize("dtype", [jnp.float8_e4m3fn, jnp.float8_e5m2fnuz, jnp.float4_e2m1fn])
+@pytest.mark.parametrize(
+    "initializer",
+    [
+        js.random_normal_initializer(),
+        js.random_uniform_initializer(),
+        js.truncated_normal_initializer(),
+        js.glorot_normal_initializer(),
+    ],
+    ids=lambda initializer: type(initializer).__name__,
+)
+def test_draws_of_eight_bits_and_fewer_are_numbers(initializer, dtype):
+    values = initializer(KEY, (30, 50), dtype)
+    assert values.dtype == dtype
+    wide = np.asarray(values, np.float32)
+    assert np.isfinite(wide).all()
+    np.testing.assert_array_equal(wide, np.asarray(initializer(KEY, (30, 50)).astype(dtype), np.float32))
+
+
+@pytest.mark.parametrize(
+    ("initializer", "dtype", "error"),
+    [
+        (None, POWERS, js.InitializerError),
+        (js.zeros_initializer(), POWERS, js.InitializerError),
+        (js.identity_initializer(), POWERS, js.InitializerError),
+        (js.orthogonal_initializer(), POWERS, js.InitializerError),
+        (js.constant_initializer([1.0, -1.0]), POWERS, js.BadInitialValueTypeError),
+        (js.constant_initializer(1000), SMALL[8], js.BadInitialValueTypeError),
+        (js.constant_initializer(np.inf), SMALL[8], js.BadInitialValueTypeError),
+        (js.constant_initializer(7.0), SMALL[4], js.BadInitialValueTypeError),
+        (js.constant_initializer("a"), jnp.float32, js.BadInitialValueTypeError),
+        (js.random_uniform_initializer(), jnp.complex64, js.InitializerError),
+        (js.truncated_normal_initializer(), jnp.complex64, js.InitializerError),
+    ],
+)
+def test_what_a_dtype_does_not_have_is_refused(initializer, dtype, error):
+    net = js.transform(lambda: js.get_variable("v", [2, 2], dtype, initializer))
+    for call in (net.specs, lambda: net.init(KEY)):
+        with pytest.raises(error, match=np.dtype(dtype).name) as caught:
+            call()
+        assert caught.value.fix
+    with pytest.raises(error):
+        (initializer or js.glorot_uniform_initializer())(KEY, (2, 2), dtype)
+
+
+def test_what_a_dtype_of_eight_bits_has_is_taken():
+    for value, dtype in ((4.0, POWERS), (np.nan, POWERS), (-448, SMALL[8]), (np.inf, jnp.float8_e5m2), (6, SMALL[4])):
+        found = js.constant_initializer(value)(KEY, (2,), dtype)
+        np.testing.assert_array_equal(np.asarray(found, np.float32), np.float32(value))
+    assert js.ones_initializer()(KEY, (2,), POWERS).tolist() == [1, 1]
+    assert js.zeros_initializer()(KEY, (2,), SMALL[8]).tolist() == [0, 0]
+    with js.build(KEY), pytest.raises(TypeError, match="can't be held by dtype float8_e8m0fnu"):
+        js.variable(0.0, dtype=POWERS)
+
+
 def test_initializers_are_equal_by_type_and_values():
     assert js.zeros_initializer() == js.zeros_initializer()
     assert js.zeros_initializer() != js.ones_initializer()  # the same fields

@@ -492,11 +492,47 @@ STEPS = jnp.ones((2, 4, 3))
 CELL = layers.BasicRNNCell(2)
 
 
+class SizedByText(layers.RNNCell):
+    state_size = output_size = "3"
+
+
 @pytest.mark.parametrize(
     ("call", "words"),
     [
         (lambda: layers.dense(ROWS, 2, activity_regularizer=jnp.sum), "activity_regularizer"),
         (lambda: layers.dense(jnp.ones((2, 3), int), 2), "floating"),
+        (lambda: layers.dense(jnp.ones((2, 3), jnp.int4), 2), "floating .* int4"),
+        (lambda: layers.conv2d(IMAGE.astype(jnp.uint4), 2, 3), "floating .* uint4"),
+        (lambda: layers.batch_normalization(ROWS.astype(jnp.int2)), "floating .* int2"),
+        (lambda: layers.dropout(ROWS.astype(jnp.int4), training=True), "floating .* int4"),
+        (lambda: slim.layer_norm(ROWS.astype(jnp.int4)), "floating .* int4"),
+        (lambda: slim.unit_norm(ROWS.astype(jnp.int4), 1), "floating .* int4"),
+        (lambda: layers.multi_head_attention(STEPS.astype(jnp.int4)), "floating .* int4"),
+        (lambda: CELL(ROWS, jnp.zeros((2, 2), jnp.int4)), "takes a state"),
+        (lambda: layers.dense(jax.random.split(KEY, 4), 2), "floating .* key"),
+        (lambda: layers.dense(None, 2), "an array, not None"),
+        (lambda: layers.dense("abc", 2), "an array, not 'abc'"),
+        (lambda: layers.Dense(2)("abc"), "Dense takes an array"),
+        (lambda: layers.flatten(None), "an array, not None"),
+        (lambda: layers.dynamic_rnn(CELL, None, dtype=jnp.float32), "an array, not None"),
+        (lambda: layers.static_rnn(CELL, [ROWS, None], dtype=jnp.float32), "an array, not None"),
+        (lambda: slim.one_hot_encoding(None, 3), "an array, not None"),
+        (lambda: layers.average_pooling2d(IMAGE.astype(int), 2, 2), "floating"),
+        (lambda: layers.average_pooling1d(STEPS > 0, 2, 2), "floating"),
+        (lambda: slim.avg_pool2d(IMAGE.astype(jnp.uint8), 2), "floating"),
+        (lambda: layers.max_pooling2d(IMAGE > 0, 2, 2), "bool"),
+        (lambda: layers.max_pooling2d(None, 2, 2), "an array, not None"),
+        (lambda: layers.batch_normalization(ROWS, momentum=None), "momentum=None is no number"),
+        (lambda: slim.batch_norm(ROWS, decay=None), "decay=None is no number"),
+        (lambda: slim.batch_norm(ROWS, epsilon="e"), "epsilon='e' is no number"),
+        (lambda: layers.dropout(ROWS, "0.5"), "rate='0.5' is no number"),
+        (lambda: slim.dropout(ROWS, None), "keep_prob=None is no number"),
+        (lambda: layers.DropoutWrapper(CELL, state_keep_prob="a"), "state_keep_prob='a' is no number"),
+        (lambda: layers.embedding_lookup(jnp.float32(1), [0]), "at least 1 dimensions"),
+        (lambda: layers.embedding_lookup(None, [0]), "an array, not None"),
+        (lambda: slim.repeat(ROWS, "3", slim.fully_connected, 4), "repetitions='3'"),
+        (lambda: slim.stack(ROWS, slim.fully_connected, 3), "stack_args=3"),
+        (lambda: slim.stack(ROWS, slim.fully_connected, "32"), "stack_args='32'"),
         (lambda: layers.dense(jnp.ones(3), 2), "at least 2 dimensions"),
         (lambda: layers.dropout(ROWS, 1.0, training=True), "no probability"),
         (lambda: layers.dropout(ROWS, -0.1), "no probability"),
@@ -568,6 +604,20 @@ CELL = layers.BasicRNNCell(2)
         (lambda: layers.DropoutWrapper(CELL, dropout_state_filter_visitor=len), "dropout_state_filter_visitor"),
         (lambda: layers.dynamic_rnn(layers.GRUCell, STEPS, dtype=jnp.float32), "no cell"),
         (lambda: layers.dynamic_rnn("lstm", STEPS, dtype=jnp.float32), "no cell"),
+        (lambda: layers.bidirectional_dynamic_rnn(CELL, 3, STEPS, dtype=jnp.float32), "cell_bw=3 is no cell"),
+        (lambda: layers.static_rnn(3, [ROWS], dtype=jnp.float32), "cell=3 is no cell"),
+        (lambda: layers.DropoutWrapper(3), "cell=3 is no cell"),
+        (lambda: layers.MultiRNNCell([CELL, layers.GRUCell]), r"cells\[1\]=.* is no cell"),
+        (lambda: layers.GRUCell("3"), "num_units='3'"),
+        (lambda: layers.GRUCell(3.0), "num_units=3.0"),
+        (lambda: layers.BasicRNNCell(-1), "num_units=-1"),
+        (lambda: layers.LSTMCell(None), "num_units=None"),
+        (lambda: layers.LSTMCell(3, num_proj="2"), "num_proj='2'"),
+        (lambda: layers.NASCell(3, num_proj=0), "num_proj=0"),
+        (lambda: layers.LSTMBlockCell("3"), "num_units='3'"),
+        (lambda: SizedByText().zero_state(2, jnp.float32), "state_size='3'"),
+        (lambda: layers.ResidualWrapper(CELL, residual_fn=3), "residual_fn=3 is no function"),
+        (lambda: layers.ResidualWrapper(CELL)(ROWS, jnp.zeros((2, 2))), r"shape \(2, 3\) and gives .* \(2, 2\)"),
         (lambda: layers.dynamic_rnn(CELL, STEPS), "neither initial_state nor dtype"),
         (lambda: layers.dynamic_rnn(CELL, ROWS, dtype=jnp.float32), "at least 3"),
         (lambda: layers.dynamic_rnn(CELL, STEPS, [4, 4, 4], dtype=jnp.float32), "sequence_length"),
@@ -580,6 +630,46 @@ def test_errors(call, words):
     assert caught.value.fix
     assert caught.value.asked
     assert __file__ in caught.value.where
+
+
+# Each layer that tells training from the rest, as a function of the flag.
+FLAGGED = [
+    lambda flag: layers.dropout(ROWS, training=flag),
+    lambda flag: layers.batch_normalization(ROWS, training=flag),
+    lambda flag: slim.dropout(ROWS, is_training=flag),
+    lambda flag: slim.batch_norm(ROWS, is_training=flag),
+    lambda flag: slim.batch_norm(ROWS, is_training=flag, updates_collections=None),
+    lambda flag: layers.multi_head_attention(STEPS, dropout_rate=0.5, training=flag),
+]
+
+
+@pytest.mark.parametrize("flag", ["False", "", 2, None, len, [], jnp.array([True, False]), np.array([True]), KEY])
+@pytest.mark.parametrize("layer", FLAGGED)
+def test_what_is_no_flag_is_refused(layer, flag):
+    with pytest.raises(js.BadArgumentError, match=r"training=.*neither True nor False") as caught:
+        js.transform(lambda: layer(flag)).specs()
+    assert "training=True" in caught.value.fix
+
+
+@pytest.mark.parametrize("kind", [bool, int, float, np.bool_, np.int64, np.array, jnp.array])
+def test_flags_of_every_kind(kind):
+    net = js.transform(lambda flag: FLAGGED[0](flag))
+    assert (net.apply({}, kind(False), rng=KEY) == ROWS).all()
+    assert not (net.apply({}, kind(True), rng=KEY) == ROWS).any()
+
+
+def test_units_of_numpy_and_averages_of_halves():
+    net = js.transform(lambda: layers.dynamic_rnn(layers.GRUCell(np.int64(3)), STEPS, dtype="bfloat16")[1])
+    assert jax.eval_shape(net.apply, net.specs().abstract()).dtype == jnp.bfloat16
+    for dtype in (jnp.int4, jnp.uint8, jnp.float8_e4m3fn):
+        largest = apply(lambda x: layers.max_pooling1d(x, 2, 2), {}, jnp.arange(4).astype(dtype).reshape(1, 4, 1))
+        assert largest.dtype == dtype
+        assert largest.ravel().tolist() == [1, 3]
+
+
+def test_what_is_no_dtype_of_a_state():
+    with pytest.raises(js.BadTypeError, match="flot32"):
+        js.transform(lambda: layers.dynamic_rnn(CELL, STEPS, dtype="flot32")).specs()
 
 
 def test_a_mode_that_means_nothing():

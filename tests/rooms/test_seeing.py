@@ -6,6 +6,7 @@ import dataclasses
 import html.parser
 import importlib.util
 import json
+import os
 import pickle
 import re
 import subprocess
@@ -208,6 +209,26 @@ def test_the_page_is_written_and_returned(tmp_path: Path) -> None:
     assert "<title>&lt;mine&gt;</title>" in page
     assert page == SPECS.to_html(title="<mine>")
     assert not re.search(r"(?:src|href)\s*=|url\(|@import|https?://(?!www\.w3\.org/2000/svg)", page)
+
+
+def test_a_page_that_can_not_be_written_leaves_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    old, new = tmp_path / "old.html", tmp_path / "new.html"
+    old.write_text("old")
+    old.chmod(0o640)
+
+    def full(handle: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        for path in (old, new):
+            with pytest.raises(OSError, match="No space"):
+                SPECS.to_html(path=path)
+    assert [path.name for path in tmp_path.iterdir()] == ["old.html"]
+    assert old.read_text() == "old"
+    assert old.read_bytes() != SPECS.to_html(path=str(old)).encode() == old.read_bytes()
+    assert old.stat().st_mode & 0o777 == 0o640
+    SPECS.to_html(path=os.devnull)
 
 
 def test_the_data_of_the_page_is_json() -> None:

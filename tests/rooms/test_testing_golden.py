@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,26 @@ def tower(scope: str, layers: int = 18, initializer: Any = None) -> Callable[[],
 
 def both(*programs: Callable[[], Any]) -> Callable[[], None]:
     return lambda: [program() for program in programs] and None
+
+
+def test_a_file_that_can_not_be_written_stays_what_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file, variables = tmp_path / "net.txt", {"w": jnp.ones(2)}
+    assert_golden(variables, file, update=True)
+    before = file.read_text()
+
+    def full(handle: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        for path in (file, tmp_path / "other.txt"):
+            with pytest.raises(OSError, match="No space"):
+                assert_golden({"v": jnp.ones(3)}, path, update=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["net.txt"]
+    assert file.read_text() == before
+    for update in (True, False):
+        with pytest.raises(js.BadArgumentError, match="is a directory"):
+            assert_golden(variables, tmp_path, update=update)
 
 
 def changes(now: Any, file: Path) -> list[str]:

@@ -19,7 +19,7 @@ def test_golden():
     assert_golden({"tower": {"kernel": jnp.ones((2, WIDTH))}}, "net.txt")
 """
 COMPARES = """
-import jax.numpy as jnp, jscope as js
+import jax, jax.numpy as jnp, jscope as js
 
 def test_params():
     params = js.Params({"tower/kernel": jnp.ones((2, 3)), "tower/bias": jnp.zeros(3)})
@@ -31,6 +31,21 @@ def test_specs():
 
     net = js.transform(program)
     assert net.specs(3) == net.specs(4)
+
+def test_state():
+    params = js.Params({"w": jnp.ones(2)})
+    assert {"params": params, "steps": [1]} == {"params": params.replace({"w": jnp.zeros(2)}), "steps": [2]}
+
+def test_other_way_round():
+    assert {"v": jnp.ones(2)} == js.Params({"v": jnp.zeros(2)})
+
+def test_taken():
+    taken = jnp.ones(2)
+    jax.jit(lambda x: x + 1, donate_argnums=0)(taken)
+    assert js.Params({"a": 1.0, "b": taken}) == js.Params({"a": 2.0, "b": jnp.ones(2)})
+
+def test_keys_that_can_not_be_sorted():
+    assert {"params": js.Params({"a": 1.0}), 1: 2} == {"params": js.Params({"a": 1.0}), 1: 3}
 """
 
 
@@ -48,7 +63,13 @@ def test_a_comparison_names_what_differs_and_one_option_writes_golden_files_anew
     assert "['tower/bias']: 1 of 3 elements differ, by 0.5 at most, at [1]: 0.0, then 0.5" in out
     assert "assert Specs == Specs" in out
     assert "~ kernel: f32[2,3] is now f32[2,4]" in out
-    assert "2 failed, 1 passed" in out
+    assert "['params']['w']: 2 of 2 elements differ, by 1 at most, at [0]: 1.0, then 0.0" in out
+    assert "['steps'][0]: 1, then 2" in out
+    assert "['v']: 2 of 2 elements differ" in out
+    assert "f32[2] is deleted: a jitted function that donates its arguments has taken its memory" in out
+    assert "{1: 2} != {1: 3}" in out
+    assert "Error" not in out.replace("AssertionError", "")
+    assert "6 failed, 1 passed" in out
     assert "tower/kernel  f32[2,3]" in (tmp_path / "net.txt").read_text()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -66,6 +67,33 @@ def test_64_bits_come_up_where_they_are_on() -> None:
 def test_an_array_is_what_it_is_shown_as(array: jax.Array) -> None:
     pasted = getattr(jnp, "bool_" if array.dtype == bool else array.dtype.name)(np.asarray(array).tolist())
     assert array.size == 0 or (pasted.dtype == array.dtype and (pasted == array).all())
+
+
+@pytest.mark.parametrize(
+    ("strategy", "words"),
+    [
+        (lambda: testing.arrays((-1,), jnp.float32), r"\(-1,\) is no shape"),
+        (lambda: testing.arrays(2, jnp.float32), "2 is no shape"),
+        (lambda: testing.arrays(st.just("ab"), jnp.float32), "'ab' is no shape"),
+        (lambda: testing.arrays((2,), jnp.int32, elements=st.just(0.5)), r"\[0.5, 0.5\], which int32 can't hold"),
+        (lambda: testing.arrays((1,), jnp.int8, elements=st.just(200)), "which int8 can't hold"),
+        (lambda: testing.arrays((1,), jnp.bool_, elements=st.just(2)), "which bool can't hold"),
+        (lambda: testing.meshes(axes="data"), r"axes='data' is one name"),
+        (lambda: testing.shardings(testing.meshes(), 4), "4 is no shape"),
+    ],
+)
+def test_what_can_not_be_drawn_is_told(strategy: Callable[[], Any], words: str) -> None:
+    with pytest.raises(js.BadArgumentError, match=words) as caught:
+        find(strategy(), lambda _: True)
+    assert caught.value.fix
+
+
+@pytest.mark.parametrize("dtype", [jnp.int64, jnp.float64, np.uint64])
+def test_wide_arrays_are_as_narrow_as_those_of_jax(dtype: Any) -> None:
+    found = find(testing.arrays((3,), dtype, special=True), lambda x: bool((abs(x) > 2**30).any()))
+    assert found.dtype == jax.dtypes.canonicalize_dtype(dtype)
+    one = find(testing.arrays((1,), dtype, elements=st.just(3)), lambda _: True)
+    assert one.tolist() == [3]
 
 
 @given(tree=testing.params(min_leaves=3, max_leaves=4, colliding=False), data=st.data())

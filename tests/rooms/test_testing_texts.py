@@ -165,6 +165,43 @@ def test_what_is_no_pattern(pattern: Any) -> None:
             call()
 
 
+def test_a_name_of_no_leaf_is_a_fault() -> None:
+    tree = {"encoder": {"w": jnp.ones([])}, "head": jnp.ones([])}
+
+    def loss(p: Any) -> jax.Array:
+        return p["encoder"]["w"] * p["head"]
+
+    for call in (
+        lambda name: testing.assert_trained(loss, tree, frozen=name),
+        lambda name: testing.assert_uses(loss, tree, of=name),
+    ):
+        assert text_of(lambda call=call: call("encodr/w")) == "No leaf is called 'encodr/w'; near it: encoder/w."
+        assert text_of(lambda call=call: call("x.*")) == "No leaf is called 'x.*'; there are encoder/w, head."
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: testing.assert_same_under(jnp.sin, X, stack="jit"), "stack='jit' is no Stack"),
+        (lambda: testing.assert_causal(lambda x: x.sum(), X), r"result is an array of shape \(\), .* no axis 1"),
+        (lambda: testing.assert_causal(lambda x: {"a": 1.0}, X), r"result\['a'\] is a float, .* no axis 1"),
+        (lambda: testing.assert_causal(lambda x: x, X, axis=9), r"argument is .* \(2, 3\), which has no axis 9"),
+        (lambda: testing.assert_causal(lambda x: x, X, axis=-3), "no axis -3"),
+        (lambda: testing.assert_rows_independent(lambda x: x.mean(), X), "has no axis 0"),
+        (lambda: testing.assert_rows_independent(lambda x: x, [X, jnp.ones([])]), "has no axis 0"),
+        (lambda: testing.assert_masked(jnp.sum, X, [True, False, True]), r"shape \(3,\), .* \(2, 3\) does not start"),
+        (lambda: testing.assert_masked(jnp.sum, X, jnp.zeros((2, 3, 1), bool)), "does not start with it"),
+        (lambda: testing.assert_donation_safe(jnp.sin, X, donate=(1,)), r"donate=\(1,\) are no positions of the 1"),
+        (lambda: testing.assert_donation_safe(jnp.sin, X, donate=0), "donate=0 are no positions"),
+    ],
+)
+def test_what_an_assertion_can_not_be_asked(call: Callable[[], Any], words: str) -> None:
+    with pytest.raises(js.BadArgumentError, match=words) as caught:
+        call()
+    assert caught.value.fix
+    assert __file__ in caught.value.where
+
+
 @pytest.mark.parametrize(
     ("function", "x", "what"),
     [

@@ -180,6 +180,35 @@ def test_all_that_does_not_fit_is_in_one_error():
         from_tf_slots({}, optax.sgd(lambda step: 0.1).init(PARAMS))
 
 
+def test_the_way_out_is_that_of_what_is_wrong():
+    scheduled = optax.adam(lambda step: 0.1).init(PARAMS)
+    slots = to_tf_slots(scheduled)
+    for given, words in (
+        (slots, ['"global_step"']),
+        (without(slots, "b/Adam"), ["name=", '"global_step"']),
+        ({**slots, "global_step": 3} | {"b/Adam": jnp.ones(5)}, ["shapes"]),
+    ):
+        with pytest.raises(js.ParamsMismatchError) as raised:
+            from_tf_slots(given, scheduled)
+        assert [word for word in ("name=", '"global_step"', "shapes") if word in raised.value.fix] == words
+    assert int(from_tf_slots({**slots, "global_step": 3}, scheduled)[1].count) == 3
+
+
+@pytest.mark.parametrize("one", [optax.trace(0.9), optax.scale_by_rss(), optax.scale_by_adadelta()])
+def test_states_that_would_share_a_slot_are_refused(one):
+    both = optax.chain(one, one).init(PARAMS)
+    with pytest.raises(js.BadArgumentError, match="Two states have a slot 'a/w/"):
+        to_tf_slots(both)
+    slots = to_tf_slots(both[0])
+    with pytest.raises(js.BadArgumentError, match="by itself"):
+        from_tf_slots(slots, both)
+    slots |= to_tf_slots(both[1], name="Mine")
+    again = from_tf_slots(slots, both[0]), from_tf_slots(slots, both[1], name="Mine")
+    assert jax.tree.structure(again) == jax.tree.structure(both)
+    each = optax.multi_transform({"a": one, "b": one}, {"a": {"w": "a"}, "b": "b"}).init(PARAMS.to_dict())
+    assert to_tf_slots(each).keys() == to_tf_slots(both[0]).keys()  # no variable has two
+
+
 @pytest.mark.parametrize(
     ("call", "error", "what"),
     [
@@ -188,6 +217,8 @@ def test_all_that_does_not_fit_is_in_one_error():
         (lambda: to_tf_slots(optax.MultiSteps(ADAM, 2).init(PARAMS)), js.BadTypeError, "MultiStepsState"),
         (lambda: to_tf_slots(optax.chain(ADAM, ADAM).init(PARAMS)), js.BadArgumentError, "2 states of Adam"),
         (lambda: to_tf_slots(ADAM.init([jnp.ones(2)])), js.BadTypeError, "no names"),
+        (lambda: from_tf_slots("/some/Adam", ADAM.init(PARAMS)), js.BadTypeError, "by their names, not str"),
+        (lambda: from_tf_slots([1], ADAM.init(PARAMS)), js.BadTypeError, "by their names, not list"),
         (
             lambda: from_tf_slots(to_tf_slots(ADAM.init(PARAMS), beta1=0.8), ADAM.init(PARAMS)),
             js.BadArgumentError,

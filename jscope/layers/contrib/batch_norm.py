@@ -11,7 +11,7 @@ import jscope as js
 
 from ..._support import single_or_wider
 from ..by_name import Activation
-from ..faults import as_input, bad_argument, check_min_rank, refuse
+from ..faults import as_input, as_training, bad_argument, check_min_rank, check_numbers, refuse
 from ..normalization import batch_norm_layer, batch_or_moving, normalized
 from ..scopes import options
 from ..shardings import arithmetic
@@ -111,6 +111,8 @@ def batch_norm(
     refuse(asked, fix, zero_debias_moving_mean=zero_debias_moving_mean or None)
     x = as_input(inputs, asked)
     check_min_rank(x, 2, asked)
+    check_numbers(asked, decay=decay, epsilon=epsilon)
+    is_training = as_training(is_training, asked, "is_training")
     if data_format not in ("NHWC", "NCHW"):
         raise bad_argument(f"data_format={data_format!r} means nothing.", asked=asked, fix="give 'NHWC' or 'NCHW'")
     initializers = {**_INITIALIZERS, **(param_initializers or {})}

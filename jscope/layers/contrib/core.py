@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 import jscope as js
 
 from ..by_name import Activation, Regularizer
 from ..core import dense_layer, dropped
 from ..core import flatten as layers_flatten
-from ..faults import bad_argument, check_min_rank
+from ..faults import as_array, as_training, bad_argument, check_min_rank, check_numbers
 from ..scopes import layer_scope, options
 from .collections import MODEL, WEIGHTS, collect_outputs, collect_weights, finish
 from .initializers import xavier_initializer
@@ -121,7 +120,7 @@ def dropout(
       Shape and dtype of the inputs.
 
     Raises:
-      BadArgumentError: for a `keep_prob` outside (0, 1].
+      BadArgumentError: for a `keep_prob` outside (0, 1], and what is no flag as `is_training`.
       MissingRngError: if it drops and the call was given no `rng`.
 
     Example:
@@ -134,7 +133,9 @@ def dropout(
         js.variable_scope(scope, "Dropout", [inputs], custom_getter=MODEL) as entered,
         layer_scope(entered, "dropout"),
     ):
-        outputs = dropped(inputs, rate=1 - keep_prob, noise_shape=noise_shape, seed=seed, training=is_training)
+        check_numbers("dropout", keep_prob=keep_prob)
+        training = as_training(is_training, "dropout", "is_training")
+        outputs = dropped(inputs, rate=1 - keep_prob, noise_shape=noise_shape, seed=seed, training=training)
         return collect_outputs(outputs_collections, outputs)
 
 
@@ -160,7 +161,7 @@ def flatten(inputs: Any, outputs_collections: Any = None, scope: str | None = No
       >>> js.transform(flatten).apply({}, jnp.ones((2, 3, 4))).shape
       (2, 12)
     """
-    x = jnp.asarray(inputs)
+    x = as_array(inputs, "flatten")
     check_min_rank(x, 1, "flatten")
     with js.name_scope(scope, "Flatten", [inputs]) as name:
         return collect_outputs(outputs_collections, layers_flatten(x), name)

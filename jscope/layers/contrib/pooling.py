@@ -5,13 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 import jscope as js
 
 from ..families import member
-from ..faults import check_rank
-from ..windows import pooled, windows
+from ..windows import pooled, taken, windows
 from .collections import collect_outputs
 from .convolution import FORMATS, layers_format
 
@@ -34,7 +32,7 @@ def _pooling(asked: str, n: int, op_scope: str, average: bool):
         Opens the op scope `$op_scope`; no variables. What is padded counts for nothing.
 
         Args:
-          inputs: shape $channels_last or, with the channels first, $channels_first.
+          inputs: $numbers, shape $channels_last or, with the channels first, $channels_first.
           kernel_size: the size of the window: an integer, or $integers.
           stride: by how much the window is moved: an integer, or $integers.
           padding: "VALID" or "SAME", in any case.
@@ -55,13 +53,11 @@ def _pooling(asked: str, n: int, op_scope: str, average: bool):
         """
         layout = layers_format(data_format, n, asked)
         with js.name_scope(scope, op_scope, [inputs]) as op_name:
-            x = jnp.asarray(inputs)
-            check_rank(x, (n + 2,), asked)
             how = windows(asked, n, kernel_size=kernel_size, strides=stride, padding=padding, data_format=layout)
-            return collect_outputs(outputs_collections, pooled(x, how, average), op_name)
+            return collect_outputs(outputs_collections, pooled(inputs, how, average), op_name)
 
     what = "average" if average else "maximum"
-    return member(pooling, asked, n, what=what, op_scope=op_scope, last=last, first=first)
+    return member(pooling, asked, n, what=what, numbers=taken(average), op_scope=op_scope, last=last, first=first)
 
 
 max_pool2d = _pooling("max_pool2d", 2, "MaxPool2D", average=False)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import jscope as js
 
 from ..by_name import Activation, Regularizer
-from ..faults import as_input, bad_argument, check_min_rank, check_rank
+from ..faults import as_array, as_input, bad_argument, check_min_rank, check_rank
 from ..shardings import arithmetic
 from .collections import collect_outputs, collections_for, finish, model_variable
 from .core import fully_connected
@@ -109,7 +109,7 @@ def one_hot_encoding(
       >>> js.transform(lambda labels: one_hot_encoding(labels, 3)).apply({}, jnp.array([2, 0])).tolist()
       [[0.0, 0.0, 1.0], [1.0, 0.0, 0.0]]
     """
-    x = jnp.asarray(labels)
+    x = as_array(labels, "one_hot_encoding")
     if not jnp.issubdtype(x.dtype, jnp.integer):
         raise bad_argument(
             f"Labels are integers, and these have dtype {x.dtype}.",

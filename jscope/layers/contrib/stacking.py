@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax
 
 import jscope as js
+
+from ..faults import bad_argument
 
 # The names that these layers have in TensorFlow, which become names of scopes.
 _LONG_NAMES = {
@@ -44,12 +46,18 @@ def repeat(
     Returns:
       The output of the last layer.
 
+    Raises:
+      BadArgumentError: for a number of repetitions that is no integer.
+
     Example:
       >>> from jscope.layers.contrib import conv2d, repeat
       >>> net = js.transform(lambda x: repeat(x, 2, conv2d, 4, 3, scope="conv1", biases_initializer=None))
       >>> list(net.specs(jnp.ones((1, 8, 8, 3))))
       ['conv1/conv1_1/weights', 'conv1/conv1_2/weights']
     """
+    if not isinstance(repetitions, int):
+        fix = "give how often the layer is to be called"
+        raise bad_argument(f"repetitions={repetitions!r:.80} is no integer.", asked="repeat", fix=fix)
     with js.variable_scope(scope, "Repeat", [inputs]):
         base = _scope_of(layer, "repeat") if scope is None else scope
         for number in range(1, repetitions + 1):
@@ -76,12 +84,18 @@ def stack(
     Returns:
       The output of the last layer.
 
+    Raises:
+      BadArgumentError: for `stack_args` that is no list.
+
     Example:
       >>> from jscope.layers.contrib import fully_connected, stack
       >>> net = js.transform(lambda x: stack(x, fully_connected, [4, 2], biases_initializer=None))
       >>> list(net.specs(jnp.ones((1, 3))))
       ['Stack/fully_connected_1/weights', 'Stack/fully_connected_2/weights']
     """
+    if not isinstance(stack_args, Iterable) or isinstance(stack_args, str):
+        fix = "give a list with the further argument of each call, such as [32, 32]"
+        raise bad_argument(f"stack_args={stack_args!r:.80} is no list.", asked="stack", fix=fix)
     with js.variable_scope(scope, "Stack", [inputs]):
         base = _scope_of(layer, "stack") if scope is None else scope
         for number, further in enumerate(stack_args, start=1):
