@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import BinaryIO
 
-from .._support import replacement
+from jscope._support import replacement
 from .faults import unwritable
 
 
