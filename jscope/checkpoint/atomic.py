@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import BinaryIO
 
 from jscope._support import replacement
+
 from .faults import unwritable
 
 
