@@ -240,7 +240,8 @@ def _handing_on() -> frozenset[int]:
 def _taking_several() -> frozenset[int]:
     """The code, by id, of JAX's functions that are given several functions, and call them."""
     linalg = jax.scipy.sparse.linalg
-    return _handing_on() | _codes_of(jax.lax.while_loop, linalg.cg, linalg.gmres, linalg.bicgstab)
+    with_rules = [holding.__call__ for holding in _HOLDING]  # a function and its rules
+    return _handing_on() | _codes_of(jax.lax.while_loop, linalg.cg, linalg.gmres, linalg.bicgstab, *with_rules)
 
 
 def _codes_of(*functions: Any) -> frozenset[int]:
