@@ -57,9 +57,9 @@ def order_of(axes: Any) -> tuple[int, ...] | None:
     if axes is None:
         return None
     order = _listed(axes, "axes")
-    if not all(isinstance(axis, int) for axis in order) or sorted(order) != [*range(len(order))]:
+    if not all(isinstance(axis, int | np.integer) for axis in order) or sorted(order) != [*range(len(order))]:
         raise bad(f"{order} is no order of axes", "write such as (1, 0)")
-    return order
+    return tuple(map(int, order))
 
 
 def _listed(given: Any, what: str) -> tuple[Any, ...]:

@@ -308,6 +308,7 @@ def test_a_plan_is_kept_in_a_pickle_and_equals_its_like():
     assert again == ALL_STEPS
     assert hash(again) == hash(ALL_STEPS)
     assert str(again) == str(ALL_STEPS)
+    assert Plan().transpose("a", np.array([1, 0])) == Plan().transpose("a", [1, 0])
     assert Plan().transpose("a") != Plan().transpose("b")
     assert Plan().transpose("a") != Plan().transpose("a", (0, 1))
 
