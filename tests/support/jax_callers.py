@@ -58,7 +58,7 @@ class Caller:
       shape: the shape of the array that the call takes.
       weak: the array is a Python integer, so that a carry changes its type.
       trees: the body may take trees.
-      arrays: what JAX hands the function is arrays alone, so that it may be jitted.
+      arrays: what JAX hands the function, and gets from it, is arrays alone, so that it may be jitted.
       named: JAX asks for the `__name__` of the function, so that no `functools.partial` goes.
       limit: "closes over nothing" (JAX itself refuses a function that closes over arrays), "concrete" (JAX wants to see
         numbers), "untraced" (JAX refuses the call while it traces), or "" for none.
@@ -563,7 +563,9 @@ CALLERS = (
     Caller("jax.custom_jvp", _custom_jvp),
     Caller("jax.custom_jvp, rule", _custom_jvp_rule, bodies=2),
     Caller(
-        "jax.custom_gradient", lambda wrap, f: lambda x: jax.custom_gradient(wrap(lambda x: (f(x), lambda g: g)))(x)
+        "jax.custom_gradient",
+        lambda wrap, f: lambda x: jax.custom_gradient(wrap(lambda x: (f(x), lambda g: g)))(x),
+        arrays=False,
     ),
     Caller("jax.custom_batching.custom_vmap", _custom_vmap),
     Caller("jax.custom_batching.custom_vmap, rule", _custom_vmap_rule, bodies=2, arrays=False),

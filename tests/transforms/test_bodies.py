@@ -352,6 +352,16 @@ def test_a_function_and_its_rule_through_one_decorator_are_two() -> None:
     assert len(names(program, jnp.ones(2))) == len(set(names(program, jnp.ones(2)))) >= 2
 
 
+@pytest.mark.parametrize("wrap", [lambda f: f, closure, wraps, default, of_class], ids=lambda wrap: wrap.__name__)
+def test_they_are_where_a_function_of_jax_calls_them(wrap: Wrap) -> None:
+    def program(x: Any) -> Any:
+        doubled = jax.custom_batching.custom_vmap(wrap(lambda x: 2 * asks(x)))
+        doubled.def_vmap(wrap(lambda size, batched, xs: (2 * asks(xs), batched[0])))
+        return jax.vmap(doubled)(x)
+
+    assert names(program, jnp.ones(2)) == ["d/w", "d_1/w"]
+
+
 def test_calls_at_one_line_are_separate() -> None:
     scanned = lambda x: lax.scan(lambda c, _: (asks(c), None), x, None, length=1)[0]  # noqa: E731
     assert names(lambda: [scanned(0) for _ in range(3)]) == ["d/w", "d_1/w", "d_2/w"]
