@@ -126,9 +126,15 @@ PAIRS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
     **{f"objects, {name}": objects(decorate) for name, decorate in DECORATED.items()},
     **{f"methods, {name}": methods(decorate) for name, decorate in DECORATED.items()},
 }
+each_pair = pytest.mark.parametrize("pair", PAIRS)
+# Some of the decorated ones in the suite, and all in the long tests.
+IN_THE_SUITE = {pair for pair in PAIRS if ", " not in pair} | {"objects, jit", "methods, wraps"}
+each_kind_of_pair = pytest.mark.parametrize(
+    "pair", [pytest.param(pair, marks=() if pair in IN_THE_SUITE else pytest.mark.slow) for pair in PAIRS]
+)
 
 
-@pytest.mark.parametrize("pair", PAIRS)
+@each_pair
 def test_condition_and_body_are_two_functions(pair: str) -> None:
     goes_on, turn = PAIRS[pair]
     assert names(lambda: lax.while_loop(goes_on, turn, 0.0)) == ["d/w", "d_1/w"]
@@ -145,7 +151,7 @@ def test_condition_and_body_are_two_functions(pair: str) -> None:
         ]
 
 
-@pytest.mark.parametrize("pair", PAIRS)
+@each_kind_of_pair
 def test_what_the_body_assigns_is_not_taken_for_the_condition_s(pair: str) -> None:
     """Nor is a body that is a function of JAX's, which calls the user's."""
     goes_on, turn = PAIRS[pair]
@@ -163,7 +169,7 @@ def test_what_the_body_assigns_is_not_taken_for_the_condition_s(pair: str) -> No
         assert net.update(net.init(KEY), rng=KEY)[1]["n"] == 3
 
 
-@pytest.mark.parametrize("pair", PAIRS)
+@each_kind_of_pair
 def test_they_get_keys_of_their_own(pair: str) -> None:
     seen: dict[str, Any] = {}
 
