@@ -344,7 +344,9 @@ def _layers(function: Any) -> Iterator[tuple[Any, list[Any], dict[str, Any]]]:
     """
     bound: list[Any] = []
     named: dict[str, Any] = {}
-    while function is not None:
+    for _ in range(100):  # not without end: there are objects that say of each other, or of anything, that they wrap it
+        if function is None:
+            return
         if isinstance(function, functools.partial):
             bound, named = [*function.args, *bound], {**function.keywords, **named}
             function = function.func

@@ -244,6 +244,19 @@ def test_what_a_function_sets_anew_tells_nothing(function: Callable[..., Any]) -
         names(lambda x: jax.scipy.sparse.linalg.cg(none, x, M=body)[0], jnp.ones(3))
 
 
+def test_objects_that_wrap_without_end_are_looked_at_for_a_while() -> None:
+    class Proxy:
+        def __call__(self) -> None: ...
+
+        def __getattr__(self, name: str) -> Any:
+            if name == "__wrapped__":
+                return Proxy()
+            raise AttributeError(name)
+
+    block = jax.jit(lambda one, other, x: asks(x), static_argnums=(0, 1))
+    assert names(lambda x: block(Proxy(), Proxy(), x), 1.0) == ["d/w"]
+
+
 def test_one_method_given_twice_is_one_function() -> None:
     class Solver:
         def solve(self, operator: Any, b: Any) -> Any:
