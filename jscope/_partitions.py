@@ -328,6 +328,10 @@ def placed_by(specs: Mapping[str, Any], shardings: Any, call: str) -> dict[str, 
     faults: list[str] = []
     for name, spec in specs.items():
         sharding = given[name]
+        axes = len(sharding.spec) if isinstance(sharding, NamedSharding) else 0
+        if axes > len(spec.shape):
+            faults.append(f"'{name}' {short_type(spec)}: its sharding P{partition_text(sharding.spec)} says {axes} axes")
+            continue
         try:
             part = sharding.shard_shape(spec.shape)
         except ValueError as error:
