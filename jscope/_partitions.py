@@ -330,7 +330,8 @@ def placed_by(specs: Mapping[str, Any], shardings: Any, call: str) -> dict[str, 
         sharding = given[name]
         axes = len(sharding.spec) if isinstance(sharding, NamedSharding) else 0
         if axes > len(spec.shape):
-            faults.append(f"'{name}' {short_type(spec)}: its sharding P{partition_text(sharding.spec)} says {axes} axes")
+            text = partition_text(sharding.spec)
+            faults.append(f"'{name}' {short_type(spec)}: its sharding P{text} says {axes} axes")
             continue
         try:
             part = sharding.shard_shape(spec.shape)

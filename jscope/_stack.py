@@ -107,7 +107,8 @@ def _is_body(while_loop: FrameType, called: FrameType) -> bool:
     if function in functions or function is UNTOLD:
         return function == "body_fun"
     # Neither is what runs, so one of them is a function of JAX's that calls it. A condition of the user's is not.
-    return any(FILES.get(inner.__code__.co_filename) == USER for inner, _, _ in _layers(condition))
+    packages = {inner.__globals__.get("__name__", "").partition(".")[0] for inner, _, _ in _layers(condition)}
+    return not packages <= {"jax", "jaxlib"}
 
 
 # Which call of which function -----------------------------------------------------------------------------------------
