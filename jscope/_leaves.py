@@ -87,6 +87,7 @@ def same_leaf(name: str, a: Any, b: Any) -> bool:
     if a is b:
         return True
     if not hasattr(a, "shape") and not hasattr(b, "shape"):
+        # Tuples and other trees within a leaf may hold arrays, whose == is no bool.
         (parts, form), (others, other_form) = jax.tree.flatten(a), jax.tree.flatten(b)
         if len(parts) == 1 and parts[0] is a:
             return bool(a == b)

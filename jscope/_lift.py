@@ -111,7 +111,8 @@ def lift(net: Any, /, *args: Any, stack: int | None = None, **kwargs: Any) -> Pa
         try:
             lifted = _Lifted(net.specs(*args, **kwargs), net)
         except BadTypeError as error:
-            if any(near(name, _OWN) for name in kwargs if name not in _parameters(net)):
+            unknown = set(kwargs).difference(_parameters(net)) if error.kind == "bad_call" else ()
+            if any(near(name, _OWN) for name in unknown):
                 error.fix = 'say how many equal layers: js.lift(net, ..., stack=12, names="layer_%d", axis="layers")'
             raise
         if kind is not None:

@@ -317,6 +317,18 @@ def shardings_for(names: Iterable[str], shardings: Any, call: str) -> dict[str, 
     return given
 
 
+def misplaced(sharding: Any, shape: tuple[int, ...]) -> str:
+    """Why a sharding does not fit a shape, `""` if it does."""
+    partition = getattr(sharding, "spec", ())
+    if len(partition) > len(shape):
+        return f"P{partition_text(partition)} has more axes than shape {shape}"
+    try:
+        sharding.shard_shape(shape)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
 def placed_by(specs: Mapping[str, Any], shardings: Any, call: str) -> dict[str, Placed]:
     """What each device holds of each `VariableSpec`.
 
@@ -328,16 +340,10 @@ def placed_by(specs: Mapping[str, Any], shardings: Any, call: str) -> dict[str, 
     faults: list[str] = []
     for name, spec in specs.items():
         sharding = given[name]
-        axes = len(sharding.spec) if isinstance(sharding, NamedSharding) else 0
-        if axes > len(spec.shape):
-            text = partition_text(sharding.spec)
-            faults.append(f"'{name}' {short_type(spec)}: its sharding P{text} says {axes} axes")
+        if why := misplaced(sharding, spec.shape):
+            faults.append(f"'{name}' {short_type(spec)}: {why}")
             continue
-        try:
-            part = sharding.shard_shape(spec.shape)
-        except ValueError as error:
-            faults.append(f"'{name}' {short_type(spec)}: {error}")
-            continue
+        part = sharding.shard_shape(spec.shape)
         text = partition_text(sharding.spec) if isinstance(sharding, NamedSharding) else type(sharding).__name__
         found[name] = Placed(text or "()", math.prod(part) * spec.dtype.itemsize)
     if faults:

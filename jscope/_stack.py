@@ -107,8 +107,8 @@ def _is_body(while_loop: FrameType, called: FrameType) -> bool:
     if function in functions or function is UNTOLD:
         return function == "body_fun"
     # Neither is what runs, so one of them is a function of JAX's that calls it. A condition of the user's is not.
-    packages = {inner.__globals__.get("__name__", "").partition(".")[0] for inner, _, _ in _layers(condition)}
-    return not packages <= {"jax", "jaxlib"}
+    modules = [getattr(inner, "__globals__", {}).get("__name__", "") for inner, _, _ in _layers(condition)]
+    return any(module.partition(".")[0] not in ("jax", "jaxlib") for module in modules)
 
 
 # Which call of which function -----------------------------------------------------------------------------------------
@@ -217,18 +217,21 @@ def _calls(found: list[tuple[list[FrameType], list[FrameType]]]) -> list[Call]:
     return calls
 
 
-def _functions_given(of_jax: list[FrameType], called: FrameType) -> tuple[FrameType, dict[int, Any]]:
+def _functions_given(of_jax: list[FrameType], called: FrameType) -> tuple[FrameType, dict[Any, Any]]:
     """The functions among which the called one is, and the frame of JAX's function that was given them.
 
     That is the one that the user called, unless it was given a function that gives several to JAX:
     `jax.jit(partial(while_loop, condition, body))`.
     """
-    inner = [frame for frame in reversed(of_jax[:-1]) if id(frame.f_code) in _taking_several()]
-    for frame in [of_jax[-1], *inner] if inner else ():
-        functions = _functions_given_to(frame)
-        if any(_runs(function, called.f_code) for function in functions.values()):
-            return frame, functions
-    return of_jax[-1], _functions_given_to(of_jax[-1])
+    outermost, functions = of_jax[-1], _functions_given_to(of_jax[-1])
+    if any(_runs(function, called.f_code) for function in functions.values()):
+        return outermost, functions
+    for frame in reversed(of_jax[:-1]):
+        if id(frame.f_code) in _taking_several():
+            inner = _functions_given_to(frame)
+            if any(_runs(function, called.f_code) for function in inner.values()):
+                return frame, inner
+    return outermost, functions
 
 
 @functools.cache
@@ -302,8 +305,8 @@ def _turn(frame: FrameType) -> object:
     return known[1]
 
 
-def _functions_given_to(frame: FrameType) -> dict[int, Any]:
-    """The functions among the arguments of a function, by id; also those that an object of `jax.custom_vjp` holds."""
+def _functions_given_to(frame: FrameType) -> dict[Any, Any]:
+    """The functions among the arguments of a function, by key; also those that an object of `jax.custom_vjp` holds."""
     code, variables = frame.f_code, frame.f_locals
     given: list[Any] = []
     for name in code.co_varnames[: code.co_argcount + code.co_kwonlyargcount + 2]:
@@ -311,12 +314,12 @@ def _functions_given_to(frame: FrameType) -> dict[int, Any]:
         if isinstance(value, _HOLDING):
             value = [getattr(value, name, None) for name in ("fun", "jvp", "fwd", "bwd", "vmap_rule")]
         given.extend(value if type(value) in (tuple, list) else value.values() if type(value) is dict else [value])
-    # A method is another object each time it is asked for.
-    return {
-        id(value) if not inspect.ismethod(value) else hash((id(value.__self__), id(value.__func__))): value
-        for value in given
-        if callable(value)
-    }
+    return {_key_of(value): value for value in given if callable(value)}
+
+
+def _key_of(function: Any) -> Any:
+    """What tells a function from others while both live: its id. A method is a new object each time it is asked for."""
+    return (id(function.__self__), id(function.__func__)) if inspect.ismethod(function) else id(function)
 
 
 _HOLDING = jax.custom_jvp, jax.custom_vjp, jax.custom_batching.custom_vmap

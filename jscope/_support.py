@@ -12,6 +12,7 @@ from ._describe import initializer_text
 from ._leaves import check_here, is_elsewhere, without_value
 from ._misspelt import misspelt
 from ._names import matcher, near
+from ._partitions import misplaced
 from ._see import seeing
 from ._show import count_of, format_bytes, printable, short_type, shortened, shown, table, table_lines
 from ._table import Scope, cut, partition_text, short_place
@@ -32,6 +33,7 @@ __all__ = [
     "jit_inlined",
     "left_over",
     "matcher",
+    "misplaced",
     "misspelt",
     "near",
     "new_file",

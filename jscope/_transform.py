@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, ParamSpec, TypeVar, overload
 
@@ -39,12 +39,7 @@ class _Rehearsed(NamedTuple):
     """
 
     names: frozenset[str]
-    variables: tuple[tuple[str, tuple[int, ...], Any], ...]
-
-    @classmethod
-    def of(cls, rehearsal: Rehearsal, specs: Iterable[VariableSpec]) -> _Rehearsed:
-        """What a run found out that has declared this."""
-        return cls(frozenset(rehearsal.names), tuple([(spec.name, spec.shape, spec.dtype) for spec in specs]))
+    variables: list[tuple[str, tuple[int, ...], Any]]
 
 
 class _Memory:
@@ -338,20 +333,20 @@ class Transformed(Generic[P, R]):
         if used_up := arguments.used_up(self._fn):
             return Refs(ENTRY, frozenset(), f"a rehearsal would use up {used_up}")
         rehearsal = Rehearsal()
-        asked: list[VariableSpec] = []
+        variables: list[tuple[str, tuple[int, ...], Any]] = []
 
         # A new function each time: JAX caches traces by function, and on a hit the program would not run.
         def traced(tree: Params, rng: Any, arrays: list[Any] | None) -> None:
             nonlocal kind
             source = Given(tree)
             run = Run(source, new_scopes(shown=False), rng=rng, refs=rehearsal, rules=self._rules)
-            self._call(run, arguments.spare(), lambda out: asked.extend(run.specs()), arrays)
+            self._call(run, arguments.spare(), lambda out: variables.extend(run.types()), arrays)
             if source.has_its_say:
                 kind = None, False  # another tree may say something else
 
         try:
             jax.eval_shape(traced, tree, rng, arguments.arrays)
-            self._memory.keep(kind, _Rehearsed.of(rehearsal, asked))
+            self._memory.keep(kind, _Rehearsed(frozenset(rehearsal.names), variables))
             return Refs(ENTRY, frozenset(rehearsal.names))
         except Exception:  # it needs concrete values: NumPy's can be had
             pass
@@ -380,7 +375,8 @@ class Transformed(Generic[P, R]):
             asks_keys.append(run.keys.asked)
 
         jax.eval_shape(traced, key, arguments.arrays)
-        rehearsed = _Rehearsed.of(rehearsal, declared)
+        variables = [(spec.name, spec.shape, spec.dtype) for spec in declared]
+        rehearsed = _Rehearsed(frozenset(rehearsal.names), variables)
         self._memory.keep((arguments.kind(), False), rehearsed)
         if asks_keys == [False]:  # so it would be the same without
             self._memory.keep((arguments.kind(), True), rehearsed)

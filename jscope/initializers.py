@@ -90,7 +90,7 @@ class _Random(Initializer):
                 where=user_line(),
                 fix="ask for a floating dtype, or use zeros_initializer / constant_initializer",
             )
-        _check_held(self, dtype, -1)
+        _check_held(self, dtype, -1)  # it draws numbers of both signs
 
     def __call__(self, key: jax.Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.Array:
         shape = tuple(shape)

@@ -105,7 +105,7 @@ def fit(
     faults: list[str] = []
     told: set[str] = set()
     if plan is not None:
-        from .plan import Plan  # that file fits by this one
+        from .plan import Plan  # here, since plan.py imports this file
 
         if not isinstance(plan, Plan):
             what = f"assign_from takes a Plan as plan, not {plan!r:.80}."

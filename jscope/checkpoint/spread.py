@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jscope._support import partition_text, shown
+from jscope._support import misplaced, shown
 
 from .files import File
 from .operations import cast_checked
@@ -42,14 +42,8 @@ def _misfit(sharding: Any, shape: tuple[int, ...]) -> str:
         return f"is given {sharding!r:.60}, which is no sharding: write such as NamedSharding(mesh, jax.P('data'))"
     if isinstance(getattr(sharding, "mesh", None), jax.sharding.AbstractMesh):
         return "is given a sharding over a mesh that has no devices"
-    partition = getattr(sharding, "spec", ())
-    if len(partition) > len(shape):
-        return f"has shape {shape}, and its sharding P{partition_text(partition)} says {len(partition)} axes"
-    try:
-        sharding.shard_shape(shape)
-    except ValueError as error:
-        return f"does not fit its sharding: {error}"
-    return ""
+    why = misplaced(sharding, shape)
+    return f"does not fit its sharding: {why}" if why else ""
 
 
 def spread(tensor: Tensor, sharding: jax.sharding.Sharding, dtype: Any, checked: bool) -> tuple[jax.Array, bool]:

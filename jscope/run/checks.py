@@ -313,8 +313,8 @@ def check_initial_dtype(initializer: Any, dtype: Any, name: Any, asked: Asked) -
 
 
 _OTHER_TURN = (
-    "make what JAX gives this function alike each time: it traces it again where, say, the carry of a loop ends with "
-    "another shape or dtype than it starts with, and in each trace the variable is the same one"
+    "JAX calls this function more than once, and it has one variable: let it be called with the same shapes and dtypes "
+    "each time, such as a loop's carry that starts with those that it ends with"
 )
 
 

@@ -410,7 +410,7 @@ class Run:
         if variable.carried is not None:
             asked = self._done_to(variable, "value of ") if self.level else None
             value = variable.carried.read(variable, asked)
-            self.arrays.note_weakly(value, variable)  # not kept: JAX may set the ref in a trace that it runs again
+            self._remember(variable, value)
             return value
         if not variable.bound:  # given, and good in every trace
             value = variable.value = self.source.make(variable)
@@ -439,7 +439,10 @@ class Run:
             check_not_differentiated(variable, value, functools.partial(self._done_to, variable, "value of "))
 
     def _remember(self, variable: Variable, value: Any) -> None:
-        if variable.bound and (self.level or variable.carried is not None):
+        if variable.carried is not None:
+            # Not kept, but read again: JAX may set the ref in a trace that it runs again.
+            self.arrays.note_weakly(value, variable)
+        elif variable.bound and self.level:
             # It is bound to an inner trace, and may not be kept longer than the trace.
             reference = self.arrays.note_weakly(value, variable)
             variable.inner = {**(variable.inner or {}), self.level: reference}
@@ -485,6 +488,10 @@ class Run:
     def values(self) -> dict[str, Any]:
         """name -> current value of all variables."""
         return {name: self.read(variable) for name, variable in self.by_name.items()}
+
+    def types(self) -> list[tuple[str, tuple[int, ...], Any]]:
+        """Name, shape and dtype of all variables, in order."""
+        return [(variable.name, variable.shape, variable.dtype) for variable in self.by_name.values()]
 
     def specs(self) -> list[VariableSpec]:
         """All declarations in order."""

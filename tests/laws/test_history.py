@@ -212,25 +212,18 @@ def test_what_a_rehearsal_found_holds_for_calls_with_a_key_or_without_one() -> N
     assert net.update(params, XS, rng=KEY)[0] == 15
 
 
-def test_what_a_rehearsal_found_holds_for_trees_of_one_shape() -> None:
-    def program(xs: Any) -> Any:
-        n = js.get_variable("n", initializer=lambda: jnp.zeros(2))
-        js.get_variable("s", [], trainable=False)
-        if n.shape == (3,):
-            jax.lax.scan(lambda c, x: (c, js.assign("s", js.value("s") + x)), 0.0, xs)
-        return js.value("s")
-
-    net = js.transform(program)
-    for size, want in ((2, 0), (3, 15)):
-        assert net.update({"n": jnp.zeros(size), "s": jnp.float32(0)}, XS)[0] == want
-
-
 def assigns_by_shape(xs: Any) -> Any:
     n = js.get_variable("n", initializer=lambda: jnp.zeros(2))
     js.get_variable("s", [], trainable=False)
     if n.shape == (3,):
         jax.lax.scan(lambda c, x: (c, js.assign("s", js.value("s") + x)), 0.0, xs)
     return js.value("s")
+
+
+def test_what_a_rehearsal_found_holds_for_trees_of_one_shape() -> None:
+    net = js.transform(assigns_by_shape)
+    for size, want in ((2, 0), (3, 15)):
+        assert net.update({"n": jnp.zeros(size), "s": jnp.float32(0)}, XS)[0] == want
 
 
 def assigns_without(xs: Any) -> Any:

@@ -76,14 +76,18 @@ def measured(use: Callable[[Path], object], path: Path) -> tuple[float, int]:
     given = used(use, path)
     seconds = time.process_time() - start
     given = given if isinstance(given, int) else 0
+    return seconds, peak_of(use, path) - given
+
+
+def peak_of(use: Callable[[Path], object], path: Path) -> int:
+    """The most bytes that were taken at a time."""
     gc.collect()
     tracemalloc.start()
     try:
         used(use, path)
-        peak = tracemalloc.get_traced_memory()[1]
+        return tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    return seconds, peak - given
 
 
 def compare(tmp_path: Path, name: str, sizes: list[int], uses: tuple[str, ...], is_timed: bool = True) -> list[str]:
@@ -176,15 +180,8 @@ def test_arrays_of_nothing_are_not_taken_apart_without_end(tmp_path: Path, name:
         "unstack": lambda path: checkpoint.unstack(checkpoint.load(path), "h", to="h%d"),
         "unstack of shapes": lambda path: checkpoint.unstack(header, "h", to="h%d"),
     }
-    for use in uses.values():
-        gc.collect()
-        tracemalloc.start()
-        try:
-            used(use, path)
-            peak = tracemalloc.get_traced_memory()[1]
-        finally:
-            tracemalloc.stop()
-        assert peak <= 32e6 + 8 * path.stat().st_size
+    for what, use in uses.items():
+        assert peak_of(use, path) <= 32e6 + 8 * path.stat().st_size, what
 
 
 def test_the_names_of_a_large_program_are_no_attack(tmp_path: Path) -> None:

@@ -741,7 +741,7 @@ def test_shardings_that_do_not_fit_are_told_by_name_before_anything_is_read(tmp_
         checkpoint.assign_from(file, tmp_path / "m", shardings=shardings)
     no_sharding = "which is no sharding: write such as NamedSharding(mesh, jax.P('data'))"
     assert error.value.faults == (
-        "'a' has shape (1,), and its sharding P('data', 'model') says 2 axes",
+        "'a' does not fit its sharding: P('data', 'model') has more axes than shape (1,)",
         f"'b' is given {jax.P('data')!r}, {no_sharding}",
         f"'c' is given 'data', {no_sharding}",
         "'d' is given a sharding over a mesh that has no devices",

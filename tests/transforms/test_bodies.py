@@ -302,7 +302,7 @@ def test_a_variable_that_is_another_one_in_the_next_turn_is_told_so(shaped: bool
 
     with pytest.raises(js.ShapeMismatchError if shaped else js.DtypeMismatchError) as caught:
         names(program)
-    assert "JAX gives this function alike each time" in caught.value.fix
+    assert "called with the same shapes and dtypes each time" in caught.value.fix
 
 
 def test_a_variable_that_could_not_be_made_takes_nothing_from_the_next_turn() -> None:

@@ -754,14 +754,16 @@ def test_a_trace_that_assigns_does_so_each_time_it_runs(kind, outer):
             converted, constants = jax.closure_convert(counts, x)
             again = lambda x: converted(x, *constants)  # noqa: E731
         seen = [js.value("n")]
-        for _ in range(2):
+        for start in (None, None, 10):
+            held = js.value("n") if start is None else js.assign("n", start)
             jax.lax.fori_loop(0, 1, lambda _, x: again(x), x) if kind == "loop" else again(x)
             seen.append(js.value("n"))
+            assert seen[-1] is not held
         return seen
 
     seen, params = outer(js.transform(program).update)({"n": jnp.int32(0)}, jnp.float32(1))
-    assert [int(n) for n in seen] == [0, 1, 2]
-    assert params["n"] == 2
+    assert [int(n) for n in seen] == [0, 1, 2, 11]
+    assert params["n"] == 11
 
 
 def test_a_program_that_has_ended_keeps_no_trace():
