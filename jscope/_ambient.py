@@ -339,9 +339,10 @@ def caches_here() -> Callable[[], AbstractContextManager[Any]]:
     return lambda: _in_force(token)
 
 
-def ended(call: str) -> JscopeError:
+def of_another(call: str, fix: str) -> JscopeError:
     """The error for a call by way of an object that belongs to another run than the one running here."""
-    return _error(call, f"{call} is called after its program has ended.")
+    what = f"{call} belongs to another program than the one that runs here."
+    return OutsideProgramError(what, kind="outside", asked=call, where=user_line(), fix=fix)
 
 
 def _outside(call: str, frame: Frame | None) -> JscopeError:
@@ -349,7 +350,7 @@ def _outside(call: str, frame: Frame | None) -> JscopeError:
         return _error(call, f"{call} is called outside any program.")
     if frame._open:
         return _error(call, f"{call} is called from another thread or context than the one that runs the program.")
-    return ended(call)
+    return _error(call, f"{call} is called after its program has ended.")
 
 
 def _error(call: str, what: str) -> JscopeError:

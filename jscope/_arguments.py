@@ -117,9 +117,26 @@ def _alike(value: Any) -> Hashable:
         return type(value), value.tobytes()
     if type(value) in (tuple, list):
         return type(value), *map(_alike, value)
-    if not isinstance(value, type) and is_importable(value):  # a function; attributes of classes are often set
+    if _is_function(value):
         return type(value), value
     raise _UnlikeAnyError
+
+
+def _is_function(value: Any) -> bool:
+    """Whether this is a function that lives on, and stays as it is: nobody has set an attribute of it.
+
+    Attributes of classes are often set, and those of an object of the user's class may be.
+    """
+    if isinstance(value, type) or not is_importable(value):
+        return False
+    if value.__module__.partition(".")[0] in ("jax", "numpy"):
+        return True
+    return isinstance(value, _FUNCTIONS) and _SET_BY_JIT.issuperset(getattr(value, "__dict__", ()))
+
+
+_JITTED = jax.jit(lambda: None)
+_FUNCTIONS = types.FunctionType, types.BuiltinFunctionType, type(_JITTED)
+_SET_BY_JIT = frozenset(vars(_JITTED))  # and some of it by functools.wraps
 
 
 def _alike_structure(structure: Any) -> Hashable:

@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ._ambient import current, ended
+from ._ambient import current, of_another
 from ._callsite import Place, user_place
 from ._mismatch import mismatch_error
 from ._params import Params
@@ -84,8 +84,8 @@ def get_variable(
       name: joined to the scope's name with a slash.
       shape: dimensions, an int meaning one; may be left out under reuse, and where the initializer brings its own.
       dtype: default that of the scope, which is float32 unless set.
-      initializer: a callable `init(key, shape, dtype)`, or a number or array (then without `shape`). Default that of
-        the scope, else glorot uniform for floating dtypes and zeros for integers and bool.
+      initializer: a callable `init(key, shape, dtype)`, which may not call jscope, or a number or array (then without
+        `shape`). Default that of the scope, else glorot uniform for floating dtypes and zeros for integers and bool.
       regularizer: a callable from value to scalar loss; see `get_regularization_losses`.
       trainable: False keeps it out of the trainable collection; default that of the scope, which is True unless set.
       collections: default `[GraphKeys.GLOBAL_VARIABLES]`.
@@ -168,7 +168,7 @@ def _true_getter(
     """What a custom getter calls: `get_variable` by full key, with the rest as the getter chose it."""
     caller = sys._getframe(1)
     if current("a getter", caller) is not run:
-        raise ended("a getter")
+        raise of_another("a getter", "call it in the program, and in the custom getter, that was given it")
     more = initializer, regularizer, trainable, collections, partitioner, constraint
     return run.get_variable(caller, name, shape, dtype, *more, resolved=(reuse, run.scopes.op_scope, asked_at))
 

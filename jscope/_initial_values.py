@@ -10,6 +10,7 @@ compiled again.
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import functools
 import hashlib
 import os
@@ -27,7 +28,7 @@ import numpy as np
 from ._arguments import is_importable, parameters_for
 from ._callsite import user_line, user_location
 from ._compat import depends_on, program_key, with_constants
-from ._errors import BadInitialValueTypeError, BadTypeError, InitializerError
+from ._errors import BadInitialValueTypeError, BadTypeError, InitializerError, OutsideProgramError
 from ._show import short
 from ._values import InitialValue, is_traced
 
@@ -260,7 +261,16 @@ def _with_line(function: Any) -> str:
 def _called(initializer: Callable[..., Any], key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
     """What an initializer gives: an array of that shape and dtype."""
     try:
-        result = initializer(key, shape, dtype)
+        # In a context of its own, where no program runs: whether one does depends on who draws, and when.
+        result = contextvars.copy_context().run(initializer, key, shape, dtype)
+    except OutsideProgramError as error:
+        raise InitializerError(
+            f"The initializer {describe(initializer)} calls jscope, {error.asked}. It is no part of the program: init "
+            "calls it after the program has run, and apply never does.",
+            kind="init_value",
+            where=error.where,
+            fix="ask before get_variable, and give what comes out as the value, without a shape: initializer=value",
+        ) from None
     except Exception as error:
         parameters, takes_them = parameters_for(initializer, key, shape, dtype)
         if not takes_them or parameters[:1] == ["shape"]:  # TensorFlow's begin with the shape

@@ -143,8 +143,7 @@ class ExplicitTypes:
     def in_force(cls, rules: Rules | None) -> ExplicitTypes | None:
         """Those of the mesh in force under the rules of `transform`; None where it has no such axes."""
         mesh = jax.sharding.get_abstract_mesh()
-        kinds = zip(mesh.axis_names, mesh.axis_types, strict=True)
-        explicit = {name for name, kind in kinds if kind == jax.sharding.AxisType.Explicit}
+        explicit = _explicit(mesh)
         return cls(mesh, explicit, rules) if explicit else None
 
     def give(self, value: jax.Array, variable: Any) -> jax.Array:
@@ -166,14 +165,36 @@ class ExplicitTypes:
                 where=user_line(),
                 fix='give the rules to the program: js.transform(function, rules={"axis": "axis of the mesh"})',
             )
-        cut = (tuple(one for one in _axes(entry) if one in self._explicit) for entry in axes)
-        return jax.sharding.reshard(value, PartitionSpec(*(entry or None for entry in cut)))
+        return jax.sharding.reshard(value, _cut(axes, self._explicit))
 
     def shardings(self, specs: Mapping[str, Any], key: Any) -> dict[str, Any]:
         """Where the values of all variables lie by this, if they are drawn from that key."""
         # While JAX traces, it does not say which devices there are.
         mesh = self._mesh if is_traced(key) else jax.sharding.get_mesh()
         return shardings_of(specs, mesh, self._rules).flat()
+
+
+def typed(value: jax.Array, sharding: Any) -> jax.Array:
+    """A value that was made as a sharding says, with the type that this is on explicit axes of the mesh in force.
+
+    What `jax.jit(out_shardings=)` gives has it, but not where it is a part of a greater trace.
+    """
+    explicit = _explicit(jax.sharding.get_abstract_mesh()) if is_traced(value) else set()
+    if not explicit or not isinstance(sharding, NamedSharding) or not explicit.issubset(sharding.mesh.axis_names):
+        return value
+    return jax.sharding.reshard(value, _cut(sharding.spec, explicit))
+
+
+def _explicit(mesh: Any) -> set[Any]:
+    """The axes of a mesh that are a part of types."""
+    kinds = zip(mesh.axis_names, mesh.axis_types, strict=True)
+    return {name for name, kind in kinds if kind == jax.sharding.AxisType.Explicit}
+
+
+def _cut(axes: Iterable[Any], explicit: set[Any]) -> PartitionSpec:
+    """A partition along these axes alone."""
+    cut = (tuple(one for one in _axes(entry) if one in explicit) for entry in axes)
+    return PartitionSpec(*(entry or None for entry in cut))
 
 
 def out_of_mesh(key: Any) -> AbstractContextManager[Any]:

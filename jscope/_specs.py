@@ -25,7 +25,7 @@ from ._initial_values import Drawers, check_key
 from ._mismatch import mismatch, mismatch_error, without_values
 from ._names import near
 from ._params import Params
-from ._partitions import Rules, copied, out_of_mesh, placed_by, placements, shardings_for, shardings_of
+from ._partitions import Rules, copied, out_of_mesh, placed_by, placements, shardings_for, shardings_of, typed
 from ._see import seeing
 from ._show import count_of, format_bytes, short, short_type
 from ._table import specs_table
@@ -227,7 +227,7 @@ class Specs(Mapping[str, VariableSpec]):
                 except Exception as error:
                     add_place(error, f"the initial value of '{name}', asked for at {spec.created_at}")
                     raise
-        return values
+        return {name: typed(value, placed.get(name)) for name, value in values.items()} if placed else values
 
     def compare(self, params: Mapping[str, Any]) -> Comparison:
         """How `params` fits: what would be kept, is missing, is not declared, or has the wrong shape or dtype.

@@ -180,7 +180,7 @@ def calls_between(caller: FrameType, outer: FrameType | None) -> tuple[list[Call
                 on_host = on_host or kind == HOST
                 frame = frame.f_back
             # A method such as __jax_array__, by which JAX asks an object what it is, is called as the user wrote it.
-            if of_jax and not (users and _is_special_method(users[-1].f_code)):
+            if of_jax and not (users and users[-1].f_code.co_name in _ASKED_BY_THEMSELVES):
                 found.append((of_jax, users))
                 users = []
     if on_host and frame is not None:  # what was opened in the callback, by `build` say, is asked there rightly
@@ -188,10 +188,13 @@ def calls_between(caller: FrameType, outer: FrameType | None) -> tuple[list[Call
     return _calls(found[::-1]), frame is not None and frame is outer
 
 
-def _is_special_method(code: CodeType) -> bool:
-    """Whether this is a method that Python or JAX looks for by itself; not one by which a class or object is called."""
-    name = code.co_name
-    return name.startswith("__") and name.endswith("__") and name not in ("__call__", "__init__", "__new__")
+# The methods by which JAX and Python ask an object what it is, or for its value. Others, such as `__matmul__`, may be
+# functions that JAX is given: `lax.associative_scan(operator.matmul, ...)`.
+_ASKED_BY_THEMSELVES = {
+    "__jax_array__", "__array__", "__bool__", "__int__", "__float__", "__complex__", "__index__",
+    "__len__", "__iter__", "__next__", "__eq__", "__ne__", "__hash__", "__repr__", "__str__", "__format__",
+    "__get__", "__getattr__", "__getattribute__", "__instancecheck__",
+}  # fmt: skip
 
 
 def _calls(found: list[tuple[list[FrameType], list[FrameType]]]) -> list[Call]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from .._callsite import user_line
 from .._errors import BadArgumentError
+from .._show import some
 from .record import NOTHING, Variable
 
 
@@ -79,11 +80,13 @@ class Arrays:
                 fix="pass the very object that get_variable returned, its VariableSpec or its full name",
             )
         if known[1] is None:
+            names = [variable.name for variable in self._by_name.values() if variable.value is value]
             raise BadArgumentError(
                 f"{call}: this array is the value of several variables, so it does not tell which is meant.",
                 kind="ambiguous",
+                exists=f"it is the value of {some(names)}" if names else "",
                 scope=scope,
                 where=user_line(),
-                fix="pass the full name",
+                fix="pass the VariableSpec of the one that is meant: js.global_variables() lists them",
             )
         return known[1]

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -283,6 +284,64 @@ HOLDING = {
     "closure": "lambda key, shape, dtype: jnp.asarray(table, dtype)",
     "jax": "jax.nn.initializers.constant(table)",
 }
+
+
+# An initializer is no part of the program -----------------------------------------------------------------------------
+
+
+def opens_a_scope() -> None:
+    with js.variable_scope(None, "q"):
+        pass
+
+
+ASKS: dict[str, Callable[[], Any]] = {
+    "get_variable": lambda: js.get_variable("code", []),
+    "variable": lambda: js.variable(1.0),
+    "variable_scope": opens_a_scope,
+    "next_key": lambda: js.next_key(),
+    "value": lambda: js.value("first"),
+    "global_variables": lambda: js.global_variables(),
+    "add_to_collection": lambda: js.add_to_collection("mine", 1),
+    "get_variable_scope": lambda: js.get_variable_scope(),
+}
+
+
+@pytest.mark.parametrize("asks", ASKS)
+def test_what_asks_jscope_is_refused_however_it_is_drawn(asks: str) -> None:
+    """Silently, what it made had the value zero in `init`; and other names were free in `apply`."""
+
+    def initializer(key: Any, shape: Any, dtype: Any) -> Any:
+        ASKS[asks]()
+        return jnp.ones(shape, dtype)
+
+    def program() -> Any:
+        js.get_variable("first", [])
+        return js.get_variable("w", [2], initializer=initializer)
+
+    def built() -> None:
+        with js.build(KEY):
+            program()
+
+    net = js.transform(program)
+    for run in (net.specs, functools.partial(net.init, KEY), functools.partial(jax.jit(net.init), KEY), built):
+        with pytest.raises(js.InitializerError, match=f"calls jscope, {asks}. It is no part of the program") as caught:
+            run()
+        assert caught.value.where == f"{__file__}:{ASKS[asks].__code__.co_firstlineno + (asks == 'variable_scope')}"
+    assert net.apply({"first": jnp.ones(()), "w": jnp.ones(2)}).tolist() == [1, 1]
+
+
+def test_what_it_would_have_asked_for_is_given_as_the_value() -> None:
+    def program() -> Any:
+        code = js.get_variable("code", [], initializer=js.constant_initializer(3.0))
+        js.get_variable("w", initializer=jnp.broadcast_to(code, (2,)))
+
+    assert js.transform(program).init(KEY)["w"].tolist() == [3, 3]
+
+
+def test_it_may_run_a_program_of_its_own() -> None:
+    inner = js.transform(lambda shape: js.get_variable("v", shape, initializer=js.constant_initializer(4.0)))
+    net = js.transform(lambda: js.get_variable("w", [2], initializer=lambda key, shape, _: inner.init(key, shape)["v"]))
+    assert net.init(KEY)["w"].tolist() == net.specs().init(KEY)["w"].tolist() == [4, 4]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the memory of a process is read as Linux tells it")

@@ -109,6 +109,23 @@ def test_a_frame_is_of_no_use_in_another_thread_or_context():
     assert built.params.names == ("w",)
 
 
+def test_a_getter_of_another_program_is_told_as_such():
+    kept = []
+
+    def keeping(getter, *args, **kwargs):
+        kept.append(getter)
+        return getter(*args, **kwargs)
+
+    def program():
+        with js.variable_scope("s", custom_getter=keeping):
+            js.get_variable("v", [])
+        return js.transform(lambda: kept[0]("s/w", [])).specs()
+
+    for run in (program, lambda: kept[0]("s/w", [])):  # while the other one runs, and when it has ended
+        with pytest.raises(js.OutsideProgramError, match="a getter belongs to another program"):
+            js.transform(run).specs()
+
+
 def test_asyncio_tasks_each_run_their_own_programs():
     net = js.transform(lambda: js.get_variable("w", []))
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import functools
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -277,6 +278,64 @@ def test_an_object_that_jax_asks_for_its_array_is_asked_as_written() -> None:
     assert names(program) == ["d/w", "d_1/w"]
     one, other = js.transform(program).apply({"d/w": 0.0, "d_1/w": 0.0}, rng=KEY)
     assert (one != other).all()
+
+
+class Operator:
+    """Asks in the methods of operators, which Python or JAX calls."""
+
+    def __init__(self, state: Any = None) -> None:
+        self.state = state
+
+    def __matmul__(self, other: Any) -> Any:
+        moved = asks(jax.random.uniform(js.next_key()))
+        return Operator(self.state + other.state + moved) if isinstance(other, Operator) else 2 * other + 0 * moved
+
+    def __getitem__(self, index: Any) -> Any:
+        return asks(jax.random.uniform(js.next_key())) + index
+
+    def __step__(self, carry: Any, x: Any) -> Any:
+        return asks(carry) + jax.random.uniform(js.next_key()), x
+
+
+jax.tree_util.register_pytree_node(Operator, lambda one: ((one.state,), None), lambda _, states: Operator(*states))
+
+OPERATORS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
+    "associative_scan of operator.matmul": (
+        lambda xs: lax.associative_scan(operator.matmul, Operator(xs)).state,
+        lambda xs: lax.associative_scan(lambda a, b: a @ b, Operator(xs)).state,
+    ),
+    "cg of a method": (
+        lambda xs: jax.scipy.sparse.linalg.cg(Operator().__matmul__, xs)[0],
+        lambda xs: jax.scipy.sparse.linalg.cg(lambda v: Operator() @ v, xs)[0],
+    ),
+    "cg of a partial": (
+        lambda xs: jax.scipy.sparse.linalg.cg(functools.partial(operator.matmul, Operator()), xs)[0],
+        lambda xs: jax.scipy.sparse.linalg.cg(lambda v: Operator() @ v, xs)[0],
+    ),
+    "map of __getitem__": (
+        lambda xs: lax.map(Operator().__getitem__, xs, batch_size=2),
+        lambda xs: lax.map(lambda x: Operator()[x], xs, batch_size=2),
+    ),
+    "scan of a name with underscores": (
+        lambda xs: lax.scan(Operator().__step__, 0, xs)[0],  # traced twice, since the carry changes its type
+        lambda xs: lax.scan(lambda carry, x: Operator().__step__(carry, x), 0, xs)[0],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", OPERATORS)
+def test_the_method_of_an_operator_is_a_body_as_any_other_function(case: str) -> None:
+    xs = jnp.arange(1.0, 6.0)
+    values = []
+    for program in OPERATORS[case]:
+        assert names(program, xs) == ["d/w"]
+        values.append(js.transform(program).apply({"d/w": 0.0}, xs, rng=KEY).tolist())
+    assert values[0] == values[1]
+
+
+def test_the_method_of_an_operator_is_one_body_without_jit() -> None:
+    with jax.disable_jit():
+        assert names(lambda xs: lax.scan(Operator().__step__, 0.0, xs)[0], jnp.ones(3)) == ["d/w"]
 
 
 def test_a_class_that_jax_calls_is_a_function() -> None:

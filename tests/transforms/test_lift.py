@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -342,6 +343,67 @@ def test_an_argument_that_has_changed_since():
             width.size += 1
 
     assert [spec.shape for spec in js.transform(program).specs().values()] == [(2,), (3,)]
+
+
+def doubled(x):
+    return 2 * x
+
+
+class Decorated:
+    def __init__(self, function):
+        functools.update_wrapper(self, function)
+
+
+@Decorated
+def decorated(x):
+    return x
+
+
+doubled_at_once = jax.jit(doubled)
+doubled_at_once.__qualname__ = "doubled_at_once"
+
+
+@pytest.mark.parametrize("function", [doubled, decorated, doubled_at_once])
+def test_a_function_whose_attribute_has_changed_since(function, monkeypatch):
+    net = js.transform(lambda f: js.get_variable("w", [f.width]))
+
+    def program():
+        for scope in "ab":
+            with js.variable_scope(scope):
+                js.lift(net, function)
+            function.width += 1
+
+    monkeypatch.setattr(function, "width", 2, raising=False)
+    assert [spec.shape for spec in js.transform(program).specs().values()] == [(2,), (3,)]
+
+
+def test_an_update_after_one_with_another_attribute(monkeypatch):
+    """Law 8: which variables are assigned inside is not kept from a run in which the function was another one."""
+
+    def program(f, xs):
+        js.get_variable("n", [], trainable=False, initializer=js.zeros_initializer())
+        if f.counts:
+            jax.lax.map(lambda x: js.assign("n", js.value("n") + x), xs)
+
+    net, tree = js.transform(program), {"n": jnp.float32(0)}
+    monkeypatch.setattr(doubled, "counts", False, raising=False)
+    assert float(net.update(tree, doubled, jnp.ones(2))[1]["n"]) == 0
+    doubled.counts = True
+    assert float(net.update(tree, doubled, jnp.ones(2))[1]["n"]) == 2
+
+
+@pytest.mark.parametrize("function", [jnp.tanh, jax.nn.relu, jax.nn.gelu, np.sin, doubled, doubled_at_once])
+def test_what_a_program_declares_is_found_out_once_for_one_function(function):
+    ran = []
+    net = js.transform(lambda f, x: ran.append(js.get_variable("w", [])))
+
+    def program():
+        for scope in "abc":
+            with js.variable_scope(scope):
+                js.lift(net, function, 1.0)
+
+    js.transform(program).specs()
+    assert len(ran) == 1
 
 
 def test_lifting_and_declaring_inside_leave_no_tracer():

@@ -398,6 +398,28 @@ def test_what_is_assigned_can_be_read_nowhere_else_where_it_can_not_be_assigned(
         READS[case]()
 
 
+def assigned_in_a_loop(x):
+    """The value after two turns of x * n, where each turn adds its x to n, which is 2 at first."""
+
+    def turn(x):
+        value = x * js.value("n")
+        js.assign("n", js.value("n") + jax.lax.stop_gradient(x))
+        return value
+
+    def program(x):
+        js.get_variable("n", [], trainable=False)
+        return scan(turn, x)
+
+    return js.transform(program).update({"n": X}, x)[0]
+
+
+def regularizer_of_a_turn():
+    def turn(x):
+        return x * js.get_variable("w", [], regularizer=lambda w: w * x)
+
+    js.transform(lambda x: scan(turn, x) + js.get_regularization_loss()).apply({"w": X}, X)
+
+
 OWN: Cases = {
     "NotImplementedError: State effect not supported in vmap-of-cond.": called_before,
     "NotImplementedError: State effect not supported in cond partial-eval.": differentiated_later,
@@ -407,7 +429,11 @@ OWN: Cases = {
     "Reverse-mode differentiation does not work for lax.while_loop": lambda: jax.grad(
         lambda x: while_loop(lambda x: x * 2, x)
     )(X),
+    "ValueError: at vmap out_axes[0], got axis spec None but output was batched on axis 0": lambda: jax.hessian(
+        assigned_in_a_loop
+    )(X),
     "captures constants": in_a_kernel,
+    "UnexpectedTracerError: Encountered an unexpected tracer.": regularizer_of_a_turn,
 }
 
 
@@ -418,6 +444,22 @@ def test_what_ends_in_errors_of_jax(text):
         OWN[text]()
     assert not isinstance(caught.value, js.JscopeError)
     assert text in f"{type(caught.value).__name__}: {caught.value}"
+
+
+def test_second_derivatives_of_what_a_loop_assigns():
+    def by_hand(x):
+        return x * X * (X + jax.lax.stop_gradient(x))
+
+    slope, want = jax.grad(assigned_in_a_loop), jax.grad(by_hand)
+    one = (X,), (jnp.float32(1),)
+    assert float(slope(X)) == float(want(X))
+    assert float(jax.jvp(slope, *one)[1]) == float(jax.jvp(want, *one)[1])
+    again = jax.grad(slope)
+    if jax.__version_info__ >= (0, 11):
+        assert float(again(X)) == float(jax.grad(want)(X))
+    else:
+        with pytest.raises(AttributeError, match="has no attribute accum"):
+            again(X)
 
 
 def test_each_row_of_the_page_has_its_program():
