@@ -343,10 +343,11 @@ class Numbered(Step):
                 yield f"{shown(name)} has shape {spec.shape}, and nothing along a first axis"
                 continue
             count = spec.shape[0] if spec is not None else 0
-            left -= bytes_of_rows(name, count)
-            if spec is not None and left < 0:
-                yield f"{shown(name)} has shape {spec.shape}, which is too many arrays for the bytes that there are"
-                continue
+            if spec is not None and not bytes_of_spec(spec):  # what has bytes pays for its rows
+                left -= bytes_of_rows(name, count)
+                if left < 0:
+                    yield f"{shown(name)} has shape {spec.shape}, which is too many arrays for the bytes that there are"
+                    continue
             targets = tuple(self.many.fill({**fields, self.field: number}) for number in range(count))
             yield Move((name,), targets, Unstack(count))
 
