@@ -166,10 +166,16 @@ class Each(Step):
 
     def forward(self, header: Header) -> Found:
         found = [False] * len(self.names)
-        for name, row in self._meant(header):
+        meant = [*self._meant(header)]
+        for name, row in meant:
             found[row] = True
             yield Move((name,), (name,), self.ahead(header[name]))
         if not self.may_miss:
+            # What another of the templates took is no less there.
+            found = [
+                is_found or any(template.match(name) is not None for name, _ in meant)
+                for template, is_found in zip(self.names, found, strict=True)
+            ]
             yield from _unmatched(self, self.names, found)
         if not self.but_may_miss:
             found = [any(template.match(name) is not None for name in header) for template in self.but]

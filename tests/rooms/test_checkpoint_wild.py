@@ -265,6 +265,14 @@ def test_arrays_of_orbax_that_are_not_as_listed_are_no_values(tmp_path):
     assert "'a' is float32 of shape (5,), and listed as float32 of shape (3,)" in str(error.value)
 
 
+def test_rows_of_arrays_of_orbax_are_said_to_be_unverified(tmp_path):
+    saved_by_orbax(tmp_path / "run", {"a": jnp.arange(6.0).reshape(2, 3)})
+    plan = checkpoint.Plan().unstack("a", "a.{i}")
+    params, report = plan.load({"a.0": np.zeros(3, np.float32), "a.1": np.zeros(3, np.float32)}, tmp_path / "run")
+    np.testing.assert_array_equal(params["a.1"], [3, 4, 5])
+    assert report.unverified == ("a.0", "a.1")
+
+
 def test_the_root_of_a_checkpoint_manager_names_its_last_step(tmp_path):
     for step in (2, 10):
         saved_by_orbax(tmp_path / "run" / str(step) / "default", {"a": jnp.full(2, step)})
