@@ -426,9 +426,9 @@ class Plan:
 
         Args:
           params: arrays by name, nested or flat: all that the plan leads to.
-          like: a file whose form is taken: it has the arrays that the plan drops, which are copied, the names of ties,
-            the shapes and the dtypes. It holds nothing but arrays. Unless given, what is dropped is left out, of ties the first name is there, and names go
-            back by the steps' patterns alone: one that fits more than its step gave takes that back, too.
+          like: a file of arrays alone whose form is taken: it has the arrays that the plan drops, which are copied, the
+            names of ties, and the dtypes. Unless given, what is dropped is left out, of ties the first name is there,
+            and names go back by the steps' patterns alone: one that fits more than its step gave takes that back, too.
 
         Returns:
           Numpy arrays by name. They may share memory with `params`.
