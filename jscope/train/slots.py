@@ -404,7 +404,13 @@ def _count(power1: float, power2: float, beta1: float, beta2: float) -> int | No
         if 0 < np.float32(beta) < 1 and power > _LEAST
     ]
     apart = max(found, default=0.0) - min(found, default=0.0)
-    if not (0 <= power1 <= 1 and 0 <= power2 <= 1) or apart > 0.25 or any(steps < -0.25 for steps in found):
+    if not (0 <= power1 <= 1 and 0 <= power2 <= 1):
+        raise bad_argument(
+            f"{power1} and {power2} are no powers of beta1={beta1} and beta2={beta2}.",
+            asked="from_tf_slots",
+            fix="give the names of this optimizer's as powers=, or beta ** (steps + 1) in their place among the slots",
+        )
+    if apart > 0.25 or any(steps < -0.25 for steps in found):
         raise bad_argument(
             f"The powers {power1} and {power2} are of no one number of steps with beta1={beta1} and beta2={beta2}.",
             asked="from_tf_slots",

@@ -205,7 +205,7 @@ def test_the_way_out_is_that_of_what_is_wrong():
     ],
 )
 def test_powers_that_are_none_are_refused(powers):
-    with pytest.raises(js.BadArgumentError, match="are of no one number of steps"):
+    with pytest.raises(js.BadArgumentError, match=r"are no powers of beta1=0\.9|are of no one number"):
         from_tf_slots(to_tf_slots(ADAM.init(PARAMS)) | powers, ADAM.init(PARAMS))
 
 
