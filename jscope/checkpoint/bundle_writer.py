@@ -19,6 +19,7 @@ from .crc32c import crc32c, masked
 from .dtypes import NUMBERS, put_shape
 from .faults import Path, fault, file_name, unwritable
 from .leaves import bytes_of, kind_of
+from .opening import is_read_alone
 from .table_writer import write_table
 from .wire import put_block, put_fixed32, put_integer
 
@@ -52,7 +53,8 @@ def save_tf(path: Path, params: Mapping[str, Any]) -> None:
         bfloat16, float8_e5m2, float8_e4m3fn.
 
     Raises:
-      CheckpointError: if a value is no such array, a name can't be a key, or the files can't be written.
+      CheckpointError: if a value is no such array, a name can't be a key, there is a file of another format at the
+        prefix itself, or the files can't be written.
       BadTypeError, BadNameError: if `params` is no mapping of strings.
 
     Example:
@@ -91,6 +93,9 @@ def _checked(prefix: str, params: Mapping[str, Any]) -> dict[bytes, Any]:
     if not os.path.basename(prefix):
         what = f"A checkpoint's prefix ends in a name, and {prefix!r} does not."
         raise fault(what, kind="bad_prefix", fix="give one such as 'out/model.ckpt-1000'")
+    if is_read_alone(prefix):
+        what = f"{prefix} is a file of another format, which would be read in place of the checkpoint of that prefix."
+        raise fault(what, kind="other_format", fix="save to another prefix, or remove that file before")
     arrays = {}
     for name, leaf in js.Params(params).flat().items():
         try:

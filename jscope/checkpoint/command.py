@@ -32,7 +32,7 @@ _FORMATS = ("safetensors", "tf", "npz")
 _EPILOG = """\
 PATH is a file of safetensors, a .npz file, a checkpoint of TensorFlow (its prefix, model.ckpt-7, or one of its files)
 or a folder: with one file of safetensors, with several and their index, of orbax, or of TensorFlow, where it stands for
-the latest. Exit status: 0, or 1 where `diff` finds a difference, or 2 where something can't be done.
+the latest. Exit status: 0, or 1 where `diff` finds a difference or `plan` a fault, or 2 where something can't be done.
 """
 
 
@@ -117,7 +117,12 @@ def _parser(more: Iterable[Callable[..., None]]) -> argparse.ArgumentParser:
     show = command("show", _show, "Show an array: its values, and what they are like.")
     show.add_argument("path", metavar="PATH")
     show.add_argument("name", metavar="NAME", help="its full name, as ls lists it")
-    show.add_argument("--slice", metavar="SLICE", default="", help="a part of it, as numpy writes it: 0,:5,-1")
+    show.add_argument(
+        "--slice",
+        metavar="SLICE",
+        default="",
+        help="a part of it, as numpy writes it: 0,:5; with = before a minus: --slice=-1,:5",
+    )
     show.add_argument("--all", action="store_true", help="all values, however many there are")
 
     convert = command("convert", _convert, "Convert a checkpoint to another format, at one stroke.")
@@ -183,12 +188,12 @@ def _say(text: str, file: TextIO | None = None) -> None:
         _give_up(stream)  # and go on: the exit status is that of all that would have been said
 
 
-def _matching(checkpoint: Checkpoint, match: str) -> list[str]:
+def _matching(names: Iterable[str], match: str) -> list[str]:
     try:
         pattern = re.compile(match)
     except (re.error, OverflowError) as error:
         raise _bad(f"--match {match!r} is no regular expression: {error}.") from None
-    return [name for name in checkpoint if pattern.search(name)]
+    return [name for name in names if pattern.search(name)]
 
 
 # ls and show ----------------------------------------------------------------------------------------------------------
@@ -326,9 +331,10 @@ def _statistics(array: np.ndarray) -> str:
 def _convert(options: argparse.Namespace) -> int:
     checkpoint, target = open(options.source), options.target
     to = options.to or _format_of(target)
-    there = target + ".index" if to == "tf" else target
-    if os.path.exists(there) and not options.force:
-        raise _bad(f"{there} is there already.", "Give --force to replace it.")
+    # One path may be that of a file and the prefix of a checkpoint of TensorFlow; a folder is no prefix's matter.
+    for there in (target, f"{target}.index"):
+        if os.path.exists(there) and not (to == "tf" and os.path.isdir(there)) and not options.force:
+            raise _bad(f"{there} is there already.", "Give --force to replace it.")
     if checkpoint.skipped and not options.skip:
         name, why = min(checkpoint.skipped.items())
         raise _bad(f"'{name}' {why}, and can't be converted.", "Give --skip to leave such entries out.")
@@ -367,6 +373,8 @@ def _renamed(names: list[str], options: argparse.Namespace) -> dict[str, str]:
         new = _after([(pattern, replacement)], new)
     olds: dict[str, str] = {}
     for old, name in new.items():
+        if old and not name:
+            raise _bad(f"'{old}' would have an empty name.", "Give it another one, or leave it out by --match.")
         if name in olds:
             raise _bad(f"'{olds[name]}' and '{old}' would both be '{name}'.")
         olds[name] = old
@@ -399,10 +407,12 @@ def _diff(options: argparse.Namespace) -> int:
     if not options.tolerance >= 0:
         raise _bad(f"--tolerance {options.tolerance} is no difference.", "Give a number from 0 on.")
     here, there = _matching(left, options.match), _matching(right, options.match)
-    if not here and not there and len(left) + len(right):
+    no_arrays = _no_arrays(left, right, options.match)
+    if not (here or there or no_arrays) and len(left) + len(right):
         raise _bad(f"no name in either matches --match {options.match!r}.", "`ls` lists the names.")
-    rows = [(name, "only in A", "") for name in here if name not in right]
-    rows += [(name, "only in B", "") for name in there if name not in left]
+    rows = [(name, "only in A", "") for name in here if name not in right and name not in no_arrays]
+    rows += [(name, "only in B", "") for name in there if name not in left and name not in no_arrays]
+    rows += [(name, *difference) for name, difference in no_arrays.items() if difference is not None]
     lefts, rights = left.listing(), right.listing()
     shared = {name: bytes_of_spec(lefts[name]) for name in here if name in right}
     with bar("comparing", 0 if options.names else sum(shared.values()), None) as advance:
@@ -413,9 +423,28 @@ def _diff(options: argparse.Namespace) -> int:
         rows.sort()
         for line in table_lines(("name", "difference", "A, B"), lambda: rows):
             _say(line)
+    unread = sorted(name for name, difference in no_arrays.items() if difference is None)
+    for name in unread:
+        _say(f"not compared: '{name}' {left.skipped[name]}")
     both = sum(name in right for name in here)
-    _say(f"{both} in both, {len(rows)} differences" if rows else f"{both} in both, no difference")
+    found = f"{len(rows)} differences" if rows else "no difference"
+    _say(f"{both} in both, {found}" + f", {len(unread)} not compared" * bool(unread))
     return 1 if rows else 0
+
+
+def _no_arrays(left: Checkpoint, right: Checkpoint, match: str) -> dict[str, tuple[str, str] | None]:
+    """How entries differ that are no arrays in one of both; None where no more than their kind is known, and is one."""
+    whys = left.skipped, right.skipped
+    found: dict[str, tuple[str, str] | None] = {}
+    for name in _matching({**whys[0], **whys[1]}, match):
+        if not any(name in here for here in (whys[0], left)):
+            found[name] = "only in B", whys[1][name]
+        elif not any(name in here for here in (whys[1], right)):
+            found[name] = "only in A", whys[0][name]
+        else:
+            a, b = (why.get(name, "is an array") for why in whys)
+            found[name] = None if a == b else ("kind", f"{a}, {b}")
+    return found
 
 
 def _differences(

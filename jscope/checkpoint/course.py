@@ -11,6 +11,7 @@ import numpy as np
 
 from jscope._support import is_elsewhere, shown
 
+from .casting import cast_fault
 from .leaves import is_key
 from .loaded import Checkpoint, CheckpointList, tensor_of
 from .operations import Drop, MisfitError, Spec, check_has_value, spec_of
@@ -194,6 +195,31 @@ def differences(values: Mapping[str, Spec], led_to: Mapping[str, Spec | None]) -
         elif (other.shape, other.dtype) != (spec.shape, spec.dtype):
             faults.append(f"the plan leads to {shown(name)} as {_text(other)}, and the value is {_text(spec)}")
     return faults
+
+
+def way_to_form(values: Mapping[str, Spec], led_to: Mapping[str, Spec | None]) -> str:
+    """What to do where values have the names that a plan leads to, and are not as the file's; `""` for other names."""
+    pairs = {name: (led_to.get(name), spec) for name, spec in values.items()}
+    known = {name: (old, new) for name, (old, new) in pairs.items() if old is not None}
+    if known.keys() != led_to.keys() or known.keys() != values.keys():
+        return ""
+    if any(old.shape != new.shape for old, new in known.values()):
+        return "leave out like=: a file of its form holds no arrays of other shapes"
+    other = {name: new.dtype for name, (old, new) in known.items() if old.dtype != new.dtype}
+    if any(cast_fault(known[name][0].dtype, dtype) for name, dtype in other.items()):
+        return "give values of the dtypes that the plan leads to, or leave out like="
+    casts = []
+    for dtype in dict.fromkeys(other.values()):
+        names: Any = [name for name in other if other[name] == dtype]
+        if all(spec.dtype == dtype for spec in values.values()):
+            names = "{*name}"
+        casts.append(f".cast({names!r}, jnp.{dtype.name})")
+    return f"add to the end of the plan what gives these dtypes: {''.join(casts)}"
+
+
+def not_copied(source: Mapping[str, Any]) -> list[str]:
+    """What a file of the form of another would lack."""
+    return [f"{shown(name)} {why}, and can't be copied" for name, why in left_out(source).items()]
 
 
 def lost(values: Mapping[str, Spec], back: Course, again: Course) -> list[str]:

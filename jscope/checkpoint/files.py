@@ -40,6 +40,7 @@ class File:
     def __init__(self, path: Path, *, stays_open: bool = True) -> None:
         self.path = file_name(path, "not_found")
         try:
+            self._place = absolute(self.path)
             # What is no regular file is not even opened: to open a device may do something.
             if not stat.S_ISREG(os.stat(self.path).st_mode):
                 raise fault(f"{self.path} is no regular file.", kind="unreadable", fix="give the path of a checkpoint")
@@ -106,14 +107,14 @@ class File:
     def check_unchanged(self) -> None:
         """Raises a `CheckpointError` if there is another file of that name now, or somebody wrote to this one."""
         try:
-            self._compare(os.stat(self.path))
+            self._compare(os.stat(self._place))
         except OSError as error:
             raise unreadable(self.path, error) from None
 
     def is_unchanged(self) -> bool:
         """Whether `check_unchanged` raises nothing."""
         try:
-            return _identity(os.stat(self.path)) == _identity(self._status)
+            return _identity(os.stat(self._place)) == _identity(self._status)
         except OSError:
             return False
 
@@ -121,7 +122,7 @@ class File:
         if self._handle is not None:
             self._compare(os.fstat(self._handle))
             return os.preadv(self._handle, [piece.data], offset)
-        with open(self.path, "rb", buffering=0) as file:
+        with open(self._place, "rb", buffering=0) as file:
             self._compare(os.fstat(file.fileno()))
             file.seek(offset)
             return file.readinto(piece.data)
@@ -130,6 +131,12 @@ class File:
         if _identity(status) != _identity(self._status):
             what = f"{self.path} was changed after the checkpoint was opened."
             raise fault(what, kind="changed", fix="open the checkpoint again")
+
+
+def absolute(path: str) -> str:
+    """A path that leads there also when the process has gone to another directory."""
+    # Not by os.path.abspath, to which `link/..` is where the link lies.
+    return path if os.path.isabs(path) else os.path.join(os.getcwd(), path)
 
 
 def _identity(status: os.stat_result) -> tuple[int, ...]:

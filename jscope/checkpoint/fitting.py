@@ -193,8 +193,8 @@ def opened(source: Any) -> Mapping[str, Any]:
         return source
     if isinstance(source, Mapping):
         return js.Params(source).flat()
-    if isinstance(source, str | os.PathLike):
-        return open(source)
+    if isinstance(source, str | bytes | os.PathLike):
+        return open(source)  # type: ignore[arg-type]
     what = f"assign_from takes a path or a mapping as source, not a {type(source).__name__}."
     fix = "pass the path of a checkpoint, or arrays by name"
     raise js.BadTypeError(what, kind="bad_source", where=user_line(), fix=fix)

@@ -60,13 +60,13 @@ def read_folder(folder: str) -> Contents | None:
         if tensorflow or not names:
             return None
         raise _nothing(folder, names)
+    path = os.path.join(folder, found[0])
     if len(found) > 1 or tensorflow:
         listed = ", ".join(map(shown, (found + tensorflow)[:8]))
         what = f"{folder} has more than one checkpoint in it, and nothing says which one is meant"
         if all(_SHARD.fullmatch(name) for name in found) and not tensorflow:
             what = f"{folder} has several files of safetensors, and no index that says what belongs together"
-        raise fault(f"{what}.", kind="ambiguous", exists=listed, fix=f"give the path of one, such as {found[0]!r}")
-    path = os.path.join(folder, found[0])
+        raise fault(f"{what}.", kind="ambiguous", exists=listed, fix=f"give the path of one, such as {path!r}")
     if found == indexes:
         return read_index(path)
     part = _SHARD.fullmatch(found[0])
@@ -240,13 +240,17 @@ def _nothing(folder: str, names: list[str]) -> Exception:
         if os.path.isfile(path) and not name.endswith((".json", ".txt", ".md", ".py")) and len(faults) < _MOST_FAULTS:
             faults.append(_what_it_is(path).replace(path, name))
     listed = ", ".join(map(shown, names[:8])) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+    fix = "give the path of one file, or a folder with model.safetensors or model.safetensors.index.json in it"
+    step = orbax_folder.latest_in(folder, names)
+    if step is not None:
+        fix = f"give the path of one of the steps that orbax saved there, such as {os.path.join(folder, step)!r}"
     return js.CheckpointError(
         f"{folder} has no checkpoint in it that is read.",
         kind="not_found",
         where=user_line(),
         faults=faults,
         exists=listed,
-        fix="give the path of one file, or a folder with model.safetensors or model.safetensors.index.json in it",
+        fix=fix,
     )
 
 

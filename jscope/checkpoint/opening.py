@@ -151,6 +151,14 @@ def list_tf(path: Path) -> CheckpointList:
     return CheckpointList(_contents(path, with_data=False))
 
 
+def is_read_alone(path: str) -> bool:
+    """Whether `open` reads a file of that path, also where it is the prefix of a checkpoint of TensorFlow, too."""
+    if not os.path.isfile(path):
+        return False
+    file = File(path)
+    return is_index(path) or path.endswith(".safetensors") or is_npz(file) or is_safetensors(file)
+
+
 def _contents(path: Path, *, with_data: bool) -> Contents:
     place, is_single_file = locate(path)
     if not is_single_file:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -62,6 +62,8 @@ def result(spec: Spec, given: Sequence[Tensor], read: object, read_part: object)
     """A `Tensor` that is made of others."""
     summed = all(tensor.has_checksum for tensor in given)
     more = any(tensor.is_of_more for tensor in given)
+    if len(given) == 1 and given[0].read_part is None:
+        read_part = None  # all is read for any part, and who takes many parts has to know
     return Tensor(spec.shape, np.dtype(spec.dtype), read, read_part, summed, more)  # type: ignore[arg-type]
 
 
@@ -226,21 +228,47 @@ class Unstack(Operation):
 
     def tensors(self, given: Sequence[Tensor]) -> list[Tensor]:
         (tensor,) = given
+        shape, dtype = tensor.shape[1:], tensor.dtype
+        if tensor.read_part is None:
+            read_whole = _kept(tensor.read, self.count)
 
-        def row(number: int) -> Tensor:
-            def read_part(index: Index) -> np.ndarray:
-                return tensor.part((slice(number, number + 1), *index))[0]
+            def row(number: int) -> Tensor:
+                return Tensor(
+                    shape, dtype, lambda checked: copied(read_whole(checked)[number]), None, tensor.has_checksum
+                )
 
-            def read(checked: bool) -> np.ndarray:
+        else:
+
+            def row(number: int) -> Tensor:
                 # Only where all rows are read one after the other would a checksum cost no more than the rows.
-                return read_part(whole(tensor.shape[1:])) if tensor.read_part else copied(tensor.read(checked)[number])
+                def read_part(index: Index) -> np.ndarray:
+                    return tensor.part((slice(number, number + 1), *index))[0]
 
-            return Tensor(tensor.shape[1:], tensor.dtype, read, read_part, tensor.read_part is None)
+                return Tensor(shape, dtype, lambda checked: read_part(whole(shape)), read_part, False)
 
         return [row(number) for number in range(self.count)]
 
     def inverse(self, given: Sequence[Spec]) -> Operation:
         return Stack()
+
+
+def _kept(read: Callable[[bool], np.ndarray], times: int) -> Callable[[bool], np.ndarray]:
+    """Reads once for so many times, and then lets go of the array."""
+    held: dict[bool, np.ndarray] = {}
+    left = times
+
+    def read_or_held(checked: bool) -> np.ndarray:
+        nonlocal left
+        array = held.get(checked)
+        if array is None:
+            array = held[checked] = read(checked)
+        left -= 1
+        if not left:
+            held.clear()
+            left = times
+        return array
+
+    return read_or_held
 
 
 @dataclasses.dataclass(frozen=True)
@@ -302,7 +330,9 @@ def cast_checked(array: Any, dtype: Any) -> np.ndarray:
         raise MisfitError("is spread over processes: convert it there first, by jax.jit(lambda x: x.astype(...))")
     array = np.asarray(array)
     if cast_fault(array.dtype, dtype):  # back to another kind, where the numbers have to be of it
-        new = array.astype(dtype)
+        numbers = array if np.issubdtype(dtype, np.complexfloating) else array.real
+        with np.errstate(over="ignore", invalid="ignore"):  # of what is refused in the next line
+            new = numbers.astype(dtype)
         if not np.array_equal(new.astype(array.dtype), array):
             raise MisfitError(f"has values that are no {dtype}")
         return new
@@ -343,7 +373,7 @@ class Tie(Operation):
                 _compare(array, other.part(index))
             return array
 
-        return [result(spec_of(first), given, read, read_part)]
+        return [result(spec_of(first), given, read, None if first.read_part is None else read_part)]
 
     def inverse(self, given: Sequence[Spec]) -> Operation:
         return Copies(len(given))

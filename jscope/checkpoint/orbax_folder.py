@@ -14,6 +14,7 @@ import jscope as js
 from jscope._support import shown
 
 from .faults import COPY_AGAIN, fault
+from .files import File, absolute
 from .tensors import Contents, Tensor
 
 _TREE = "_METADATA"
@@ -32,14 +33,15 @@ def read_orbax(folder: str) -> Contents:
     Raises:
       CheckpointError: if orbax is not installed, does not read it, or it has several trees in it.
     """
-    place = _tree_in(folder)
+    place = absolute(_tree_in(folder))
+    saved = File(os.path.join(place, _TREE))  # each save writes it anew
     try:
         import orbax.checkpoint as ocp
     except ImportError:
         what = f"{folder} was written by orbax, and orbax is not installed."
         raise fault(what, kind="needs_extra", fix=_INSTALL) from None
     with _orbax_reads(folder), ocp.PyTreeCheckpointer() as checkpointer:
-        metadata: Any = checkpointer.metadata(os.path.abspath(place)).item_metadata
+        metadata: Any = checkpointer.metadata(place).item_metadata
         if metadata is None:
             raise ValueError("it does not say what is in it")
         leaves, structure = jax.tree_util.tree_flatten_with_path(metadata.tree)
@@ -56,19 +58,37 @@ def read_orbax(folder: str) -> Contents:
             skipped[name] = "is no array of numbers"
 
     def read(row: int) -> np.ndarray:
+        saved.check_unchanged()
         item = structure.unflatten([leaf if i == row else ocp.PLACEHOLDER for i, (_, leaf) in enumerate(leaves)])
         how = structure.unflatten([ocp.RestoreArgs(restore_type=np.ndarray) for _ in leaves])
         with _orbax_reads(folder), ocp.PyTreeCheckpointer() as checkpointer:
-            restored = checkpointer.restore(
-                os.path.abspath(place), args=ocp.args.PyTreeRestore(item=item, restore_args=how)
-            )
-            return np.asarray(structure.flatten_up_to(restored)[row])
+            restored = checkpointer.restore(place, args=ocp.args.PyTreeRestore(item=item, restore_args=how))
+            array = np.asarray(structure.flatten_up_to(restored)[row])
+        saved.check_unchanged()
+        return array
 
-    def tensor(row: int, shape: tuple[int, ...], dtype: np.dtype) -> Tensor:
-        return Tensor(shape, dtype, lambda checked: read(row), has_checksum=False)
+    def tensor(name: str, row: int, shape: tuple[int, ...], dtype: np.dtype) -> Tensor:
+        def read_as_listed(checked: bool) -> np.ndarray:
+            array = read(row)
+            if (array.shape, array.dtype) != (shape, dtype):
+                what = f"{folder} is damaged: {shown(name)} is {array.dtype} of shape {array.shape}, and listed as "
+                raise fault(f"{what}{dtype} of shape {shape}.", kind="damaged", fix=COPY_AGAIN)
+            return array
 
-    tensors = {name: tensor(row, *kind) for name, (row, kind) in sorted(found.items())}
+        return Tensor(shape, dtype, read_as_listed, has_checksum=False)
+
+    tensors = {name: tensor(name, row, *kind) for name, (row, kind) in sorted(found.items())}
     return Contents(folder, tensors, skipped)
+
+
+def latest_in(folder: str, names: Sequence[str]) -> str | None:
+    """The name of the latest step of orbax among these folders in a folder, such as a `CheckpointManager` keeps."""
+    for name in sorted(names, key=lambda name: (len(name), name), reverse=True):
+        place = os.path.join(folder, name)
+        with contextlib.suppress(OSError):
+            if os.path.isdir(place) and is_orbax(os.listdir(place)):
+                return name
+    return None
 
 
 def _tree_in(folder: str) -> str:
@@ -79,7 +99,9 @@ def _tree_in(folder: str) -> str:
     if len(inner) == 1:
         return os.path.join(folder, inner[0])
     what = f"{folder} was written by orbax, and has {len(inner)} trees in it."
-    fix = "give the path of one of them" if inner else f"restore it with what wrote it; else {COPY_AGAIN}"
+    fix = f"restore it with what wrote it; else {COPY_AGAIN}"
+    if inner:
+        fix = f"give the path of one of them, such as {os.path.join(folder, inner[0])!r}"
     raise fault(what, kind="ambiguous" if inner else "foreign", exists=", ".join(map(shown, inner[:8])), fix=fix)
 
 

@@ -13,7 +13,7 @@ import jscope as js
 from jscope._support import count_of, printable, shown
 
 from . import steps
-from .course import differences, lost, made_of, planned, run, tensors_of
+from .course import differences, lost, made_of, not_copied, planned, run, tensors_of, way_to_form
 from .faults import Path, fault, user_line
 from .fitting import ALLOW, CORRECT, Allowed, fit, misfit, opened
 from .leaves import is_key, kind_of
@@ -426,9 +426,9 @@ class Plan:
 
         Args:
           params: arrays by name, nested or flat: all that the plan leads to.
-          like: a file whose form is taken: it has the arrays that the plan drops, which are copied, the names of ties,
-            and the dtypes. Unless given, what is dropped is left out, of ties the first name is there, and names go
-            back by the steps' patterns alone: one that fits more than its step gave takes that back, too.
+          like: a file of arrays alone whose form is taken: it has the arrays that the plan drops, which are copied, the
+            names of ties, and the dtypes. Unless given, what is dropped is left out, of ties the first name is there,
+            and names go back by the steps' patterns alone: one that fits more than its step gave takes that back, too.
 
         Returns:
           Numpy arrays by name. They may share memory with `params`.
@@ -452,7 +452,9 @@ class Plan:
             return _read_all(course.tensors(values)[0], course.origins)
         source = opened(like)
         course = planned(self.steps, source)
-        _refuse(course.faults or differences(header, course.header))
+        _refuse(not_copied(source), "leave that out: like= takes jscope.checkpoint.open(path).read(), too")
+        _refuse(course.faults)
+        _refuse(differences(header, course.header), way_to_form(header, course.header))
         _, dropped = course.tensors(tensors_of(source))
         made = {file: (name,) for name, origin in course.origins.items() for file in origin}
         return _read_all(course.back(values, dropped), made)
@@ -468,7 +470,8 @@ class Plan:
     ) -> None:
         """Saves a program's values as a file with the names that the plan starts from, in the format of safetensors.
 
-        What `load` made of a file is, saved with `like` that file, that file's arrays to the bit.
+        What `load` made of a file is, saved with `like` that file, that file's arrays to the bit; where dtypes are
+        others in the program, a step `cast` says so, which `allow_cast` does for the one load alone.
 
         Args:
           path, max_shard_bytes: as in `jscope.checkpoint.save`.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import runpy
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -91,6 +92,7 @@ def _plan_of(text: str) -> Plan:
         raise _bad(f"--plan {text!r} is no FILE:NAME.", "Write such as examples/gpt2.py:PLAN.")
     if not os.path.isfile(file):
         raise _bad(f"--plan: there is no file {file}.", "Give the path of a file of Python.")
+    sys.path.insert(0, os.path.dirname(os.path.abspath(file)))  # as `python file.py` does
     try:
         found = runpy.run_path(file).get(name)
     except js.JscopeError:

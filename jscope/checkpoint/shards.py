@@ -12,6 +12,8 @@ import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, BinaryIO
 
+import numpy as np
+
 import jscope as js
 from jscope._support import flush, flush_directory, new_file, shown
 
@@ -31,7 +33,7 @@ def shared_out(sizes: Mapping[str, int], most: Any) -> list[list[str]]:
     Raises:
       BadArgumentError: if `most` is no number of bytes.
     """
-    if not isinstance(most, int) or isinstance(most, bool) or most < 1:
+    if not isinstance(most, int | np.integer) or isinstance(most, bool) or most < 1:
         what = f"max_shard_bytes is a whole number of bytes from 1 on, not {most!r:.40}."
         raise js.BadArgumentError(what, kind="bad_size", where=user_line(), fix="write such as 5_000_000_000")
     groups: list[list[str]] = []
@@ -39,7 +41,7 @@ def shared_out(sizes: Mapping[str, int], most: Any) -> list[list[str]]:
     for name, size in sizes.items():
         if size > room or not groups:
             groups.append([])
-            room = most
+            room = int(most)
         groups[-1].append(name)
         room -= size
     return groups or [[]]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -18,6 +18,7 @@ from .faults import user_line
 from .loaded import bytes_of_spec
 from .operations import MisfitError, check_has_value
 
+_Number = bool | int | float | complex
 _NUMBER = re.compile(r"%(0\d+)?d")
 
 
@@ -27,10 +28,11 @@ def stack(tree: Mapping[str, Any], layers: str, to: str, *, start: int = 0) -> j
     `unstack` with the same arguments gives the tree back.
 
     Args:
-      tree: arrays by name, nested or flat, or `jax.ShapeDtypeStruct`s. A `Checkpoint` will do: it is read.
+      tree: arrays or numbers by name, nested or flat, or `jax.ShapeDtypeStruct`s, which keep their shardings. A
+        `Checkpoint` will do: it is read.
       layers: the full name of the layers' scopes with `%d` for the number, also `%02d`: `"encoder/layer_%d"`.
       to: the scope of what is stacked: `"encoder/layers"`.
-      start: the number of the first layer.
+      start: the number of the first layer, from 0 on.
 
     Returns:
       The tree with the stacked arrays in place of the layers'; all else stays. Of numpy arrays they are numpy's, of
@@ -39,7 +41,7 @@ def stack(tree: Mapping[str, Any], layers: str, to: str, *, start: int = 0) -> j
     Raises:
       ParamsMismatchError: if there are no such layers, numbers are left out, or the layers differ in names, shapes or
         dtypes; `faults` lists everything.
-      BadArgumentError: if `layers` or `to` has no such form.
+      BadArgumentError: if `layers`, `to` or `start` has no such form.
 
     Example:
       >>> from jscope.checkpoint import stack, unstack
@@ -50,7 +52,7 @@ def stack(tree: Mapping[str, Any], layers: str, to: str, *, start: int = 0) -> j
       True
     """
     before, width, after = _split(layers)
-    to = _scope(to)
+    to, start = _scope(to), _first(start)
     pattern = re.compile(f"{re.escape(before)}(0|[1-9][0-9]*|[0-9]{{{width}}}){re.escape(after)}/(.*)", re.DOTALL)
     found: dict[str, dict[int, Any]] = {}
     rest: dict[str, Any] = {}
@@ -81,17 +83,17 @@ def unstack(tree: Mapping[str, Any], layers: str, to: str, *, start: int = 0) ->
     """Takes the arrays of a scope apart along their first axis: one scope for each layer, as TensorFlow 1 has them.
 
     Args:
-      tree: arrays by name, nested or flat, or `jax.ShapeDtypeStruct`s.
+      tree: arrays by name, nested or flat, or `jax.ShapeDtypeStruct`s, which keep their shardings.
       layers: the scope of what is stacked: `"encoder/layers"`.
       to: the full name of the layers' scopes with `%d` for the number: `"encoder/layer_%d"`.
-      start: the number of the first layer.
+      start: the number of the first layer, from 0 on.
 
     Returns:
       The tree with the layers in place of what was stacked.
 
     Raises:
       ParamsMismatchError: if there is no such scope, its arrays differ in their first axis, or names are taken.
-      BadArgumentError: if `layers` or `to` has no such form.
+      BadArgumentError: if `layers`, `to` or `start` has no such form.
 
     Example:
       >>> from jscope.checkpoint import unstack
@@ -99,7 +101,7 @@ def unstack(tree: Mapping[str, Any], layers: str, to: str, *, start: int = 0) ->
       Params({layer_0: {b: f64[], w: f64[3]}, layer_1: {b: f64[], w: f64[3]}})
     """
     _split(to)
-    layers = _scope(layers)
+    layers, start = _scope(layers), _first(start)
     flat = _flat(tree)
     stacked = {name.removeprefix(f"{layers}/"): leaf for name, leaf in flat.items() if name.startswith(f"{layers}/")}
     rest = {name: leaf for name, leaf in flat.items() if not name.startswith(f"{layers}/")}
@@ -112,8 +114,10 @@ def unstack(tree: Mapping[str, Any], layers: str, to: str, *, start: int = 0) ->
             wanted = f"not {usual} along its first axis" if usual else "nothing along a first axis"
             faults.append(f"'{layers}/{name}', {_short(stacked[name])}, is {wanted}")
     _refuse(faults, f"{layers!r} can't be taken apart")
+    # What has bytes pays for its layers; what has none may say that there are any number.
     size = sum(map(bytes_of_spec, stacked.values()))
-    if sum(bytes_of_rows(f"{to}/{name}", usual) for name in stacked) > room_for(size):
+    bare = [name for name, leaf in stacked.items() if not bytes_of_spec(leaf)]
+    if sum(bytes_of_rows(f"{to}/{name}", usual) for name in bare) > room_for(size):
         faults.append(f"{usual} layers of {count_of([*stacked], 'array')} are too many for their {size} bytes")
     _refuse(faults, f"{layers!r} can't be taken apart")
     stacked = {name: _together(leaf) for name, leaf in stacked.items()}
@@ -144,6 +148,13 @@ def _scope(name: Any) -> str:
     return name
 
 
+def _first(start: Any) -> int:
+    if not isinstance(start, int | np.integer) or isinstance(start, bool) or start < 0:
+        what = f"The number of the first layer is a whole number from 0 on, not {start!r:.40}."
+        raise js.BadArgumentError(what, kind="bad_start", where=user_line(), fix="write such as start=1")
+    return int(start)
+
+
 def _gaps(layers: str, numbers: list[int], start: int) -> list[str]:
     wanted = range(start, start + len(numbers))
     lacking = [layers % number for number in wanted if number not in numbers]
@@ -153,13 +164,19 @@ def _gaps(layers: str, numbers: list[int], start: int) -> list[str]:
 
 
 def _short(leaf: Any) -> str:
+    """What may differ between layers. A number is the array that numpy makes of it."""
+    leaf = np.asarray(leaf) if isinstance(leaf, _Number) else leaf
     shape, dtype = getattr(leaf, "shape", None), getattr(leaf, "dtype", None)
-    return f"{leaf!r:.40}" if shape is None or dtype is None else f"{dtype} of shape {tuple(shape)}"
+    if shape is None or dtype is None:
+        return f"{leaf!r:.40}"
+    return f"{dtype} of shape {tuple(shape)}" + " without a value" * isinstance(leaf, jax.ShapeDtypeStruct)
 
 
 def _no_array(name: str, leaf: Any) -> list[str]:
     """Why a leaf is no array that can be put beside others, or cut; numbers, and shapes alone, can."""
-    if isinstance(leaf, jax.ShapeDtypeStruct | bool | int | float | complex):
+    if isinstance(leaf, _Number) and np.asarray(leaf).dtype == object:
+        return [f"{shown(name)} is {leaf!r:.40}, which no array of numbers holds"]
+    if isinstance(leaf, jax.ShapeDtypeStruct | _Number):
         return []
     if getattr(leaf, "shape", None) is None:
         return [f"{shown(name)} is no array but {leaf!r:.40}"]
@@ -171,13 +188,28 @@ def _no_array(name: str, leaf: Any) -> list[str]:
 
 
 def _stacked(leaves: list[Any]) -> Any:
-    if isinstance(leaves[0], jax.ShapeDtypeStruct):
-        return jax.ShapeDtypeStruct((len(leaves), *leaves[0].shape), leaves[0].dtype)
+    first = leaves[0]
+    if isinstance(first, jax.ShapeDtypeStruct):
+        is_one = all(leaf.sharding == first.sharding for leaf in leaves)
+        sharding = _sharding(first, lambda spec: (None, *spec)) if is_one else None
+        return jax.ShapeDtypeStruct((len(leaves), *first.shape), first.dtype, sharding=sharding)
     return (jnp if any(isinstance(leaf, jax.Array) for leaf in leaves) else np).stack(leaves)
 
 
 def _layer(leaf: Any, number: int) -> Any:
-    return jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype) if isinstance(leaf, jax.ShapeDtypeStruct) else leaf[number]
+    if isinstance(leaf, jax.ShapeDtypeStruct):
+        sharding = _sharding(leaf, lambda spec: spec[1:])
+        return jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype, sharding=sharding)
+    return leaf[number]
+
+
+def _sharding(leaf: jax.ShapeDtypeStruct, changed: Callable[[Any], Any]) -> Any:
+    """That of a shape with an axis more, or less, in front; None for a kind that says not how axes lie."""
+    sharding = leaf.sharding
+    if isinstance(sharding, jax.sharding.NamedSharding):
+        spec = jax.sharding.PartitionSpec(*changed(tuple(sharding.spec)))
+        return jax.sharding.NamedSharding(sharding.mesh, spec, memory_kind=sharding.memory_kind)
+    return sharding if isinstance(sharding, jax.sharding.SingleDeviceSharding) else None
 
 
 def _together(leaf: Any) -> Any:

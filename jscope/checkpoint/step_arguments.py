@@ -36,9 +36,9 @@ def pieces(
     shares = (1,) * len(found) if shares is None else _listed(shares, "shares")
     if isinstance(many, str) or len(shares) != len(found) or not found:
         raise bad(f"{len(found)} pieces can't have the shares {shares}", "give one share for each of several names")
-    if not all(isinstance(number, int) and number > 0 for number in (*shares, groups)) or not isinstance(axis, int):
+    if not all(is_whole(number) and number > 0 for number in (*shares, groups)) or not is_whole(axis):
         raise bad(f"shares {shares}, groups {groups} and axis {axis!r} are not whole numbers", "give whole numbers")
-    return steps.Pieces(template, found, axis, shares, groups, joins, may_miss)
+    return steps.Pieces(template, found, int(axis), tuple(map(int, shares)), int(groups), joins, may_miss)
 
 
 def numbered(many: str, one: str, stacks: bool, may_miss: bool) -> steps.Step:
@@ -57,7 +57,7 @@ def order_of(axes: Any) -> tuple[int, ...] | None:
     if axes is None:
         return None
     order = _listed(axes, "axes")
-    if not all(isinstance(axis, int | np.integer) for axis in order) or sorted(order) != [*range(len(order))]:
+    if not all(map(is_whole, order)) or sorted(order) != [*range(len(order))]:
         raise bad(f"{order} is no order of axes", "write such as (1, 0)")
     return tuple(map(int, order))
 
@@ -83,9 +83,14 @@ def axes_of(text: Any, sizes: Mapping[str, int]) -> Axes:
     left, right = ([axis for group in side for axis in group] for side in groups)
     if sorted(left) != sorted(right) or len(set(left)) < len(left) or not all(map(str.isidentifier, left)):
         raise bad(f"{text!r} has not the same axes on both sides, each once", "write such as 'out in -> in out'")
-    if not set(sizes) <= set(left) or not all(isinstance(size, int) and size > 0 for size in sizes.values()):
+    if not set(sizes) <= set(left) or not all(is_whole(size) and size > 0 for size in sizes.values()):
         raise bad(f"sizes {dict(sizes)} are not those of axes in {text!r}", "give whole numbers by the axes' names")
-    return Axes(groups[0], groups[1], tuple(sizes.items()))
+    return Axes(groups[0], groups[1], tuple((axis, int(size)) for axis, size in sizes.items()))
+
+
+def is_whole(given: Any) -> bool:
+    """Whether it is a whole number, of Python's or numpy's."""
+    return isinstance(given, int | np.integer) and not isinstance(given, bool)
 
 
 def dtype_of(given: Any) -> np.dtype:

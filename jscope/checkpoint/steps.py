@@ -166,10 +166,16 @@ class Each(Step):
 
     def forward(self, header: Header) -> Found:
         found = [False] * len(self.names)
-        for name, row in self._meant(header):
+        meant = [*self._meant(header)]
+        for name, row in meant:
             found[row] = True
             yield Move((name,), (name,), self.ahead(header[name]))
         if not self.may_miss:
+            # What another of the templates took is no less there.
+            found = [
+                is_found or any(template.match(name) is not None for name, _ in meant)
+                for template, is_found in zip(self.names, found, strict=True)
+            ]
             yield from _unmatched(self, self.names, found)
         if not self.but_may_miss:
             found = [any(template.match(name) is not None for name in header) for template in self.but]
@@ -343,10 +349,11 @@ class Numbered(Step):
                 yield f"{shown(name)} has shape {spec.shape}, and nothing along a first axis"
                 continue
             count = spec.shape[0] if spec is not None else 0
-            left -= bytes_of_rows(name, count)
-            if spec is not None and left < 0:
-                yield f"{shown(name)} has shape {spec.shape}, which is too many arrays for the bytes that there are"
-                continue
+            if spec is not None and not bytes_of_spec(spec):  # what has bytes pays for its rows
+                left -= bytes_of_rows(name, count)
+                if left < 0:
+                    yield f"{shown(name)} has shape {spec.shape}, which is too many arrays for the bytes that there are"
+                    continue
             targets = tuple(self.many.fill({**fields, self.field: number}) for number in range(count))
             yield Move((name,), targets, Unstack(count))
 

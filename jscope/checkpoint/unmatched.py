@@ -28,6 +28,8 @@ class Unmatched:
         return f"{self.step}: no name is {self.template.text!r} at this step{self._why(list(names), origins)}"
 
     def _why(self, names: list[str], origins: Mapping[str, tuple[str, ...]]) -> str:
+        if any(self.template.match(name) is not None for name in names):
+            return ": but= leaves out all that are"
         for name in names:
             before = next((old for old in origins[name] if self.template.match(old) is not None), None)
             if before is not None:

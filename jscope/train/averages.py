@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 import jscope as js
 
+from .._support import user_line
 from .faults import bad_argument, bad_type
 
 # What stands for a variable: an array of `get_variable`, what the listings hold, or its full name.
@@ -26,7 +29,7 @@ def assign_moving_average(
 
     Args:
       variable: an array of `get_variable`, a `VariableSpec`, or a full name.
-      value: of the variable's shape.
+      value: a number or an array of the variable's shape.
       decay: how much of the variable is kept: a number, or a scalar array.
       zero_debias: whether the variable started at zero, and the bias is to be taken out that this gives. The average
         without the bias is then what the variable holds, and two more variables are made in the scope in force:
@@ -38,6 +41,8 @@ def assign_moving_average(
 
     Raises:
       AssignError: in `net.apply`.
+      BadTypeError: for a variable that is not floating, and a value or decay that is none.
+      ShapeMismatchError: for a value of another shape that can't be broadcast to the variable's.
       JscopeError: as `js.assign`.
 
     Example:
@@ -54,6 +59,11 @@ def assign_moving_average(
       2.0
     """
     old = js.value(variable)
+    if not jnp.issubdtype(old.dtype, jnp.inexact):
+        raise _not_floating(old, "assign_moving_average", "make it a variable of floating numbers")
+    _check_number("value", value, "assign_moving_average")
+    _check_number("decay", decay, "assign_moving_average")
+    _check_shape(old, jnp.shape(value))
     with js.name_scope(name, "AssignMovingAvg"):
         share = jnp.asarray(1.0 - decay, old.dtype)
         if zero_debias:
@@ -65,6 +75,38 @@ def assign_moving_average(
         else:
             new = old - (old - value) * share
         return js.assign(variable, _constant(new))
+
+
+def _check_number(argument: str, given: Any, asked: str) -> None:
+    is_array = isinstance(given, jax.Array | np.ndarray | np.generic) or hasattr(given, "__jax_array__")
+    if is_array:
+        dtype = jnp.result_type(given)
+        is_number = dtype == jnp.bool_ or jnp.issubdtype(dtype, jnp.number)
+    else:
+        is_number = isinstance(given, int | float | complex)
+    if not is_number:
+        what = f"The {argument} of a moving average is a number or an array of numbers, not {given!r:.80}."
+        raise bad_type(what, asked=asked, fix="give numbers; a name by name=")
+
+
+def _check_shape(old: jax.Array, shape: tuple[int, ...]) -> None:
+    try:
+        is_wider = shape not in ((), old.shape) and jnp.broadcast_shapes(shape, old.shape) != old.shape
+    except ValueError:
+        is_wider = True
+    if is_wider:
+        raise js.ShapeMismatchError(
+            f"'{js.name_of(old)}' of shape {old.shape} is moved towards a value of shape {shape}.",
+            kind="shape_mismatch",
+            asked="assign_moving_average",
+            where=user_line(),
+            fix="give a value of the variable's shape",
+        )
+
+
+def _not_floating(value: jax.Array, asked: str, fix: str) -> Exception:
+    what = f"The variable '{js.name_of(value)}' has dtype {value.dtype}; averages are of floating numbers."
+    return bad_type(what, asked=asked, fix=fix)
 
 
 def _constant(value: jax.Array) -> jax.Array:
@@ -123,6 +165,13 @@ class ExponentialMovingAverage:
         zero_debias: bool = False,
         name: str = "ExponentialMovingAverage",
     ) -> None:
+        asked = "ExponentialMovingAverage"
+        _check_number("decay", decay, asked)
+        if num_updates is not None:
+            _check_number("number of updates", num_updates, asked)
+        if not isinstance(name, str) or not name or name != name.strip("/"):
+            what = f"The name of averages is the last part of theirs, without / at its ends, not {name!r:.80}."
+            raise bad_argument(what, asked=asked, fix="write such as name='Average', or leave it out")
         self._decay = decay
         self._num_updates = num_updates
         self.name = name
@@ -171,11 +220,7 @@ class ExponentialMovingAverage:
                 fix="keep it in a variable of your own: assign_moving_average(js.get_variable(...), array, decay)",
             ) from None
         if not jnp.issubdtype(value.dtype, jnp.floating):
-            raise bad_type(
-                f"The variable '{js.name_of(value)}' has dtype {value.dtype}; averages are of floating numbers.",
-                asked="ExponentialMovingAverage.apply",
-                fix="leave it out of var_list",
-            )
+            raise _not_floating(value, "ExponentialMovingAverage.apply", "leave it out of var_list")
         return value
 
     def _make(self, variable: Variable, initial_value: jax.Array) -> str:
@@ -213,27 +258,62 @@ class ExponentialMovingAverage:
             found = None
         return found or f"{name}/{self.name}"
 
+    def _averages_in(self, specs: js.Specs, variables: set[str]) -> dict[str, str]:
+        """The averages that a program declares, in whatever scopes, by these variables' names, where that is clear."""
+        # a/b/w/Average may be that of b/w in a scope a, or of w in a/b: the scope that has averages of more is meant.
+        found: dict[str, dict[str, str]] = {}
+        for average in specs:
+            parts = average.removesuffix(f"/{self.name}").split("/") if average.endswith(f"/{self.name}") else []
+            for start in range(len(parts)):
+                variable = "/".join(parts[start:])
+                if variable in variables:
+                    found.setdefault(variable, {})["/".join(parts[:start])] = average
+        counts = Counter(scope for averages in found.values() for scope in averages)
+        chosen = {}
+        for variable, averages in found.items():
+            most = max(counts[scope] for scope in averages)
+            best = [average for scope, average in averages.items() if counts[scope] == most]
+            if len(best) == 1:
+                chosen[variable] = best[0]
+        times = Counter(chosen.values())
+        return {variable: average for variable, average in chosen.items() if times[average] == 1}
+
     def variables_to_restore(self, moving_avg_variables: Any = None) -> dict[str, js.VariableSpec]:
         """The variables by the names that an evaluation reads in a checkpoint: an average's where there is one.
 
         Args:
           moving_avg_variables: the variables that have averages, as in `apply`; default the trainable ones, and those
-            of the collection `MOVING_AVERAGE_VARIABLES`. Outside of programs: `net.specs(...)`.
+            of the collection `MOVING_AVERAGE_VARIABLES`. Outside of programs: `net.specs(...)`, of the program that
+            calls `apply`, where that is done in a scope.
 
         Returns:
           For each variable that is not local: its name in the checkpoint -> the `VariableSpec`. So the tree is
           `js.Params({v.name: checkpoint[name] for name, v in found.items()})`.
+
+        Raises:
+          OutsideProgramError: outside of programs for anything but `net.specs(...)`.
         """
+        averages: dict[str, str] = {}
         if isinstance(moving_avg_variables, js.Specs):
             listed = [v for v in moving_avg_variables.values() if js.GraphKeys.LOCAL_VARIABLES not in v.collections]
             averaged = [v for v in listed if v.trainable or js.GraphKeys.MOVING_AVERAGE_VARIABLES in v.collections]
+            averages = self._averages_in(moving_avg_variables, {v.name for v in averaged})
         else:
-            listed = js.global_variables()
+            try:
+                listed = js.global_variables()
+            except js.OutsideProgramError:
+                raise js.OutsideProgramError(
+                    "Which variables have averages is asked for outside any program.",
+                    kind="outside",
+                    asked="ExponentialMovingAverage.variables_to_restore",
+                    where=user_line(),
+                    fix="give what the program declares: variables_to_restore(net.specs(...))",
+                ) from None
             averaged = moving_avg_variables
             if averaged is None:
                 averaged = js.trainable_variables() + js.get_collection(js.GraphKeys.MOVING_AVERAGE_VARIABLES)
         names = {_name(v) for v in averaged}
-        found = {self.average_name(v): v for v in listed if v.name in names}
+        found = {averages.get(v.name) or self.average_name(v): v for v in listed if v.name in names}
         return found | {v.name: v for v in listed if v.name not in names and v.name not in found}
 
 

@@ -7,12 +7,14 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import jax
+import jax.core
 import jax.numpy as jnp
 import numpy as np
 
 import jscope as js
 
-from .._support import user_line
+from .._support import shown, user_line, without_value
 from .faults import bad_argument, bad_type
 
 # A tree of a state -> what takes its place. Called with the optimizer's name in TF1, the number of the slot, and the
@@ -58,16 +60,16 @@ def to_tf_slots(
       powers: the full names of `beta1_power` and `beta2_power`, if they are others: in a `name_scope` they are below
         that, and a second Adam's are `beta1_power_1`, `beta2_power_1`.
       beta1, beta2: those of Adam.
-      global_step: the number of steps so far, to be given as `global_step`; None to leave that out.
+      global_step: the number of steps so far, to be given as `global_step`, a whole number; None to leave that out.
 
     Returns:
       name -> array, for `save_tf` beside the parameters: `save_tf(path, params | slots)`. Momenta of an rmsprop without
       momentum are zeros.
 
     Raises:
-      BadTypeError: for a state that TF1 has no slots for.
-      BadArgumentError: if there are two states of Adam, whose powers have names of their own, or of another optimizer
-        for one variable, whose slots would have one name.
+      BadTypeError: for a state that TF1 has no slots for, or whose steps are traced or those of several members.
+      BadArgumentError: for arguments that can't be meant; if there are two states of Adam, whose powers have names of
+        their own, or of another optimizer for one variable, whose slots would have one name.
 
     Example:
       >>> import optax
@@ -81,6 +83,7 @@ def to_tf_slots(
       beta1_power 0.81
       beta2_power 0.998001
     """
+    power_names = _checked_names(scope, powers, "to_tf_slots")
     slots: dict[str, Any] = {}
     names: list[str] = []
     counts = []
@@ -93,10 +96,15 @@ def to_tf_slots(
 
     _walk(opt_state, note, counts.append, lambda count: count, gives_momentum=True)
     _check_one_of_each(counts, names, "to_tf_slots")
-    if counts:
-        for power, beta in zip(powers or _powers(scope), (beta1, beta2), strict=True):
-            slots[power] = np.float32(beta ** (int(counts[0]) + 1))
+    for count in counts:
+        _check_count(count, "to_tf_slots", has_value=True)
+        for power, beta in zip(power_names, (beta1, beta2), strict=True):
+            slots[power] = np.float32(beta ** (int(count) + 1))
     if global_step is not None:
+        why = _no_steps(global_step, np.dtype(np.int64))
+        if why:
+            fix = "give a whole number, or leave it out"
+            raise bad_argument(f"The global_step {why}.", asked="to_tf_slots", fix=fix)
         slots["global_step"] = np.asarray(global_step, np.int64)
     return slots
 
@@ -125,7 +133,8 @@ def from_tf_slots(
       of beta, that of learning-rate schedules and `inject_hyperparams` from `global_step`.
 
     Raises:
-      ParamsMismatchError: for slots that are not there or of another shape; `faults` lists all of them.
+      ParamsMismatchError: for slots that are not there or of another shape, and for a `global_step` that is no number
+        of steps; `faults` lists all of them.
       BadTypeError, BadArgumentError: as `to_tf_slots`; for slots that are no mapping, such as a path, and for powers
         that are none of `beta1` and `beta2`.
 
@@ -143,15 +152,23 @@ def from_tf_slots(
             asked="from_tf_slots",
             fix="give what jscope.checkpoint.load_tf(path) reads of a checkpoint",
         )
+    power_names = _checked_names(scope, powers, "from_tf_slots")
     given: Mapping[str, Any] = js.Params(slots) if isinstance(slots, dict) else slots
     faults: list[str] = []
     missing: set[str] = set()
+    odd: set[str] = set()
     names: list[str] = []
     counts = []
 
     def value(wanted: str) -> Any:
         if wanted in given:
-            return np.asarray(given[wanted])
+            found = given[wanted]
+            if isinstance(found, jax.core.Tracer):
+                raise _traced(f"The slot {shown(wanted)} is", "from_tf_slots")
+            if without_value(found):
+                faults.append(f"{shown(wanted)} {without_value(found)}")
+                return None
+            return np.asarray(found)
         there = given.names if isinstance(given, js.Params) else given
         missing.add(wanted)
         near = [repr(known) for known in there if known.endswith(f"/{wanted}")]
@@ -171,16 +188,37 @@ def from_tf_slots(
 
         return _mapped(tree, filled)
 
+    def scalar(wanted: str) -> Any:
+        found = value(wanted)
+        if found is not None and found.shape != ():
+            faults.append(f"{shown(wanted)} has shape {found.shape}, and is to be one number")
+            odd.add(wanted)
+            return None
+        return found
+
     def updates(old: Any) -> Any:
         counts.append(old)
-        power1, power2 = (value(power) for power in powers or _powers(scope))
+        _check_count(old, "from_tf_slots")
+        power1, power2 = map(scalar, power_names)
         if power1 is None or power2 is None:
             return old
-        return jnp.asarray(_count(float(power1), float(power2), beta1, beta2, given), old.dtype)
+        count = _count(float(power1), float(power2), beta1, beta2)
+        if count is not None:
+            return jnp.asarray(count, old.dtype)
+        # Both corrections are 1 to all digits, and any large number will do.
+        found = scalar("global_step") if "global_step" in given else round(math.log(_LEAST) / math.log(beta2))
+        return filled_steps(found, old)
 
     def steps(old: Any) -> Any:
-        found = value("global_step")
-        return old if found is None else jnp.asarray(found, old.dtype)
+        _check_count(old, "from_tf_slots")
+        return filled_steps(scalar("global_step"), old)
+
+    def filled_steps(found: Any, old: Any) -> Any:
+        why = "" if found is None else _no_steps(found, old.dtype)
+        if why:
+            faults.append(f"'global_step' {why}")
+            missing.add("global_step")  # what is there is none
+        return old if why or found is None else jnp.asarray(found, old.dtype)
 
     filled = _walk(opt_state, fill, updates, steps, gives_momentum=False)
     _check_one_of_each(counts, names, "from_tf_slots")
@@ -191,7 +229,7 @@ def from_tf_slots(
             asked="from_tf_slots",
             where=user_line(),
             faults=faults,
-            fix=_fix(missing),
+            fix=_fix(missing, odd),
         )
     return filled
 
@@ -282,18 +320,60 @@ def _slot_name(scope: str, variable: str, optimizer: str, number: int) -> str:
     return f"{scope}/{variable}/{optimizer}".removeprefix("/") + (f"_{number}" if number else "")
 
 
-def _fix(missing: set[str]) -> str:
-    """The way out where slots don't fit: these are missing, or a shape is another."""
+def _fix(missing: set[str], odd: set[str]) -> str:
+    """The way out where slots don't fit: these are missing, these are no scalars, or a shape is another."""
     ways = []
     if missing - {"global_step"}:
         ways.append("give name= if TF1's optimizer had another, and scope= if minimize was called in a variable scope")
     if "global_step" in missing:
         ways.append('give the number of steps so far among the slots, as "global_step"')
+    if odd:
+        ways.append(f"give {' and '.join(map(repr, sorted(odd)))} as scalars among the slots")
     return "; ".join(ways) or "fill a state that optimizer.init made for parameters of the checkpoint's shapes"
 
 
-def _powers(scope: str) -> tuple[str, str]:
-    return f"{scope}/beta1_power".removeprefix("/"), f"{scope}/beta2_power".removeprefix("/")
+def _checked_names(scope: Any, powers: Any, asked: str) -> tuple[str, str]:
+    """The names of the powers of beta.
+
+    Raises:
+      BadArgumentError: for a scope or names of powers that can't be meant.
+    """
+    if not isinstance(scope, str) or scope != scope.strip("/"):
+        why = "is the full name of a variable scope, without / at its ends"
+        raise bad_argument(f"scope {why}, not {scope!r:.80}.", asked=asked, fix="write such as 'tower/train'")
+    if powers is None:
+        return f"{scope}/beta1_power".removeprefix("/"), f"{scope}/beta2_power".removeprefix("/")
+    if not isinstance(powers, tuple | list) or len(powers) != 2 or not all(isinstance(name, str) for name in powers):
+        fix = "write such as ('beta1_power_1', 'beta2_power_1')"
+        raise bad_argument(f"powers are two full names, not {powers!r:.80}.", asked=asked, fix=fix)
+    return powers[0], powers[1]
+
+
+def _check_count(count: Any, asked: str, *, has_value: bool = False) -> None:
+    """Raises a BadTypeError for what does not count the steps of one state, or has no value that could be read."""
+    if tuple(count.shape):
+        what = f"A state that counts steps by an array of shape {tuple(count.shape)} is that of several members"
+        fix = "give each member's by itself: jax.tree.map(lambda leaf: leaf[0], state)"
+        raise bad_type(f"{what}, and TF1 has one for each.", asked=asked, fix=fix)
+    if has_value and isinstance(count, jax.core.Tracer):
+        raise _traced("The number of steps of the state is", asked)
+    if has_value and without_value(count):
+        fix = "give a state with values"
+        raise bad_type(f"The number of steps of the state {without_value(count)}.", asked=asked, fix=fix)
+
+
+def _traced(what: str, asked: str) -> Exception:
+    return bad_type(f"{what} traced by JAX, and has no value here.", asked=asked, fix="call it outside of jax.jit")
+
+
+def _no_steps(given: Any, dtype: Any) -> str:
+    """Why that is no number of steps of this dtype, `""` if it is."""
+    if isinstance(given, jax.core.Tracer):
+        return "is traced by JAX, and has no value here"
+    number = np.asarray(given)
+    if number.shape != () or number.dtype.kind not in "iuf" or not number >= 0 or number != np.floor(number):
+        return f"is {given!s:.40}, which is no number of steps"
+    return f"is {number}, which {np.dtype(dtype).name} does not hold" if number > np.iinfo(dtype).max else ""
 
 
 def _check_one_of_each(counts: list[Any], names: list[str], asked: str) -> None:
@@ -312,8 +392,8 @@ def _check_one_of_each(counts: list[Any], names: list[str], asked: str) -> None:
         )
 
 
-def _count(power1: float, power2: float, beta1: float, beta2: float, given: Mapping[str, Any]) -> int:
-    """How many steps Adam has taken, of which the powers of beta tell: `beta ** (steps + 1)`.
+def _count(power1: float, power2: float, beta1: float, beta2: float) -> int | None:
+    """How many steps Adam has taken, of which the powers of beta tell: `beta ** (steps + 1)`. None where they vanished.
 
     Raises:
       BadArgumentError: for powers that are none.
@@ -321,16 +401,19 @@ def _count(power1: float, power2: float, beta1: float, beta2: float, given: Mapp
     found = [
         math.log(power) / math.log(beta) - 1
         for power, beta in ((power1, beta1), (power2, beta2))
-        if 0 < beta < 1 and _LEAST < power < 1
+        if 0 < np.float32(beta) < 1 and power > _LEAST
     ]
     apart = max(found, default=0.0) - min(found, default=0.0)
+    if not (0 <= power1 <= 1 and 0 <= power2 <= 1):
+        raise bad_argument(
+            f"{power1} and {power2} are no powers of beta1={beta1} and beta2={beta2}.",
+            asked="from_tf_slots",
+            fix="give the names of this optimizer's as powers=, or beta ** (steps + 1) in their place among the slots",
+        )
     if apart > 0.25 or any(steps < -0.25 for steps in found):
         raise bad_argument(
             f"The powers {power1} and {power2} are of no one number of steps with beta1={beta1} and beta2={beta2}.",
             asked="from_tf_slots",
             fix="give the beta1 and beta2 that TF1's optimizer had",
         )
-    if found:
-        return round(found[0])
-    # Both corrections are 1 to all digits, and any large number will do.
-    return int(given["global_step"]) if "global_step" in given else round(math.log(_LEAST) / math.log(beta2))
+    return round(found[0]) if found else None

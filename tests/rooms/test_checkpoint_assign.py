@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -61,6 +63,7 @@ def test_a_path_of_any_format(tmp_path):
     np.savez(tmp_path / "m.npz", **js.Params(SOURCE).flat())
     for path in ("m.safetensors", "m", "m.npz"):
         assert assign_from(SPECS, tmp_path / path).params == js.Params(SOURCE)
+    assert assign_from(SPECS, os.fsencode(tmp_path / "m")).params == js.Params(SOURCE)
     assert assign_from(SPECS, checkpoint.load_tf(tmp_path / "m")).params == js.Params(SOURCE)
 
 

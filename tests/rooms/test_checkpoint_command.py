@@ -183,6 +183,23 @@ def test_convert_tensorflows(run):
     assert "tf holds no metadata: note left out" in run("convert", "m.safetensors", "n")[2]
 
 
+def test_convert_asks_where_another_format_has_the_path(run):
+    """What is there would be read in place of what is written, or no longer be."""
+    checkpoint.save("both", ARRAYS)
+    status, _, err = run("convert", "m.safetensors", "both")
+    assert (status, os.path.exists("both.index")) == (2, False)
+    assert "both is there already. Give --force" in err
+    status, _, err = run("convert", "m.safetensors", "both", "--force")
+    assert (status, os.path.exists("both.index")) == (2, False)
+    assert "both is a file of another format" in err
+    os.remove("both")
+    assert run("convert", "m.safetensors", "both")[0] == 0
+    assert "both.index is there already. Give --force" in run("convert", "m.safetensors", "both", "--to", "npz")[2]
+    os.mkdir("folder")
+    assert run("convert", "m.safetensors", "folder")[0] == 0
+    assert checkpoint.load("folder") == checkpoint.load("m.safetensors")
+
+
 def test_convert_renames(run):
     status, _, _ = run(
         "convert", "m.safetensors", "n.npz", "--match", "tower|step",
@@ -214,6 +231,27 @@ def test_diff(run):
     assert run("diff", "m.safetensors", "n", "--match", "kernel", "--tolerance", "0.5")[0] == 0
     assert run("diff", "m.safetensors", "n", "--match", "kernel", "--tolerance", "0.4")[0] == 1
     assert run("diff", "m.safetensors", "n", "--match", "kernel", "--names")[0] == 0
+
+
+def test_differences_of_what_is_no_array(run):
+    """It is not read; that it is there, and of which kind, is known."""
+    w, text = np.ones(2), np.array(["a", "b"])
+    np.savez("a.npz", w=w, s=text, t=text, u=text, v=w)
+    np.savez("b.npz", w=w, s=text[::-1], t=np.array(["long"]), v=text, x=text)
+    status, out, _ = run("diff", "a.npz", "b.npz")
+    assert status == 1
+    assert out.splitlines() == [
+        "name  difference  A, B",
+        "t     kind        holds <U1, holds <U4",
+        "u     only in A   holds <U1",
+        "v     kind        is an array, holds <U1",
+        "x     only in B   holds <U1",
+        "not compared: 's' holds <U1",
+        "1 in both, 4 differences, 1 not compared",
+    ]
+    status, out, _ = run("diff", "a.npz", "b.npz", "--match", "[ws]")
+    assert (status, out) == (0, "not compared: 's' holds <U1\n1 in both, no difference, 1 not compared\n")
+    assert run("diff", "a.npz", "b.npz", "--match", "u")[0] == 1
 
 
 @pytest.mark.parametrize(
@@ -252,6 +290,8 @@ def test_differences_of_values(run, a, b, status):
         (["convert", "m.safetensors", "n", "--rename", "tower"], "no pair"),
         (["convert", "m.safetensors", "n", "--rename", "towr/=net/"], "no such name"),
         (["convert", "m.safetensors", "n", "--rename", "step=half"], "'half' and 'step' would both be 'half'"),
+        (["convert", "m.safetensors", "n", "--rename", "step="], "'step' would have an empty name. Give it another"),
+        (["convert", "m.safetensors", "n", "--sub", "^half$="], "'half' would have an empty name. Give it another"),
         (["convert", "m.safetensors", "n", "--sub", "(=x"], "not a regular expression"),
         (["convert", "m.safetensors", "n.npz"], "no array that a .npz file could hold, but bfloat16"),
         (["convert", "m.safetensors", "no/n"], "can't be written"),
@@ -307,4 +347,7 @@ def test_help(run):
         assert f"    {command} " in out
         status, about, _ = run(command, "--help")
         assert status == 0
-        assert "Exit status" in about
+        assert "1 where `diff` finds a difference or `plan` a fault" in about
+    form = "--slice=-1,:5"
+    assert form in run("show", "--help")[1]
+    assert run("show", "m.safetensors", "tower/kernel", form)[0] == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 import os
 import pickle
 import re
@@ -25,7 +26,7 @@ from random_plans import random_case
 
 import jscope as js
 from jscope import checkpoint
-from jscope.checkpoint import Plan
+from jscope.checkpoint import Plan, files
 from jscope.checkpoint.templates import Template
 
 
@@ -265,11 +266,49 @@ def test_every_fault_is_told_at_once():
         ),
         (Plan().split("a.{i}.v", ["q.{i}", "k.{i}"]), ""),
         (Plan().split("aw", ["q", "k"]), " (near: 'a.w')"),
+        (Plan().transpose("{.m}.w", but="a.w"), ": but= leaves out all that are"),
     ],
 )
 def test_a_step_that_finds_nothing_says_why(plan, why):
     (fault, *_) = faults_of(plan, {"a": np.zeros(1, np.float32)}, {"a.w": np.zeros((2, 2), np.float32)})
     assert fault.endswith(f" at this step{why}")
+
+
+def test_rows_of_arrays_of_which_no_part_can_be_read_alone_take_one_read_each(tmp_path, monkeypatch):
+    """In any order; else 64 layers would be read 64 times. What comes is memory of its own."""
+    file = {name: np.arange(64 * 50, dtype=np.float32).reshape(64, 50) + i for i, name in enumerate(("q", "k", "v"))}
+    path, read = tmp_path / "m.npz", []
+    np.savez(path, **file)
+    original = files.File.read
+    monkeypatch.setattr(files.File, "read", lambda self, start, size: read.append(size) or original(self, start, size))
+    plain = Plan()
+    for plan, name, times in (
+        (plain, "{.n}", 1),
+        (plain.transpose("{.n}", (0, 1)).cast("{.n}", np.float64), "{.n}", 1),
+        (plain.tie("q", "lm_head"), "{.n}", 1),
+        (plain.unstack("{.n}", "{.n}.{j}").rename({"{.n}.{j}": "{.n}/{j}"}), "{.n}/{j}", 1),
+        (plain.split("{.n}", ["{.n}a", "{.n}b"], axis=1), "{.n}", 2),
+    ):
+        plan = plan.unstack(name, f"layer_{{i}}/{name}")
+        target = {name: np.zeros(spec.shape, spec.dtype) for name, spec in plan.leads_to(path).items()}
+        opened = checkpoint.open(path)
+        read.clear()
+        params, report = plan.load(target, opened)
+        assert sum(read) <= (times + 0.5) * path.stat().st_size
+        assert not report.unverified
+        arrays_of_q = [array for name, array in params.flat().items() if "q" in name]
+        assert not any(np.shares_memory(one, other) for one, other in itertools.pairwise(arrays_of_q))
+        assert same(plan.back(params, like=file), file)
+
+
+def test_a_name_that_two_templates_fit_is_found_by_both():
+    """The first says what is done; the other is no less of a name that is there."""
+    file = arrays(**{"h.0.fc.weight": (2, 3)})
+    for names in (["{*m}.weight", "h.{i}.fc.weight"], ["h.{i}.fc.weight", "{*m}.weight"]):
+        (spec,) = Plan().transpose(names).leads_to(file).values()
+        assert spec.shape == (3, 2)
+    (fault,) = faults_of(Plan().transpose(["{*m}.weight", "h.{i}.fx.weight"]), file, file)[:1]
+    assert "no name is 'h.{i}.fx.weight' at this step" in fault
 
 
 @pytest.mark.parametrize(
@@ -374,6 +413,13 @@ def test_what_a_fault_was_found_with_is_not_told_again():
     assert faults_of(plan, {"k": np.zeros((1, 1))}, arrays(w=3)) == ("'w' has shape (3,), and not 2 dimensions",)
 
 
+def test_many_small_arrays_are_stacked_and_taken_apart_again():
+    """Python takes many times the bytes for each."""
+    plan = Plan().stack("layers.{i}.{j}", "layers.{j}")
+    file = {f"layers.{i}.{j}": np.float16(i) for i in range(300) for j in range(150)}
+    assert same(plan.back({f"layers.{j}": np.arange(300, dtype=np.float16) for j in range(150)}), file)
+
+
 def test_nothing_is_read_before_all_fits(tmp_path):
     path = tmp_path / "m.safetensors"
     checkpoint.save(path, arrays(a=4, b=4))
@@ -414,6 +460,11 @@ def test_nothing_is_read_before_all_fits(tmp_path):
         lambda: Plan().split("a", ["b", "c"], shares=(1, 0)),
         lambda: Plan().split("a", "bc"),
         lambda: Plan().split("a", []),
+        lambda: Plan().split("a", ["b", "c"], shares=(True, 1)),
+        lambda: Plan().split("a", ["b", "c"], groups=True),
+        lambda: Plan().split("a", ["b", "c"], axis=1.0),
+        lambda: Plan().rearrange("a", "b c -> c b", b=np.float32(2)),
+        lambda: Plan().transpose("a", (True, False)),
         lambda: Plan().split("a.{i}", ["b", "c"]),
         lambda: Plan().stack("a.{i}.{j}", "a"),
         lambda: Plan().stack("a", "a"),
@@ -437,6 +488,19 @@ def test_a_plan_that_can_not_be_meant_is_refused_as_it_is_made(make):
         make()
     assert error.value.fix
     assert __file__ in error.value.where
+
+
+def test_whole_numbers_of_numpy_are_whole_numbers(tmp_path):
+    two = np.int64(2)
+    assert Plan().split("a", ["b", "c"], shares=np.array([2, 1]), axis=np.int8(1), groups=two) == (
+        Plan().split("a", ["b", "c"], shares=(2, 1), axis=1, groups=2)
+    )
+    assert Plan().concatenate(["b", "c"], "a", shares=np.array([2, 1])) == (
+        Plan().concatenate(["b", "c"], "a", shares=(2, 1))
+    )
+    assert Plan().rearrange("a", "(b c) -> b c", b=two) == Plan().rearrange("a", "(b c) -> b c", b=2)
+    checkpoint.save(tmp_path, arrays(a=4, b=4), max_shard_bytes=np.int64(16))
+    assert checkpoint.load(tmp_path) == js.Params(arrays(a=4, b=4))
 
 
 def test_values_that_the_plan_does_not_lead_to_are_refused():
@@ -504,6 +568,42 @@ def test_values_that_the_dtypes_of_the_file_do_not_hold_are_told_by_name():
         plan.back({"own/0": row(1.5), "own/1": row(1)}, like=integers)
     with pytest.raises(js.ParamsMismatchError, match="'mask' is abstract"):
         Plan().drop("mask").back({}, like={"mask": jax.ShapeDtypeStruct((1,), np.float32)})
+
+
+@pytest.mark.filterwarnings("error")
+def test_what_the_dtypes_of_the_file_do_not_hold_is_no_warning_of_numpys():
+    for to, value, stored in (
+        (np.complex64, 1j, np.float32),
+        (np.complex64, 1j, np.int8),
+        (np.float32, np.nan, np.int32),
+        (np.float32, np.inf, np.int32),
+        (np.float32, 3e9, np.int32),
+    ):
+        plan, file = Plan().cast("a", to), {"a": np.ones(1, stored)}
+        with pytest.raises(js.ParamsMismatchError, match=f"'a' has values that are no {np.dtype(stored)}"):
+            plan.back({"a": np.array([value], to)}, like=file)
+        assert same(plan.back({"a": np.array([-7], to)}, like=file), {"a": np.array([-7], stored)})
+
+
+def test_what_to_do_about_values_that_are_not_as_in_the_file_works():
+    file = {"w.weight": np.ones((2, 3), jnp.bfloat16), "n.weight": np.ones(3, np.int32)}
+    plan = Plan().rename({"{*n}.weight": "{*n}"})
+    wide = {"w": jax.ShapeDtypeStruct((2, 3), np.float32), "n": jax.ShapeDtypeStruct((3,), np.int32)}
+    for target in (wide, {name: jax.ShapeDtypeStruct(spec.shape, np.float32) for name, spec in wide.items()}):
+        params = plan.load(target, file, allow_cast=True).params
+        with pytest.raises(js.ParamsMismatchError) as error:
+            plan.back(params, like=file)
+        steps = error.value.fix.partition(": ")[2]
+        assert steps == f""".cast({"'{*name}'" if target is not wide else ["w"]}, jnp.float32)"""
+        longer = eval(f"plan{steps}")  # what a user would write
+        assert same(longer.load(target, file).params, params)
+        assert same(longer.back(params, like=file), file)
+    other = {"w": np.ones((2, 4), np.float32), "n": np.ones(3, np.int32)}
+    for values in (other, {"w": np.ones((2, 3), jnp.bfloat16), "n": np.ones(3, bool)}):
+        with pytest.raises(js.ParamsMismatchError) as error:
+            plan.back(values, like=file)
+        assert "leave out like=" in error.value.fix
+        assert plan.back(values).keys() == file.keys()
 
 
 @pytest.mark.parametrize("value", ["text", None, object(), jax.random.key(0)])
@@ -609,6 +709,20 @@ def test_entries_that_are_no_arrays_can_be_dropped_and_are_told_where_wanted(tmp
     assert faults_of(Plan().rename({"w": "kernel"}), kept, tmp_path / "m.npz") == ("'note', from 'note', holds <U4",)
     params, _ = Plan().drop("note").rename({"w": "kernel"}).load({"kernel": target["kernel"]}, tmp_path / "m.npz")
     assert same(params, {"kernel": np.ones(2, np.float32)})
+
+
+def test_a_file_of_the_form_of_one_with_text_would_lack_it(tmp_path):
+    np.savez(tmp_path / "m.npz", w=np.ones(2, np.float32), note=np.array("text"), mask=np.ones(3, np.uint8))
+    plan, target = Plan().drop("note", "mask").rename({"w": "kernel"}), {"kernel": np.zeros(2, np.float32)}
+    values = plan.load(target, tmp_path / "m.npz").params
+    with pytest.raises(js.ParamsMismatchError) as error:
+        plan.save(tmp_path / "out", values, like=tmp_path / "m.npz")
+    assert error.value.faults == ("'note' holds <U4, and can't be copied",)
+    assert "like= takes jscope.checkpoint.open(path).read()" in error.value.fix
+    plan.save(tmp_path / "out", values, like=checkpoint.open(tmp_path / "m.npz").read())
+    assert checkpoint.load(tmp_path / "out") == checkpoint.open(tmp_path / "m.npz").read()
+    with pytest.raises(js.ParamsMismatchError, match=r"'rng' is a key of jax\.random"):
+        Plan().drop("rng").back({}, like={"rng": jax.random.key(0)})
 
 
 def sources_without_values() -> dict[str, tuple[Any, str]]:

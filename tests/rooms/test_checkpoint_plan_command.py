@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -78,6 +79,14 @@ def test_a_file_that_fails_is_told_in_one_line(files, capsys, code):
     (files / "plan.py").write_text(code)
     assert plan(files) == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_file_finds_the_modules_beside_it(files, monkeypatch):
+    """As `python plan.py` does."""
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (files / "steps_of_it.py").write_text("MASK = 'mask'")
+    (files / "plan.py").write_text("from steps_of_it import MASK\n" + PLAN.replace('"mask"', "MASK"))
+    assert plan(files) == 0
 
 
 @pytest.mark.parametrize("text", ["plan", "nowhere.py:PLAN", "plan.py:OTHER", "plan.py:NONE", "plan.py:"])

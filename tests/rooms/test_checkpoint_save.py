@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,6 +21,7 @@ import safetensors.flax
 import safetensors.numpy
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from paths import DATA
 
 import jscope as js
 from jscope import checkpoint, testing
@@ -210,6 +212,26 @@ def test_a_name_that_promises_another_format(tmp_path):
     assert error.kind == "other_format"
     assert "np.savez" in error.fix
     assert not list(tmp_path.iterdir())
+
+
+def test_a_prefix_where_a_file_would_be_read_is_refused(tmp_path, monkeypatch):
+    """`load` would go on giving what that file holds. One of TensorFlow's first version is not in the way."""
+    monkeypatch.chdir(tmp_path)
+    checkpoint.save("m.ckpt", {"a": 1})
+    checkpoint.save("model.safetensors.index.json", {"a": 1})
+    np.savez("m", a=1)
+    (tmp_path / "cut.safetensors").write_text("")
+    there = sorted(tmp_path.iterdir())
+    for prefix in ("m.ckpt", "m.npz", "cut.safetensors"):
+        error = error_of(checkpoint.save_tf, prefix, {"a": 2})
+        assert (error.kind, sorted(tmp_path.iterdir())) == ("other_format", there)
+    shutil.copy(DATA / "tf_v1.ckpt", "first")
+    for prefix in ("other", "first"):
+        checkpoint.save_tf(prefix, {"a": 2})
+        assert checkpoint.load(prefix)["a"] == 2
+    (tmp_path / "m.ckpt").unlink()
+    checkpoint.save_tf("m.ckpt", {"a": 2})
+    assert checkpoint.load("m.ckpt")["a"] == 2
 
 
 def test_what_is_there_is_said(tmp_path):

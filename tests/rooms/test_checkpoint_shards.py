@@ -66,6 +66,16 @@ def test_what_goes_into_one_file_has_no_index(tmp_path, tree):
     assert checkpoint.load(tmp_path) == js.Params(tree)
 
 
+def test_a_folder_stays_what_was_opened_wherever_the_process_goes(tmp_path, monkeypatch):
+    """Also one of more files than stay open."""
+    arrays = {f"a{i}": np.full(3, i, np.float32) for i in range(70)}
+    checkpoint.save(tmp_path / "here", arrays, max_shard_bytes=12)
+    monkeypatch.chdir(tmp_path)
+    opened = checkpoint.open("here")
+    monkeypatch.chdir(tmp_path / "here")
+    assert opened.read() == js.Params(arrays)
+
+
 THERE = ["model.safetensors", INDEX, "model-00002-of-00002.safetensors", "a.safetensors"]
 OF_OTHERS = ["_METADATA", "_CHECKPOINT_METADATA", "manifest.ocdbt", "checkpoint", "model.ckpt-1.index"]
 

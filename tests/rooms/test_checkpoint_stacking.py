@@ -166,6 +166,57 @@ def test_what_has_no_bytes_is_not_taken_apart_without_end():
     assert len(unstack({"h/w": np.ones((10_000, 0))}, "h", to="h%d").names) == 10_000
 
 
+def test_many_small_arrays_are_taken_apart():
+    """Each is there; Python takes many times their bytes for them, with the layers as with the stack."""
+    small = np.arange(200, dtype=np.float16)
+    tree = js.Params({f"layer_{i}/scope_of_one/{j}": small[j] for i in range(300) for j in range(150)})
+    assert unstack(stack(tree, "layer_%d", to="layers"), "layers", to="layer_%d") == tree
+
+
+def test_numbers_that_differ_are_stacked_too():
+    stacked = stack({"h0": {"a": 1.5, "b": 1, "c": True}, "h1": {"a": -2.5, "b": 2**40, "c": False}}, "h%d", to="h")
+    assert {name: leaf.tolist() for name, leaf in stacked.flat().items()} == {
+        "h/a": [1.5, -2.5], "h/b": [1, 2**40], "h/c": [True, False],
+    }  # fmt: skip
+    assert faults_of(stack, {"h0/a": 1, "h1/a": 1.0, "h2/a": 2**63}, "h%d", to="h") == [
+        "'h1/a' is float64 of shape (), 'h0/a' is int64 of shape ()",
+        "'h2/a' is uint64 of shape (), 'h0/a' is int64 of shape ()",
+    ]
+    huge = 2**70
+    assert faults_of(stack, {"h0/a": huge}, "h%d", to="h") == [f"'h0/a' is {huge}, which no array of numbers holds"]
+
+
+def test_values_and_shapes_alone_make_no_array():
+    array, shape = np.ones(2, np.float32), jax.ShapeDtypeStruct((2,), np.float32)
+    for leaves in ((array, shape), (shape, array), (jnp.asarray(array), shape)):
+        (fault,) = faults_of(stack, dict(zip(("h0/w", "h1/w"), leaves, strict=True)), "h%d", to="h")
+        assert "float32 of shape (2,) without a value" in fault
+
+
+def test_shapes_keep_their_shardings():
+    mesh = jax.sharding.AbstractMesh((2, 2), ("x", "y"))
+    one = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    layer = {"w": jax.ShapeDtypeStruct((4, 2), np.float32, sharding=jax.sharding.NamedSharding(mesh, jax.P("x")))}
+    layer["b"] = jax.ShapeDtypeStruct((3,), np.float32, sharding=one)
+    tree = js.Params({"h0": layer, "h1": layer})
+    stacked = stack(tree, "h%d", to="h")
+    assert stacked["h/w"].sharding == jax.sharding.NamedSharding(mesh, jax.P(None, "x"))
+    assert stacked["h/b"].sharding == one
+    assert {n: leaf.sharding for n, leaf in unstack(stacked, "h", to="h%d").flat().items()} == {
+        n: leaf.sharding for n, leaf in tree.flat().items()
+    }
+    other = jax.ShapeDtypeStruct((4, 2), np.float32, sharding=jax.sharding.NamedSharding(mesh, jax.P("y")))
+    assert stack({"h0/w": layer["w"], "h1/w": other}, "h%d", to="h")["h/w"].sharding is None
+
+
+@pytest.mark.parametrize("start", ["1", -1, 1.0, True, None])
+def test_the_number_of_the_first_layer(start):
+    for call in (lambda: stack({}, "h%d", to="h", start=start), lambda: unstack({}, "h", to="h%d", start=start)):
+        with pytest.raises(js.BadArgumentError, match="a whole number from 0 on"):
+            call()
+    assert stack({"h3/w": np.ones(2)}, "h%d", to="h", start=np.int64(3)).names == ("h/w",)
+
+
 @pytest.mark.parametrize("layers", ["h", "h%d/%d", "h%s", "h%d/", "100%h%d", 3])
 def test_names_of_layers(layers):
     for call in (lambda: stack({}, layers, to="h"), lambda: unstack({}, "h", to=layers)):

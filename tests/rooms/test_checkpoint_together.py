@@ -117,8 +117,10 @@ def test_threads_of_one_process_do_not_damage_large_files(tmp_path: Path) -> Non
 
 
 def test_one_saves_another_kind_to_the_same_path(tmp_path: Path) -> None:
-    """A file and a prefix of one name are two checkpoints: the prefix goes before."""
-    checkpoint.save(tmp_path / "m", {"a": np.zeros(1)})
+    """A file and a prefix of one name are two checkpoints. The file goes before, so it may not be there first."""
     checkpoint.save_tf(tmp_path / "m", {"a": np.ones(1)})
+    checkpoint.save(tmp_path / "m", {"a": np.zeros(1)})
+    with pytest.raises(js.CheckpointError, match="would be read in place"):
+        checkpoint.save_tf(tmp_path / "m", {"a": np.full(1, 2.0)})
     assert checkpoint.load(tmp_path / "m")["a"] == 0
     assert js.Params(checkpoint.load_tf(tmp_path / "m"))["a"] == 1

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import pickle
+import shutil
 import tarfile
 import tracemalloc
 import zipfile
@@ -77,6 +78,7 @@ def test_what_is_not_clear_is_refused(tmp_path):
     checkpoint.save(tmp_path / "model.safetensors", {"w": W})
     error = error_of(tmp_path)
     assert error.kind == "ambiguous"
+    assert error.fix == f"give the path of one, such as {str(tmp_path / 'model.safetensors.index.json')!r}"
     assert "model.safetensors'" in error.exists
     assert "index.json" in error.exists
 
@@ -227,6 +229,59 @@ def test_folders_of_orbax_are_read(tmp_path, capsys):
     assert main(["diff", str(tmp_path / "params"), out]) == 0
     (tmp_path / "params" / "_METADATA").write_text("{")
     error_of(tmp_path / "params")
+
+
+def saved_by_orbax(folder, tree, **options):
+    ocp = pytest.importorskip("orbax.checkpoint")
+    with ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save(folder, tree, **options)
+
+
+def test_a_folder_of_orbax_stays_what_was_opened(tmp_path, monkeypatch):
+    """Wherever the process goes; and where it is saved again, no arrays of two saves are mixed."""
+    (tmp_path / "other").mkdir()
+    saved_by_orbax(tmp_path / "run", {"a": jnp.ones(3), "b": jnp.ones(3)})
+    saved_by_orbax(tmp_path / "other" / "run", {"a": jnp.zeros(3), "b": jnp.zeros(3)})
+    monkeypatch.chdir(tmp_path)
+    opened = checkpoint.open("run")
+    monkeypatch.chdir(tmp_path / "other")
+    np.testing.assert_array_equal(opened["a"], np.ones(3))
+    saved_by_orbax(tmp_path / "run", {"a": jnp.full(3, 9.0), "b": jnp.full(3, 9.0)}, force=True)
+    with pytest.raises(js.CheckpointError, match="was changed after the checkpoint was opened") as error:
+        opened["b"]
+    assert error.value.fix == "open the checkpoint again"
+    np.testing.assert_array_equal(checkpoint.load(tmp_path / "run")["b"], np.full(3, 9.0))
+
+
+def test_arrays_of_orbax_that_are_not_as_listed_are_no_values(tmp_path):
+    """The data of another save, put under what the first one lists."""
+    for name, shape in (("one", (3,)), ("two", (5,))):
+        saved_by_orbax(tmp_path / name, {"a": jnp.ones(shape)})
+    opened = checkpoint.open(tmp_path / "one")
+    not_the_tree = shutil.ignore_patterns("_METADATA")
+    shutil.copytree(tmp_path / "two", tmp_path / "one", ignore=not_the_tree, dirs_exist_ok=True)
+    with pytest.raises(js.CheckpointError, match="damaged") as error:
+        opened["a"]
+    assert "'a' is float32 of shape (5,), and listed as float32 of shape (3,)" in str(error.value)
+
+
+def test_rows_of_arrays_of_orbax_are_said_to_be_unverified(tmp_path):
+    saved_by_orbax(tmp_path / "run", {"a": jnp.arange(6.0).reshape(2, 3)})
+    plan = checkpoint.Plan().unstack("a", "a.{i}")
+    params, report = plan.load({"a.0": np.zeros(3, np.float32), "a.1": np.zeros(3, np.float32)}, tmp_path / "run")
+    np.testing.assert_array_equal(params["a.1"], [3, 4, 5])
+    assert report.unverified == ("a.0", "a.1")
+
+
+def test_the_root_of_a_checkpoint_manager_names_its_last_step(tmp_path):
+    for step in (2, 10):
+        saved_by_orbax(tmp_path / "run" / str(step) / "default", {"a": jnp.full(2, step)})
+        (tmp_path / "run" / str(step) / "_CHECKPOINT_METADATA").write_text("{}")
+    fix = error_of(tmp_path / "run").fix
+    assert fix.endswith(f"such as {str(tmp_path / 'run' / '10')!r}")
+    np.testing.assert_array_equal(checkpoint.load(tmp_path / "run" / "10")["a"], [10, 10])
+    saved_by_orbax(tmp_path / "run" / "10" / "more", {"b": jnp.ones(2)})
+    assert error_of(tmp_path / "run" / "10").fix.endswith(f"such as {str(tmp_path / 'run' / '10' / 'default')!r}")
 
 
 # Files of other kinds -------------------------------------------------------------------------------------------------

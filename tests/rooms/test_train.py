@@ -128,6 +128,38 @@ def test_names_to_restore_outside_of_programs():
     }
 
 
+def test_names_to_restore_where_averages_were_made_in_a_scope():
+    """Those that the checkpoint of that program has; `w` and `a/w` are two."""
+
+    def model(x):
+        w = js.get_variable("w", [])
+        with js.variable_scope("a"):
+            inner = js.get_variable("w", [])
+        with js.variable_scope("train/a"):
+            EMA.apply()
+        return EMA.average(w) * EMA.average(inner)
+
+    specs = js.transform(model).specs(1.0)
+    restored = {name: v.name for name, v in EMA.variables_to_restore(specs).items()}
+    assert restored == {
+        "train/a/w/ExponentialMovingAverage": "w",
+        "train/a/a/w/ExponentialMovingAverage": "a/w",
+    }
+    assert restored.keys() <= set(specs)
+    assert EMA.variables_to_restore(js.Specs([specs["w"], specs["a/w"]])).keys() == {
+        "w/ExponentialMovingAverage",
+        "a/w/ExponentialMovingAverage",
+    }
+
+
+@pytest.mark.parametrize("given", [None, js.transform(averaged), [], ["w"], js.Params({"w": jnp.ones(2)})])
+def test_names_to_restore_outside_of_programs_are_those_of_specs(given):
+    with pytest.raises(js.OutsideProgramError) as error:
+        EMA.variables_to_restore(given)
+    assert "variables_to_restore(net.specs(...))" in error.value.fix
+    assert error.value.where.startswith(__file__)
+
+
 def test_no_gradient_through_what_has_moved():
     def program(x):
         mean = js.get_variable("mean", [], initializer=js.zeros_initializer(), trainable=False)
@@ -137,12 +169,39 @@ def test_no_gradient_through_what_has_moved():
     assert gradient == 1.5
 
 
+def moved(dtype: Any, value: Any, decay: Any, *, zero_debias: bool = False) -> Any:
+    variable = js.get_variable("v", [3], dtype, initializer=js.zeros_initializer())
+    return train.assign_moving_average(variable, value, decay, zero_debias)
+
+
+@pytest.mark.parametrize("value", [2, 2.0, True, np.float64(2), np.full(3, 2.0), jnp.full(3, 2, jnp.int8), jnp.ones(1)])
+def test_values_that_an_average_moves_towards(value):
+    net = js.transform(lambda: moved(jnp.float32, value, np.float32(0.5)))
+    mean, _ = net.update({"v": jnp.zeros(3)})
+    np.testing.assert_array_equal(mean, np.broadcast_to(np.asarray(value) / 2, 3))
+
+
 @pytest.mark.parametrize(
     ("program", "error", "what"),
     [
         (lambda: EMA.apply([jnp.ones(3)]), js.BadArgumentError, "array that is no variable's"),
         (lambda: EMA.apply([js.get_variable("n", [], jnp.int32)]), js.BadTypeError, "'n' has dtype int32"),
         (lambda: EMA.apply(["nobody"]), js.UnknownNameError, "nobody"),
+        (lambda: moved(jnp.int32, 1, 0.9), js.BadTypeError, "'v' has dtype int32; averages are of floating numbers"),
+        (lambda: moved(jnp.bool_, True, 0.9), js.BadTypeError, "'v' has dtype bool"),
+        (lambda: moved(jnp.float32, None, 0.9), js.BadTypeError, "value of a moving average is a number.*not None"),
+        (lambda: moved(jnp.float32, "1", 0.9), js.BadTypeError, "value of a moving average is a number.*not '1'"),
+        (lambda: moved(jnp.float32, jax.random.key(0), 0.9), js.BadTypeError, "value of a moving average is a number"),
+        (lambda: moved(jnp.float32, 1, "0.9"), js.BadTypeError, "decay of a moving average is a number.*not '0.9'"),
+        (lambda: moved(jnp.float32, 1, None), js.BadTypeError, "decay of a moving average is a number.*not None"),
+        (lambda: moved(jnp.float32, jnp.ones(2), 0.9), js.ShapeMismatchError, r"'v' of shape \(3,\) is moved towards"),
+        (lambda: moved(jnp.float32, jnp.ones((2, 3)), 0.9), js.ShapeMismatchError, r"of shape \(2, 3\)"),
+        (lambda: train.ExponentialMovingAverage(None), js.BadTypeError, "decay of a moving average"),
+        (lambda: train.ExponentialMovingAverage("0.5"), js.BadTypeError, "decay of a moving average"),
+        (lambda: train.ExponentialMovingAverage(0.5, "ema"), js.BadTypeError, "number of updates of a moving average"),
+        (lambda: train.ExponentialMovingAverage(0.5, name=""), js.BadArgumentError, "name of averages"),
+        (lambda: train.ExponentialMovingAverage(0.5, name="ema/"), js.BadArgumentError, "name of averages"),
+        (lambda: train.ExponentialMovingAverage(0.5, name=None), js.BadArgumentError, "name of averages"),
         (lambda: train.assign_moving_average(jnp.ones(3), 1, 0.9), js.BadArgumentError, "value"),
         (
             lambda: (

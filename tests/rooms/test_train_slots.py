@@ -194,6 +194,55 @@ def test_the_way_out_is_that_of_what_is_wrong():
     assert int(from_tf_slots({**slots, "global_step": 3}, scheduled)[1].count) == 3
 
 
+@pytest.mark.parametrize(
+    "powers",
+    [
+        {"beta1_power": np.float32(np.nan)},
+        {"beta1_power": np.float32(3), "beta2_power": np.float32(-1)},
+        {"beta1_power": np.float32(1), "beta2_power": np.float32(1)},
+        {"beta2_power": np.float32(-1)},
+        {"beta2_power": np.float32(np.inf)},
+    ],
+)
+def test_powers_that_are_none_are_refused(powers):
+    with pytest.raises(js.BadArgumentError, match=r"are no powers of beta1=0\.9|are of no one number"):
+        from_tf_slots(to_tf_slots(ADAM.init(PARAMS)) | powers, ADAM.init(PARAMS))
+
+
+@pytest.mark.parametrize("steps", [1.7, np.float32(np.nan), -1, np.int64(2**40), np.inf, "7", True, np.ones(1)])
+def test_what_is_no_number_of_steps_is_refused(steps):
+    scheduled = optax.adam(lambda step: 0.1).init(PARAMS)
+    slots = to_tf_slots(scheduled) | {"global_step": steps}
+    for given in (slots, slots | {"beta1_power": 0.0, "beta2_power": 0.0}):  # which Adam's count is taken of, too
+        with pytest.raises(js.ParamsMismatchError) as raised:
+            from_tf_slots(given, scheduled)
+        assert raised.value.faults[0].startswith("'global_step' ")
+        assert "global_step" in raised.value.fix
+    if np.ndim(steps) or not isinstance(steps, np.int64):
+        with pytest.raises(js.BadArgumentError, match=r"no number of steps|does not hold"):
+            to_tf_slots(scheduled, global_step=steps)
+    assert to_tf_slots(scheduled, global_step=np.float32(7))["global_step"] == 7
+
+
+def test_powers_are_scalars():
+    state = ADAM.init(PARAMS)
+    with pytest.raises(js.ParamsMismatchError) as raised:
+        from_tf_slots(to_tf_slots(state) | {"beta1_power": np.array([0.9], np.float32)}, state)
+    assert raised.value.faults == ("'beta1_power' has shape (1,), and is to be one number",)
+    assert "'beta1_power' as scalars" in raised.value.fix
+
+
+def test_states_of_several_members_are_told():
+    """TF1 has powers of beta for one."""
+    members = jax.vmap(ADAM.init)(jax.tree.map(lambda leaf: jnp.stack([leaf] * 2), PARAMS))
+    one = jax.tree.map(lambda leaf: leaf[0], members)
+    for call in (lambda state: to_tf_slots(state), lambda state: from_tf_slots(to_tf_slots(one), state)):
+        with pytest.raises(js.BadTypeError, match=r"shape \(2,\) is that of several members") as raised:
+            call(members)
+        assert "jax.tree.map(lambda leaf: leaf[0], state)" in raised.value.fix
+        call(one)
+
+
 @pytest.mark.parametrize("one", [optax.trace(0.9), optax.scale_by_rss(), optax.scale_by_adadelta()])
 def test_states_that_would_share_a_slot_are_refused(one):
     both = optax.chain(one, one).init(PARAMS)
@@ -224,6 +273,18 @@ def test_states_that_would_share_a_slot_are_refused(one):
             js.BadArgumentError,
             "beta1=0.9",
         ),
+        (lambda: jax.jit(to_tf_slots)(ADAM.init(PARAMS)), js.BadTypeError, "is traced by JAX"),
+        (
+            lambda: jax.jit(lambda slots: from_tf_slots(slots, ADAM.init(PARAMS)))(to_tf_slots(ADAM.init(PARAMS))),
+            js.BadTypeError,
+            "is traced by JAX",
+        ),
+        (lambda: to_tf_slots(jax.eval_shape(ADAM.init, PARAMS)), js.BadTypeError, "is abstract"),
+        (lambda: to_tf_slots(ADAM.init(PARAMS), scope="tr/"), js.BadArgumentError, "scope is the full name"),
+        (lambda: from_tf_slots({}, ADAM.init(PARAMS), scope="/tr"), js.BadArgumentError, "scope is the full name"),
+        (lambda: to_tf_slots(ADAM.init(PARAMS), scope=None), js.BadArgumentError, "not None"),
+        (lambda: to_tf_slots(ADAM.init(PARAMS), powers="ab"), js.BadArgumentError, "powers are two full names"),
+        (lambda: from_tf_slots({}, ADAM.init(PARAMS), powers=["a"]), js.BadArgumentError, "powers are two"),
     ],
 )
 def test_errors(call, error, what):
