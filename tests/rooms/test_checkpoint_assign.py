@@ -347,6 +347,7 @@ def test_a_tensorflow_checkpoint_into_a_renamed_model():
         (np.int64(7), "uint8"),
         (np.int32(7), "float32"),
         (np.bool_(True), "int32"),
+        (np.bool_([True, False]), "float4_e2m1fn"),
         (np.float32(2), "complex64"),
     ],
 )
@@ -381,6 +382,9 @@ def test_casts(value, dtype):
         (np.float32(np.nan), "float4_e2m1fn", "out of the range of float4_e2m1fn"),
         (np.float32(-1), "float8_e8m0fnu", "out of the range of float8_e8m0fnu"),
         (np.int32(9), "float4_e2m1fn", "out of the range of float4_e2m1fn"),
+        (np.int8(-128), "float4_e2m1fn", "out of the range of float4_e2m1fn"),
+        (np.bool_(False), "float8_e8m0fnu", "out of the range of float8_e8m0fnu"),
+        (np.uint64(1 << 63), "int64", "out of the range of int64"),
     ],
 )
 def test_casts_that_would_lose_more_than_precision(value, dtype, text):
