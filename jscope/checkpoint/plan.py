@@ -15,7 +15,7 @@ from jscope._support import count_of, printable, shown
 from . import steps
 from .course import differences, lost, made_of, planned, run, tensors_of
 from .faults import Path, fault, user_line
-from .fitting import ALLOW, CORRECT, Allowed, fit, misfit, opened
+from .fitting import ALLOW, CORRECT, WIDEN, Allowed, fit, misfit, opened, wide_faults
 from .leaves import is_key, kind_of
 from .loaded import Checkpoint
 from .operations import MisfitError, spec_of
@@ -372,8 +372,10 @@ class Plan:
             allow_cast=allow_cast,
             can_make=True,
         )
-        if found.faults:
-            raise misfit(found.faults, found.idle, fix=f"{CORRECT}; {ALLOW}")
+        wide = wide_faults(found.jax_leaves())
+        if found.faults or wide:
+            fixes = [f"{CORRECT}; {ALLOW}"] * bool(found.faults) + [WIDEN] * bool(wide)
+            raise misfit([*found.faults, *wide], found.idle, fix="; ".join(fixes))
         return found.report(isinstance(target, js.Specs))
 
     def leads_to(self, source: Path | Mapping[str, Any]) -> dict[str, jax.ShapeDtypeStruct]:
