@@ -20,7 +20,8 @@ from .leaves import is_key, kind_of
 from .loaded import Checkpoint
 from .operations import MisfitError, spec_of
 from .report import Assigned, AssignReport
-from .safetensors_file import save
+from .safetensors_file import save_with
+from .state import kinds_for
 from .step_arguments import axes_of, bad, dtype_of, numbered, order_of, pairs, pieces
 from .templates import Template, same_fields, templates
 from .tensors import Tensor
@@ -492,7 +493,9 @@ class Plan:
         source = None if like is None else opened(like)
         if metadata is None:
             metadata = source.metadata if isinstance(source, Checkpoint) else {"format": "pt"}
-        save(path, self.back(params, like=source), metadata=metadata, max_shard_bytes=max_shard_bytes)
+        arrays = self.back(params, like=source)
+        own = kinds_for(source, dict(zip(arrays, arrays, strict=True))) if isinstance(source, Checkpoint) else {}
+        save_with(own, path, arrays, metadata=metadata, max_shard_bytes=max_shard_bytes)
 
 
 def _refuse(faults: Sequence[str], fix: str = "") -> None:
