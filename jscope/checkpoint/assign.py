@@ -15,6 +15,7 @@ from jscope._support import is_elsewhere, shown
 
 from .faults import Path
 from .fitting import ALLOW, CORRECT, WIDEN, Allowed, Fit, as_array, fit, misfit, shape_and_dtype, wide_faults
+from .leaves import is_key
 from .loaded import Checkpoint, bytes_of_spec, tensor_of
 from .near import Near
 from .operations import MisfitError, cast_checked, check_has_value
@@ -187,7 +188,14 @@ def _placed(value: Any, leaf: Any, sharding: Any, is_fresh: bool) -> Any:
         value = value.copy()  # on a CPU, JAX takes over memory of numpy where it can
     if isinstance(value, jax.core.Tracer) or isinstance(leaf, jax.core.Tracer):
         return jnp.array(value) if leaf is not None else jax.device_put(value, sharding)
-    return jax.device_put(value, sharding, may_alias=is_fresh)
+    return _moved(value, sharding, may_alias=is_fresh)
+
+
+def _moved(value: Any, sharding: Any, *, may_alias: bool) -> jax.Array:
+    """The array where `sharding` has it."""
+    if sharding is not None and not (sharding.is_fully_addressable or is_elsewhere(value) or is_key(value)):
+        value = np.asarray(value)  # of one of JAX, `device_put` makes one for all processes that can't be read (0.12)
+    return jax.device_put(value, sharding, may_alias=may_alias)
 
 
 def _filled(
@@ -198,6 +206,6 @@ def _filled(
         return js.Params(target).replace(values)
     if missing:
         made = js.Specs(target[name] for name in missing).init(key).flat()
-        made = {name: jax.device_put(leaf, shardings.get(name)) for name, leaf in made.items()}
+        made = {name: _moved(leaf, shardings.get(name), may_alias=True) for name, leaf in made.items()}
         return js.Params(made | values)
     return js.Params(values)

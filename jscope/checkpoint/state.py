@@ -273,11 +273,12 @@ def _as(value: Any, leaf: Any, sharding: Any, is_weak: bool) -> Any:
         return value[()]
     if isinstance(leaf, np.ndarray) or isinstance(value, jax.Array):
         return value
-    array = _weak(value) if is_weak else value
-    return jax.device_put(array, None if _is_free(leaf) else sharding, may_alias=True)
+    sharding = None if _is_free(leaf) else sharding
+    # `device_put` of an array of JAX to all processes gives one that can't be read, where each has one device (0.12).
+    return jax.jit(_weak, out_shardings=sharding)(value) if is_weak else jax.device_put(value, sharding, may_alias=True)
 
 
-def _weak(value: np.ndarray) -> Any:
+def _weak(value: Any) -> Any:
     """An array of a weak type; as it is where JAX has no such type of that dtype."""
     zero = jnp.asarray(_zero(value.dtype))
     if zero.dtype != value.dtype:
