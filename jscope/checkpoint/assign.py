@@ -14,14 +14,15 @@ import jscope as js
 from jscope._support import is_elsewhere, shown
 
 from .faults import Path
-from .fitting import ALLOW, CORRECT, Allowed, Fit, as_array, fit, misfit, shape_and_dtype
+from .fitting import ALLOW, CORRECT, WIDEN, Allowed, Fit, as_array, fit, misfit, shape_and_dtype, wide_faults
+from .leaves import is_key
 from .loaded import Checkpoint, bytes_of_spec, tensor_of
 from .near import Near
 from .operations import MisfitError, cast_checked, check_has_value
 from .progress import bar
 from .rename import Rename
 from .report import Assigned
-from .spread import is_spread, sharding_faults, spread
+from .spread import is_spread, sharding_faults, sharding_of, spread
 
 if TYPE_CHECKING:
     from .plan import Plan
@@ -71,13 +72,13 @@ def assign_from(
         is precision alone: neither kind nor range, so a float is never made an int, and 2**40 no int32.
       key: a JAX random key, for specs and what is missing.
       shardings: a `jax.sharding.Sharding` for each name, nested or flat, of those that are to lie elsewhere than on the
-        first device.
+        first device. Each of these becomes an array of JAX, also what the source lacks and the target keeps.
       progress: as in `load`.
 
     Returns:
       `(params, report)`. The values are arrays of their own, of JAX where the target is specs, and else of the kind
-      and with the sharding of the target's leaf. The report says what was loaded, kept, initialised, unused and cast,
-      and of what no checksum was compared.
+      and with the sharding of the target's leaf. Where `jax_enable_x64` is off, 64 bits fit leaves of numpy alone. The
+      report says what was loaded, kept, initialised, unused and cast, and of what no checksum was compared.
 
     Raises:
       ParamsMismatchError: if something does not fit; `faults` lists everything.
@@ -116,16 +117,18 @@ def assign_from(
     )
     where = js.Params(shardings or {}).flat()
     near = Near(found.wanted)
-    unknown = [
+    misplaced = [
         f"{shown(name)} has a sharding, and is not there{near.text(name)}" for name in where if name not in found.wanted
-    ]
-    wrong = sharding_faults(found.wanted, where)
-    fix = f"{'rename names with rename= or a plan' if plan is None else CORRECT}; {ALLOW}"
-    if found.faults or unknown or wrong:
-        raise misfit([*found.faults, *unknown, *wrong], found.idle, fix=fix)
+    ] + sharding_faults(found.wanted, where)
+    wide = wide_faults(found.jax_leaves(where))
+    if faults := [*found.faults, *misplaced, *wide]:
+        fixes = [f"{'rename names with rename= or a plan' if plan is None else CORRECT}; {ALLOW}"] * bool(found.faults)
+        fixes += ["correct shardings=, or those of the target"] * bool(misplaced) + [WIDEN] * bool(wide)
+        raise misfit(faults, found.idle, fix="; ".join(fixes))
     values, unverified, faults = _read(found, where, progress)
     if faults:
-        raise misfit(faults, fix=fix)
+        fix = "give arrays that have values, and a target whose dtypes hold them"
+        raise misfit(faults, fix=fix if plan is None else f"{fix}; {CORRECT}")
     filled = _filled(target, values, found.missing, key, where)
     return Assigned(filled, found.report(isinstance(target, js.Specs), unverified))
 
@@ -133,7 +136,10 @@ def assign_from(
 def _read(
     found: Fit, shardings: Mapping[str, Any], progress: bool | None
 ) -> tuple[dict[str, Any], list[str], list[str]]:
-    """(the values by new name, of what no checksum was compared, what can't be used after all)."""
+    """(the values by new name, of what no checksum was compared, what can't be used after all).
+
+    What stays in a tree is among the values where `shardings` has it lie elsewhere.
+    """
     values, unverified, faults = {}, [], []
     given, wanted = found.given, found.wanted
     listing = given.listing() if isinstance(given, Checkpoint) else {}
@@ -141,8 +147,10 @@ def _read(
     with bar("assigning", sum(sizes.values()), progress) as advance:
         # The largest first: what is copied on its way to a device then adds least to what is held already.
         for name, old in sorted(found.sources.items(), key=lambda item: -sizes[item[0]]):
-            leaf, dtype = wanted[name], shape_and_dtype(wanted[name])[1]
-            sharding = shardings.get(name, getattr(leaf, "sharding", None))
+            dtype = shape_and_dtype(wanted[name])[1]
+            # What shardings= names becomes an array of JAX, whatever the target has there.
+            leaf = None if name in shardings else wanted[name]
+            sharding = shardings[name] if leaf is None else sharding_of(leaf)
             try:
                 if isinstance(given, Checkpoint) and is_spread(sharding):
                     values[name], was_verified = spread(tensor_of(given, old), sharding, dtype, given.verifies)
@@ -158,11 +166,17 @@ def _read(
             except MisfitError as error:
                 faults.append(f"{found.told(name)} {error}")
             advance(sizes[name])
+    for name in found.missing:
+        if name in shardings and not isinstance(wanted[name], jax.ShapeDtypeStruct):
+            try:
+                values[name] = _placed(as_array(wanted[name]), None, shardings[name], False)
+            except MisfitError as error:
+                faults.append(f"{shown(name)} {error}")
     return values, unverified, faults
 
 
 def _placed(value: Any, leaf: Any, sharding: Any, is_fresh: bool) -> Any:
-    """An array of JAX, where the leaf is; or one of numpy, as the leaf is."""
+    """An array of JAX, where the leaf is; or one of numpy, as the leaf is. None for a leaf: of JAX, by its sharding."""
     if is_elsewhere(value):
         if isinstance(leaf, np.ndarray | np.generic) or (sharding is not None and sharding.is_fully_addressable):
             raise MisfitError("is spread over processes, and wanted in this one alone: give shardings over all of them")
@@ -173,8 +187,15 @@ def _placed(value: Any, leaf: Any, sharding: Any, is_fresh: bool) -> Any:
     if isinstance(value, np.ndarray) and not is_fresh:
         value = value.copy()  # on a CPU, JAX takes over memory of numpy where it can
     if isinstance(value, jax.core.Tracer) or isinstance(leaf, jax.core.Tracer):
-        return jnp.array(value)
-    return jax.device_put(value, sharding, may_alias=is_fresh)
+        return jnp.array(value) if leaf is not None else jax.device_put(value, sharding)
+    return _moved(value, sharding, may_alias=is_fresh)
+
+
+def _moved(value: Any, sharding: Any, *, may_alias: bool) -> jax.Array:
+    """The array where `sharding` has it."""
+    if sharding is not None and not (sharding.is_fully_addressable or is_elsewhere(value) or is_key(value)):
+        value = np.asarray(value)  # of one of JAX, `device_put` makes one for all processes that can't be read (0.12)
+    return jax.device_put(value, sharding, may_alias=may_alias)
 
 
 def _filled(
@@ -185,6 +206,6 @@ def _filled(
         return js.Params(target).replace(values)
     if missing:
         made = js.Specs(target[name] for name in missing).init(key).flat()
-        made = {name: jax.device_put(leaf, shardings.get(name)) for name, leaf in made.items()}
+        made = {name: _moved(leaf, shardings.get(name), may_alias=True) for name, leaf in made.items()}
         return js.Params(made | values)
     return js.Params(values)

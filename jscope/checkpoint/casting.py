@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -34,19 +33,19 @@ def cast_array(array: Any, dtype: Any) -> np.ndarray:
     old = np.asarray(array)
     with np.errstate(over="ignore", invalid="ignore"):
         new = old.astype(dtype)
-    if jnp.issubdtype(old.dtype, jnp.integer) and jnp.issubdtype(dtype, jnp.integer):
-        limits = jnp.iinfo(dtype)
-        fits = not old.size or (int(old.min()) >= int(limits.min) and int(old.max()) <= int(limits.max))
-    elif old.dtype == np.bool_:
+    if not jnp.issubdtype(dtype, jnp.inexact):
         fits = True
+        if old.size and old.dtype != np.bool_:
+            limits = jnp.iinfo(dtype)
+            fits = int(old.min()) >= int(limits.min) and int(old.max()) <= int(limits.max)
     elif _has_infinity(dtype):
         fits = bool((np.isfinite(new) >= np.isfinite(old)).all())
     else:
         # Without an infinity, what is out of range becomes NaN, or in a dtype without NaN some number. What is nearer
         # to the largest number than to the next one that there would be is rounded.
-        most = float(jnp.finfo(dtype).max)
+        most = np.float64(jnp.finfo(dtype).max)  # of numpy's: a narrower dtype is compared in this one
         most += float(jnp.finfo(dtype).eps) * 2.0 ** math.floor(math.log2(most)) / 2
-        fits = bool(((np.isnan(new) == np.isnan(old)) & ~(np.abs(old) > most)).all())
+        fits = bool(((np.isnan(new) == np.isnan(old)) & ~((old > most) | (old < -most))).all())
     if not fits:
-        raise ValueError(f"has values that are out of the range of {jax.dtypes.canonicalize_dtype(dtype)}")
+        raise ValueError(f"has values that are out of the range of {np.dtype(dtype)}")
     return new

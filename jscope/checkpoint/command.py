@@ -23,7 +23,8 @@ from .opening import open
 from .plan_command import add_plan
 from .progress import bar
 from .rename import Rename, renamer
-from .safetensors_file import save
+from .safetensors_file import save_with
+from .state import kinds_for
 
 _PIECE = 1 << 14  # characters
 _NUMBERS = 1 << 16  # at a time
@@ -343,12 +344,13 @@ def _convert(options: argparse.Namespace) -> int:
         raise _bad(f"no name in {options.source} matches --match {options.match!r}.", "`ls` lists the names.")
     names = _renamed(matching, options)
     arrays = {names[old]: array for old, array in read_named(checkpoint, names).items()}
+    kinds = kinds_for(checkpoint, names)
     if to == "safetensors":
-        save(target, arrays, metadata=checkpoint.metadata)
+        save_with(kinds, target, arrays, metadata=checkpoint.metadata)
     else:
         (save_npz if to == "npz" else save_tf)(target, arrays)
-        if checkpoint.metadata:
-            _say(f"jscope: {to} holds no metadata: {', '.join(checkpoint.metadata)} left out", file=sys.stderr)
+        if left := [*checkpoint.metadata, *kinds]:
+            _say(f"jscope: {to} holds no metadata: {', '.join(left)} left out", file=sys.stderr)
     _say(f"{len(arrays)} arrays, {format_bytes(sum(array.nbytes for array in arrays.values()))} -> {target} ({to})")
     return 0
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
-
 import jax.numpy as jnp
 import numpy as np
 
+from .tensors import MOST_DIMENSIONS, can_be_read
 from .wire import WireError, block, fields, integer, put_block, put_integer, signed
 
 DTYPES: dict[int, np.dtype] = {
@@ -39,8 +38,6 @@ _OTHERS = {
     20: "a resource",
     21: "a variant",
 }
-_MOST_DIMENSIONS = 32  # of a numpy array, in its first major version
-_MOST_BYTES = 1 << 62
 
 
 def dtype_number(stored: int) -> int:
@@ -65,12 +62,11 @@ def read_shape(message: memoryview) -> tuple[int, ...]:
             if size < 0:
                 raise WireError(0, f"a dimension of a shape is {size}")
             shape.append(size)
-            if len(shape) > _MOST_DIMENSIONS:
-                raise WireError(0, f"a shape has more than {_MOST_DIMENSIONS} dimensions")
+            if len(shape) > MOST_DIMENSIONS:
+                raise WireError(0, f"a shape has more than {MOST_DIMENSIONS} dimensions")
         elif number == 3 and value:
             raise WireError(0, "a shape is unknown")
-    # Also where one dimension is 0, numpy multiplies the others.
-    if math.prod(size or 1 for size in shape) > _MOST_BYTES // 16:
+    if not can_be_read(shape):
         raise WireError(0, f"a shape is too large: {tuple(shape)}")
     return tuple(shape)
 

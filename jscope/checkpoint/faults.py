@@ -74,5 +74,6 @@ def file_name(path: Path, kind: str) -> str:
         raise js.BadTypeError(what, kind="bad_path", where=user_line(), fix="give the path of a file") from None
     if not can_be:
         what = f"No file can have the path {name!r:.200}."
-        raise fault(what, kind=kind, fix="give a path without zeros and without halves of surrogate pairs")
+        fix = "give a path without zeros and without halves of surrogate pairs" if name else "give the path of a file"
+        raise fault(what, kind=kind, fix=fix)
     return name

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -32,6 +32,9 @@ ALLOW = (
     "allow what is meant by allow_missing=, allow_unused=, allow_cast=; leave variables out with exclude=, such as a "
     "head of another size"
 )
+
+
+WIDEN = "turn jax_enable_x64 on, or want arrays of numpy there"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,6 +67,14 @@ class Fit:
     def told(self, name: str) -> str:
         """A name that is filled, and what it is filled from, for a fault."""
         return made_of(name, self.origins.get(self.sources[name], (self.sources[name],)))
+
+    def jax_leaves(self, placed: Container[str] = ()) -> dict[str, Any]:
+        """What becomes an array of JAX: all that is filled but arrays of numpy, and what is `placed` on devices."""
+        return {
+            name: leaf
+            for name, leaf in self.wanted.items()
+            if name in placed or (name in self.sources and not isinstance(leaf, np.ndarray | np.generic))
+        }
 
     def report(self, makes: bool, unverified: Sequence[str] = ()) -> AssignReport:
         """What was done; `makes` says whether what was missing was made, or stayed."""
@@ -173,6 +184,16 @@ def fit(
         given = through(course, given)
     idle = course.idle if course is not None else []
     return Fit(given, wanted, sources, cast, missing, unused, faults, skipped, origins, idle)
+
+
+def wide_faults(leaves: Mapping[str, Any]) -> list[str]:
+    """Which of these can be no arrays of JAX, which cuts numbers of 64 bits to 32 unless it is told to keep them."""
+    dtypes = {name: shape_and_dtype(leaf)[1] for name, leaf in leaves.items()}
+    return [
+        f"{shown(name)} is to be an array of JAX of dtype {dtype}, which it has only with jax_enable_x64"
+        for name, dtype in dtypes.items()
+        if isinstance(dtype, np.dtype) and jax.dtypes.canonicalize_dtype(dtype) != dtype
+    ]
 
 
 def wanted_of(target: Any) -> dict[str, Any]:

@@ -19,28 +19,25 @@ from . import orbax_folder
 from .allowance import Allowance
 from .faults import damaged, fault, unreadable, user_line
 from .files import File
-from .locate import is_tensorflows
+from .locate import INDEX, is_index, is_tensorflows
 from .npz import is_npz, read_npz
 from .safetensors_file import read_safetensors
+from .shards import MOST_INDEX, bytes_when_parsed
 from .tensors import Contents, Tensor
 from .wild import told
 
-_INDEX = re.compile(r".+\.safetensors\.index(\.[^.]+)?\.json")
 _SHARD = re.compile(r"(.+)-(\d{5,})-of-(\d{5,})(\.safetensors)")
-_MOST_INDEX = 30_000_000  # bytes; one of 100,000 arrays has some 9 MB
 _MOST_OPEN = 64  # files
 _MOST_FAULTS = 20
-_THING = 160  # bytes that a text, a place in a dict or a list takes in Python
 _COPY = "copy or download the folder again, whole"
 
 
-def is_index(path: str) -> bool:
-    """Whether that is what the file is called: `model.safetensors.index.json`."""
-    return _INDEX.fullmatch(os.path.basename(path)) is not None
-
-
-def read_folder(folder: str) -> Contents | None:
+def read_folder(folder: str, verify: bool) -> Contents | None:
     """What a folder holds. None if there is nothing but perhaps a checkpoint of TensorFlow.
+
+    Args:
+      folder: the path.
+      verify: as in `read_safetensors`.
 
     Raises:
       CheckpointError: if it is not clear which of several is meant, or the files are not whole.
@@ -68,23 +65,23 @@ def read_folder(folder: str) -> Contents | None:
             what = f"{folder} has several files of safetensors, and no index that says what belongs together"
         raise fault(f"{what}.", kind="ambiguous", exists=listed, fix=f"give the path of one, such as {path!r}")
     if found == indexes:
-        return read_index(path)
+        return read_index(path, verify)
     part = _SHARD.fullmatch(found[0])
     if part is not None and int(part[3]) != 1:
         what = f"{folder} is not whole: it has {shown(found[0])}, one of {int(part[3])} files, and no index."
         raise fault(what, kind="not_found", fix=f"{_COPY}; to open that file alone, give its path")
-    return read_safetensors(File(path))
+    return read_safetensors(File(path), verify)
 
 
-def read_index(path: str) -> Contents:
-    """What the files hold that an index names.
+def read_index(path: str, verify: bool) -> Contents:
+    """What the files hold that an index names; `verify` as in `read_safetensors`.
 
     Raises:
       CheckpointError: if they are not just what it says; `faults` lists everything.
     """
     where = _weight_map(File(path))
     folder = os.path.dirname(path)
-    shards, faults = _opened(folder, sorted(set(where.values())))
+    shards, faults = _opened(folder, sorted(set(where.values())), verify)
     found: dict[str, int] = {}
     numbers = {file: number for number, file in enumerate(shards)}
     skipped: dict[str, str] = {}
@@ -101,7 +98,7 @@ def read_index(path: str) -> Contents:
                 faults.append(f"{shown(name)} is in {shown(file)}, and the index says {shown(where[name])}")
             found[name] = numbers[file]
         skipped |= contents.skipped
-    for file in _parts_left_out(folder, set(where.values())):
+    for file in _parts_left_out(folder, set(where.values()), verify):
         faults.append(f"{shown(file)} is a part of the same set and holds arrays, and the index does not name it")
     lacking = [name for name, file in where.items() if name not in found and file in shards]
     faults += [f"{shown(name)} is to be in {shown(where[name])}, and is not" for name in lacking]
@@ -116,7 +113,8 @@ def read_index(path: str) -> Contents:
         )
     opened = list(shards.values())
     tensors = _Several({name: found[name] for name in sorted(where) if name not in skipped}, opened)
-    return Contents(path, tensors, skipped, _metadata(opened))
+    metadata, own = _alike([each.metadata for each in opened]), _alike([each.own for each in opened])
+    return Contents(path, tensors, skipped, metadata, own)
 
 
 class _Several(Mapping[str, Tensor]):
@@ -141,7 +139,7 @@ class _Several(Mapping[str, Tensor]):
         return len(self._numbers)
 
 
-def _opened(folder: str, files: list[str]) -> tuple[dict[str, Contents], list[str]]:
+def _opened(folder: str, files: list[str], verify: bool) -> tuple[dict[str, Contents], list[str]]:
     """(the files that can be opened, what is wrong with the others)."""
     shards, faults = {}, []
     for file in files:
@@ -157,7 +155,7 @@ def _opened(folder: str, files: list[str]) -> tuple[dict[str, Contents], list[st
             foreign = None if _begins_as_safetensors(opened) else told(opened)
             if foreign is not None:
                 raise foreign
-            shards[file] = read_safetensors(opened)
+            shards[file] = read_safetensors(opened, verify)
         except js.CheckpointError as error:
             faults.append(error.what)
     return shards, faults
@@ -177,15 +175,13 @@ def _is_plain(name: str) -> bool:
 
 def _weight_map(file: File) -> dict[str, str]:
     """From the name of each array to that of the file that has it."""
-    if file.size > _MOST_INDEX:
+    if file.size > MOST_INDEX:
         raise damaged(file.path, 0, f"an index of {file.size} bytes is not read")
     data = file.read(0, file.size)[0].tobytes()
     foreign = None if data.lstrip()[:1] == b"{" else told(file)
     if foreign is not None:
         raise foreign
-    # Before it is parsed: a tree of Python's objects takes many times the bytes that it is written in.
-    things = data.count(b'"') // 2 + sum(map(data.count, (b",", b":", b"[", b"{")))
-    Allowance(file.path, file.size).take(b"", _THING * things)
+    Allowance(file.path, file.size).take(b"", bytes_when_parsed(data))
     try:
         index = json.loads(data)
         where = index.get("weight_map") if isinstance(index, dict) else None
@@ -198,18 +194,18 @@ def _weight_map(file: File) -> dict[str, str]:
     return where
 
 
-def _metadata(shards: list[Contents]) -> dict[str, str]:
+def _alike(metadata: list[dict[str, str]]) -> dict[str, str]:
     """What all files say alike, and what one alone says."""
     merged: dict[str, str] = {}
     differ = set()
-    for contents in shards:
-        for name, text in contents.metadata.items():
+    for texts in metadata:
+        for name, text in texts.items():
             if merged.setdefault(name, text) != text:
                 differ.add(name)
     return {name: text for name, text in merged.items() if name not in differ}
 
 
-def _parts_left_out(folder: str, listed: set[str]) -> list[str]:
+def _parts_left_out(folder: str, listed: set[str], verify: bool) -> list[str]:
     """Files that hold arrays and are not listed, and are called like the listed ones but for the number of the part."""
     sets = {part.group(1, 3, 4) for part in map(_SHARD.fullmatch, listed) if part is not None}
     try:
@@ -218,13 +214,13 @@ def _parts_left_out(folder: str, listed: set[str]) -> list[str]:
         raise unreadable(folder, error) from None
     parts = {name: _SHARD.fullmatch(name) for name in names if name not in listed}
     beside = [name for name, part in parts.items() if part is not None and part.group(1, 3, 4) in sets]
-    opened, _ = _opened(folder, beside)
+    opened, _ = _opened(folder, beside, verify)
     return [name for name in beside if name not in opened or opened[name].tensors or opened[name].skipped]
 
 
 def _may_be_shard(file: str, index: str) -> bool:
     """Whether a file is called as one of those that an index of that name speaks of: of its stem and its variant."""
-    match = _INDEX.fullmatch(index)
+    match = INDEX.fullmatch(index)
     part = _SHARD.fullmatch(file)
     if match is None or part is None:
         return False

@@ -12,6 +12,7 @@ import numpy as np
 from jscope._support import is_elsewhere, shown, without_value
 
 from .faults import fault
+from .tensors import can_be_read
 
 ADVICE = "of a key of jax.random, save jax.random.key_data(key)"
 
@@ -36,8 +37,8 @@ def kind_of(name: str, leaf: Any) -> str:
     """The name of an array's dtype; of anything else that of its type.
 
     Raises:
-      CheckpointError: for a value that JAX traces, and for an array that is masked, deleted or partly in other
-        processes.
+      CheckpointError: for a value that JAX traces, and for an array that is masked, deleted, partly in other
+        processes, or of a shape that no reader takes.
     """
     check_is_here(name, leaf)
     if isinstance(leaf, jax.core.Tracer):
@@ -47,6 +48,9 @@ def kind_of(name: str, leaf: Any) -> str:
         what = f"{shown(name)} is a masked array of numpy, whose mask would be lost."
         raise fault(what, kind="masked", fix="save array.filled(value), and array.mask beside it if it is needed")
     if isinstance(leaf, jax.Array | np.ndarray | np.generic):
+        if not can_be_read(leaf.shape):
+            what = f"{shown(name)} has the shape {leaf.shape!s:.200}, and could not be read again."
+            raise fault(what, kind="bad_shape", fix="reshape it: an array that is read has 32 dimensions at most")
         return leaf.dtype.name
     return np.asarray(leaf).dtype.name if isinstance(leaf, bool | int | float | complex) else type(leaf).__name__
 

@@ -166,6 +166,11 @@ def tensor_of(checkpoint: Checkpoint | CheckpointList, name: str) -> Tensor:
     return checkpoint._tensor(name)
 
 
+def own_of(checkpoint: Checkpoint) -> dict[str, str]:
+    """Texts that jscope put into the file for itself, by name."""
+    return checkpoint._contents.own
+
+
 def read_named(checkpoint: Checkpoint, names: Iterable[str], *, progress: bool | None = None) -> dict[str, Any]:
     """The arrays of these names, read with a bar."""
     listing, names = checkpoint.listing(), list(names)

@@ -15,6 +15,7 @@ _MOST_STATE = 1 << 20
 # No part of it can be matched in two ways: so it takes a time that grows with the file, and not with its square.
 _LATEST = re.compile(rb'^[ \t]*+model_checkpoint_path[ \t]*+:[ \t]*+"((?:[^"\\\n]++|\\.)*+)"', re.MULTILINE)
 _ESCAPE = re.compile(rb"\\([0-7]{1,3}|.)", re.DOTALL)
+INDEX = re.compile(r".+\.safetensors\.index(\.[^.]+)?\.json")
 _FILES = (".safetensors", ".npz")
 _SIMPLE = {b"n": b"\n", b"t": b"\t", b"r": b"\r"}
 
@@ -22,6 +23,24 @@ _SIMPLE = {b"n": b"\n", b"t": b"\t", b"r": b"\r"}
 def is_tensorflows(name: str) -> bool:
     """Whether a file of that name shows that there is a checkpoint of TensorFlow in the folder."""
     return name == STATE or name.endswith(".index")
+
+
+def is_index(path: str) -> bool:
+    """Whether that is what the index of several files is called: `model.safetensors.index.json`."""
+    return INDEX.fullmatch(os.path.basename(path)) is not None
+
+
+def place_of_file(path: Path) -> str:
+    """The path as text, where a file is to be saved.
+
+    Raises:
+      CheckpointError: if no file can have it, or one of that name would be read as something else.
+    """
+    target = file_name(path, "unwritable")
+    if is_index(target):
+        what = f"{target} is called as an index of several files, and would be read as one."
+        raise fault(what, kind="other_format", fix="give it another ending, such as .safetensors")
+    return target
 
 
 def locate(path: Path) -> tuple[str, bool]:

@@ -20,10 +20,11 @@ from jscope._support import shown
 
 from .allowance import Allowance
 from .atomic import replace_file
-from .faults import Path, damaged, fault, file_name
+from .faults import Path, damaged, fault
 from .files import File
 from .leaves import ADVICE, bytes_of, is_text, kind_of
-from .tensors import Contents, Tensors
+from .locate import place_of_file
+from .tensors import Contents, Tensors, can_be_read
 from .wild import told_of_zip
 
 _INTEGERS = [f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)]
@@ -35,7 +36,6 @@ _MOST_GAIN = 1100  # bytes out of one of zip's: its method gives 1032 at most
 _PIECE = 1 << 20
 _MOST_HEADER = 10_000  # bytes of the description of an array; numpy reads no longer ones either
 _MOST_NAME = 65_000  # bytes, of 16 bits that count them
-_MOST_DIMENSIONS, _MOST_NUMBERS = 32, 1 << 58
 _KEPT = 900  # bytes that Python takes for what the directory says of a file
 _LOCAL = struct.Struct("<4s5H3I2H")  # what stands before each file in a zip file
 
@@ -242,10 +242,9 @@ def _described(file: File, member: _Member) -> _Array:
     read = npy.read_array_header_1_0 if version == b"\1\0" else npy.read_array_header_2_0
     try:
         shape, fortran, dtype = read(io.BytesIO(beginning[8 : start + size]))
-        count = math.prod(length or 1 for length in shape)  # numpy multiplies all that are not 0
     except Exception as error:  # numpy has it parsed as Python: that can end in anything, a MemoryError included
         raise ValueError(f"{shown(member.name)} has no description that numpy reads: {error!s:.200}") from None
-    if any(length < 0 for length in shape) or count > _MOST_NUMBERS or len(shape) > _MOST_DIMENSIONS:
+    if any(length < 0 for length in shape) or not can_be_read(shape):
         raise ValueError(f"{shown(member.name)} has the shape {shape!s:.80}")
     return _Array(member, start + size, shape, fortran, dtype)
 
@@ -281,7 +280,7 @@ def save_npz(path: Path, params: Mapping[str, Any]) -> None:
       CheckpointError: if a value is no array that a `.npy` file can name, a name can't be that of a file in it, or the
         file can't be written.
     """
-    target = file_name(path, "unwritable")
+    target = place_of_file(path)
     arrays = js.Params(params).flat()
     for name, leaf in arrays.items():
         kind = kind_of(name, leaf)

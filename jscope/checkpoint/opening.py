@@ -10,9 +10,9 @@ from jscope._support import shown
 from .bundle import read_bundle
 from .faults import Path, fault, file_name
 from .files import File
-from .folder import is_index, read_folder, read_index
+from .folder import read_folder, read_index
 from .loaded import Checkpoint, CheckpointList
-from .locate import locate
+from .locate import is_index, locate
 from .npz import is_npz, read_npz
 from .safetensors_file import is_safetensors, read_safetensors
 from .single_file import read_single_file
@@ -31,7 +31,8 @@ def open(path: Path, *, verify: bool = True) -> Checkpoint:
     Args:
       path: a file, a folder, an index (`model.safetensors.index.json`), or what `load_tf` takes.
       verify: whether the checksum of each array is compared as it is read, where the file has one: TensorFlow's,
-        those of `.npz`, and what `save` wrote.
+        those of `.npz`, and what `save` wrote. Of the latter the header's is, too, as the file is opened: so a file
+        that another program has written anew, with the old checksums in it, is read with False alone.
 
     Returns:
       A `Checkpoint`: immutable, flat, from name to numpy array. It reads what is asked for, when it is asked for.
@@ -52,7 +53,7 @@ def open(path: Path, *, verify: bool = True) -> Checkpoint:
       tower/bias    float32  (3,)    12 B
       tower/kernel  float32  (2, 3)  24 B
     """
-    return Checkpoint(_any_contents(path), bool(verify))
+    return Checkpoint(_any_contents(path, bool(verify)), bool(verify))
 
 
 def load(path: Path, *, verify: bool = True, progress: bool | None = None) -> js.Params:
@@ -170,24 +171,24 @@ def _contents(path: Path, *, with_data: bool) -> Contents:
     return read_single_file(file)
 
 
-def _any_contents(path: Path) -> Contents:
+def _any_contents(path: Path, verify: bool) -> Contents:
     given = file_name(path, "not_found")
     if os.path.isdir(given) and not os.path.isfile(given + ".index"):
-        contents = read_folder(given)
+        contents = read_folder(given, verify)
         if contents is not None:
             return contents
     elif os.path.isfile(given):
         if is_index(given):
-            return read_index(given)
+            return read_index(given, verify)
         file = File(given)
         if is_npz(file):
             return read_npz(file)
         if is_safetensors(file):
-            return read_safetensors(file)
+            return read_safetensors(file, verify)
         place, is_single_file = locate(path)
         foreign = told(file) if is_single_file and place == given and not is_table(file) else None
         if foreign is not None:
             raise foreign
         if given.endswith(".safetensors"):
-            return read_safetensors(file)
+            return read_safetensors(file, verify)
     return _contents(path, with_data=True)

@@ -15,12 +15,13 @@ from jscope._support import count_of, printable, shown
 from . import steps
 from .course import differences, lost, made_of, not_copied, planned, run, tensors_of, way_to_form
 from .faults import Path, fault, user_line
-from .fitting import ALLOW, CORRECT, Allowed, fit, misfit, opened
+from .fitting import ALLOW, CORRECT, WIDEN, Allowed, fit, misfit, opened, wide_faults
 from .leaves import is_key, kind_of
 from .loaded import Checkpoint
 from .operations import MisfitError, spec_of
 from .report import Assigned, AssignReport
-from .safetensors_file import save
+from .safetensors_file import save_with
+from .state import kinds_for
 from .step_arguments import axes_of, bad, dtype_of, numbered, order_of, pairs, pieces
 from .templates import Template, same_fields, templates
 from .tensors import Tensor
@@ -372,8 +373,10 @@ class Plan:
             allow_cast=allow_cast,
             can_make=True,
         )
-        if found.faults:
-            raise misfit(found.faults, found.idle, fix=f"{CORRECT}; {ALLOW}")
+        wide = wide_faults(found.jax_leaves())
+        if found.faults or wide:
+            fixes = [f"{CORRECT}; {ALLOW}"] * bool(found.faults) + [WIDEN] * bool(wide)
+            raise misfit([*found.faults, *wide], found.idle, fix="; ".join(fixes))
         return found.report(isinstance(target, js.Specs))
 
     def leads_to(self, source: Path | Mapping[str, Any]) -> dict[str, jax.ShapeDtypeStruct]:
@@ -493,7 +496,9 @@ class Plan:
         source = None if like is None else opened(like)
         if metadata is None:
             metadata = source.metadata if isinstance(source, Checkpoint) else {"format": "pt"}
-        save(path, self.back(params, like=source), metadata=metadata, max_shard_bytes=max_shard_bytes)
+        arrays = self.back(params, like=source)
+        own = kinds_for(source, dict(zip(arrays, arrays, strict=True))) if isinstance(source, Checkpoint) else {}
+        save_with(own, path, arrays, metadata=metadata, max_shard_bytes=max_shard_bytes)
 
 
 def _refuse(faults: Sequence[str], fix: str = "") -> None:

@@ -26,12 +26,13 @@ from jscope._support import shown
 from .allowance import Allowance
 from .atomic import replace_file
 from .crc32c import crc32c
-from .faults import Path, damaged, fault, file_name
+from .faults import COPY_AGAIN, Path, damaged, fault
 from .files import File
 from .leaves import ADVICE, bytes_of, is_text, kind_of
+from .locate import place_of_file
 from .shards import shared_out, write_folder
 from .spread import read_part
-from .tensors import Contents, Index, Tensors, empty
+from .tensors import Contents, Index, Tensors, can_be_read, empty
 
 DTYPES = {
     "BOOL": np.dtype("bool"),
@@ -58,8 +59,6 @@ _NAMES = {dtype.name: name for name, dtype in DTYPES.items()}
 _BITS = {name: dtype.itemsize * 8 for name, dtype in DTYPES.items()}
 _BITS |= {"F4": 4, "F6_E2M3": 6, "F6_E3M2": 6}  # numpy has no arrays of these
 _MOST_HEADER = 100_000_000  # bytes; that of the package of that name
-_MOST_DIMENSIONS = 32
-_MOST_BYTES = 1 << 62
 _METADATA = "__metadata__"
 # Metadata of jscope's own. The format has no checksums: these are those of the header, with zeros in place of its own,
 # and of the arrays in the order of the header.
@@ -90,8 +89,8 @@ def is_safetensors(file: File) -> bool:
     return int.from_bytes(start[:8], "little") <= file.size - 8 and start[8:] == b"{"
 
 
-def read_safetensors(file: File) -> Contents:
-    """What the file holds.
+def read_safetensors(file: File, verify: bool = True) -> Contents:
+    """What the file holds; `verify` says whether checksums of jscope's making are compared.
 
     Raises:
       CheckpointError: if it is no such file.
@@ -108,7 +107,7 @@ def read_safetensors(file: File) -> Contents:
         header = _Header(data, file.size - 8 - length, Allowance(file.path, file.size))
         order = _order(header)
         _check_spans(header)
-        sums = _sums(header, data)
+        sums = _sums(file, header, data) if verify else None
     except _FormatError as error:
         raise damaged(file.path, 8, str(error)) from None
     skipped = {header.names[row]: f"holds {kind}, of which there are no arrays" for row, kind in header.others.items()}
@@ -118,8 +117,9 @@ def read_safetensors(file: File) -> Contents:
         kind, shape, _, _ = header.entry(row)
         if kind in DTYPES:
             tensors.add(header.names[row], shape, DTYPES[kind], row)
-    users = {name: text for name, text in header.metadata.items() if not name.startswith(_OWN)}
-    return Contents(file.path, tensors, skipped, users)
+    own = {name: text for name, text in header.metadata.items() if name.startswith(_OWN)}
+    users = {name: text for name, text in header.metadata.items() if name not in own}
+    return Contents(file.path, tensors, skipped, users, own)
 
 
 class _Header:
@@ -174,6 +174,8 @@ class _Header:
         if name == _METADATA:
             if self.metadata:
                 raise _FormatError(f"the header has {name!r} twice")
+            if self._data[place : place + 4] == b"null":  # which the package of that name reads as none
+                return place + 4
             return self._object(place, self._text, _BAD_METADATA)
         self._allowance.take(name)
         (kind, _, begin, end), behind = self._entry(name, place)
@@ -210,7 +212,7 @@ class _Header:
         bits = _BITS.get(kind) if isinstance(kind, str) else None
         if bits is None:
             raise _FormatError(f"{shown(name)} has an unknown dtype, {kind!r:.40}")
-        if not _whole(shape) or len(shape) > _MOST_DIMENSIONS or math.prod(n or 1 for n in shape) > _MOST_BYTES // 16:
+        if not _whole(shape) or not can_be_read(shape):
             raise _FormatError(f"{shown(name)} has no usable shape: {shape!r:.80}")
         if not _whole(offsets) or len(offsets) != 2 or not offsets[0] <= offsets[1] <= self.size:
             raise _FormatError(f"{shown(name)} lies at {offsets!r:.80}, and there are {self.size} bytes of data")
@@ -276,7 +278,7 @@ def _check_spans(header: _Header) -> None:
         raise _FormatError(f"the arrays end at byte {reached[-1]} of {header.size}")
 
 
-def _sums(header: _Header, data: np.ndarray) -> np.ndarray | None:
+def _sums(file: File, header: _Header, data: np.ndarray) -> np.ndarray | None:
     """The checksums of the arrays in the order of the header. None where the file is not of jscope's making."""
     own = {name: text for name, text in header.metadata.items() if name.startswith(_OWN)}
     if not own:
@@ -287,7 +289,11 @@ def _sums(header: _Header, data: np.ndarray) -> np.ndarray | None:
     start, end = found.span() if found else (0, 0)
     checksum = crc32c(data[end:], crc32c(np.frombuffer(_own_sum(_NO_SUM), np.uint8), crc32c(data[:start])))
     if found is None or f"{checksum:08x}" != claimed:
-        raise _FormatError("the checksum of the header does not fit, or another program has written it anew")
+        why = (
+            "the checksum of the header does not fit, or another program has written it anew, which verify=False reads"
+        )
+        fix = f"if another program wrote it, open it with verify=False and save it again; if not, {COPY_AGAIN}"
+        raise fault(f"{file.path} is damaged at byte 8: {why}.", kind="damaged", fix=fix)
     try:
         sums = np.frombuffer(bytes.fromhex(texts), ">u4")
     except ValueError:
@@ -357,8 +363,8 @@ def save(
         that is `model.safetensors`.
 
     Raises:
-      CheckpointError: if a value is no such array, a name or the metadata can't be kept, the path ends in `.npz`, the
-        folder has a checkpoint in it, or a file can't be written.
+      CheckpointError: if a value is no such array, a name or the metadata can't be kept, or could not be read again,
+        the path is called as another format, the folder has a checkpoint in it, or a file can't be written.
       BadTypeError, BadNameError: if `params` is no mapping of strings.
       BadArgumentError: if `max_shard_bytes` is no number of bytes.
 
@@ -378,13 +384,25 @@ def save(
       >>> checkpoint.load(folder)
       Params({a: f32[3], b: f32[2]})
     """
-    target = file_name(path, "unwritable")
+    save_with({}, path, params, metadata=metadata, max_shard_bytes=max_shard_bytes)
+
+
+def save_with(
+    own: Mapping[str, str],
+    path: Path,
+    params: Mapping[str, Any],
+    *,
+    metadata: Mapping[str, str] | None,
+    max_shard_bytes: int | None = None,
+) -> None:
+    """As `save`, with metadata of jscope's own."""
+    target = place_of_file(path)
     if target.endswith(".npz"):
         what = f"{target} would not be a .npz file: this saves in the format of safetensors."
         fix = "name it .safetensors; for numpy use np.savez(path, **js.Params(params).flat())"
         raise fault(what, kind="other_format", fix=fix)
     arrays = _checked(params)
-    kept = _checked_metadata({} if metadata is None else metadata)
+    kept = {**_checked_metadata({} if metadata is None else metadata), **own}
 
     if max_shard_bytes is None:
         replace_file(target, lambda file: _write(file, arrays, kept))
@@ -417,6 +435,9 @@ def _header(metadata: dict[str, str], spans: dict[str, Any]) -> bytes:
     entries = {_METADATA: {_HEADER_SUM: _NO_SUM, **metadata}, **spans}
     text = json.dumps(entries, ensure_ascii=False, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)  # so that the arrays are aligned
+    if len(text) > _MOST_HEADER:
+        what = f"Names and metadata take {len(text):,} bytes of the file, and could not be read again."
+        raise fault(what, kind="too_many", fix="keep shorter texts in metadata=, or fewer arrays in one file")
     checksum = f"{crc32c(np.frombuffer(text, np.uint8)):08x}"
     return len(text).to_bytes(8, "little") + text.replace(_own_sum(_NO_SUM), _own_sum(checksum), 1)
 

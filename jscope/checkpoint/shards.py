@@ -17,11 +17,14 @@ import numpy as np
 import jscope as js
 from jscope._support import flush, flush_directory, new_file, shown
 
+from .allowance import Allowance
 from .atomic import replace_file
 from .faults import fault, unwritable, user_line
 from .locate import is_tensorflows
 from .orbax_folder import is_orbax
 
+MOST_INDEX = 30_000_000  # bytes; one of 100,000 arrays has some 9 MB
+_THING = 160  # bytes that a text, a place in a dict or a list takes in Python
 _ONE = "model.safetensors"
 _INDEX = f"{_ONE}.index.json"
 _ELSEWHERE = "save to another folder, or remove what is there before"
@@ -59,7 +62,7 @@ def write_folder(
       write: writes the arrays of a group.
 
     Raises:
-      CheckpointError: if there is a checkpoint already, or the system refuses.
+      CheckpointError: if there is a checkpoint already, the index could not be read again, or the system refuses.
     """
     if folder.endswith((".safetensors", ".json")):
         what = f"{folder} is called as a file, and max_shard_bytes= is for a folder."
@@ -67,6 +70,9 @@ def write_folder(
     if os.path.isfile(f"{folder}.index"):
         what = f"{folder} is the prefix of a checkpoint of TensorFlow, which would be read in place of the folder."
         raise fault(what, kind="unwritable", fix=_ELSEWHERE)
+    files = [f"model-{number:05}-of-{len(groups):05}.safetensors" for number in range(1, len(groups) + 1)]
+    where = {name: file for file, names in zip(files, groups, strict=True) for name in names}
+    index = _index(where, total) if len(groups) > 1 else b""
     made: list[str] = []
     is_new = not os.path.isdir(folder)
     try:
@@ -77,19 +83,14 @@ def write_folder(
         if len(groups) == 1:
             replace_file(os.path.join(folder, _ONE), lambda file: write(set(groups[0]), file))
             return
-        where = {}
-        for number, names in enumerate(groups, start=1):
-            file_name = f"model-{number:05}-of-{len(groups):05}.safetensors"
+        for file_name, names in zip(files, groups, strict=True):
             path = os.path.join(folder, file_name)
             with new_file(path) as file:
                 made.append(path)
                 write(set(names), file)
                 flush(file)
-            where |= dict.fromkeys(names, file_name)
         flush_directory(os.path.join(folder, _INDEX))
-        index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(where.items()))}
-        text = json.dumps(index, ensure_ascii=False, indent=2).encode()
-        replace_file(os.path.join(folder, _INDEX), lambda file: _write_all(file, text))
+        replace_file(os.path.join(folder, _INDEX), lambda file: _write_all(file, index))
     except BaseException as error:
         for path in made:
             with contextlib.suppress(OSError):
@@ -102,6 +103,30 @@ def write_folder(
         if isinstance(error, OSError):
             raise unwritable(folder, error) from error
         raise
+
+
+def bytes_when_parsed(index: bytes) -> int:
+    """Bytes that it takes as a tree of Python's objects: many times those that it is written in."""
+    return _THING * (index.count(b'"') // 2 + sum(map(index.count, (b",", b":", b"[", b"{"))))
+
+
+def _index(where: Mapping[str, str], total: int) -> bytes:
+    """What says in which file each array is.
+
+    Raises:
+      CheckpointError: if it would be refused by `open`.
+    """
+    index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(where.items()))}
+    text = json.dumps(index, ensure_ascii=False, indent=2).encode()
+    try:
+        Allowance(_INDEX, len(text)).take(b"", bytes_when_parsed(text))
+        is_too_large = len(text) > MOST_INDEX
+    except js.CheckpointError:
+        is_too_large = True
+    if is_too_large:
+        what = f"{len(where):,} arrays are too many for an index of several files: it could not be read again."
+        raise fault(what, kind="too_many", fix="save them in one file, without max_shard_bytes=")
+    return text
 
 
 def _write_all(file: BinaryIO, data: bytes) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -12,6 +13,7 @@ import numpy as np
 from jscope._support import misplaced, shown
 
 from .files import File
+from .fitting import shape_and_dtype
 from .operations import cast_checked
 from .tensors import Index, Tensor, empty
 
@@ -24,20 +26,36 @@ def is_spread(sharding: Any) -> bool:
     return isinstance(sharding, jax.sharding.Sharding) and len(sharding.device_set) > 1
 
 
+def sharding_of(leaf: Any) -> Any:
+    """Where a leaf of a target lies, None if it does not say; of a mesh without devices, on those of the one in force.
+
+    `jax.eval_shape` gives such shapes under `jax.set_mesh`.
+    """
+    sharding = getattr(leaf, "sharding", None)
+    if isinstance(sharding, jax.sharding.NamedSharding) and isinstance(sharding.mesh, jax.sharding.AbstractMesh):
+        with contextlib.suppress(ValueError):  # while JAX traces, no mesh can be asked for
+            mesh = jax.sharding.get_mesh()
+            if mesh.abstract_mesh == sharding.mesh:
+                return jax.sharding.NamedSharding(mesh, sharding.spec, memory_kind=sharding.memory_kind)
+    return sharding
+
+
 def sharding_faults(wanted: Mapping[str, Any], shardings: Mapping[str, Any]) -> list[str]:
     """Why arrays can't lie as they are to: by the shardings of some names, or by those of shapes that are wanted."""
     faults = []
     for name, leaf in wanted.items():
         is_shape = isinstance(leaf, jax.ShapeDtypeStruct)
-        sharding = shardings.get(name, leaf.sharding if is_shape else None)
+        sharding = shardings.get(name, sharding_of(leaf) if is_shape else None)
         if name in shardings or sharding is not None:
-            why = _misfit(sharding, tuple(getattr(leaf, "shape", ())))
+            why = _misfit(sharding, shape_and_dtype(leaf)[0])
             faults += [f"{shown(name)} {why}"] * bool(why)
     return faults
 
 
-def _misfit(sharding: Any, shape: tuple[int, ...]) -> str:
+def _misfit(sharding: Any, shape: tuple[int, ...] | None) -> str:
     """Why a sharding does not fit a shape, `""` if it does."""
+    if shape is None:
+        return "is given a sharding, and is no array"
     if not isinstance(sharding, jax.sharding.Sharding):
         return f"is given {sharding!r:.60}, which is no sharding: write such as NamedSharding(mesh, jax.P('data'))"
     if isinstance(getattr(sharding, "mesh", None), jax.sharding.AbstractMesh):

@@ -14,7 +14,15 @@ import numpy as np
 Index = tuple[slice, ...]  # along each dimension from where to where, step by step
 
 
+MOST_DIMENSIONS = 32  # of a numpy array, in its first major version
+_MOST_NUMBERS = 1 << 58
 _ALIGNED = 64  # bytes; JAX takes over such memory on a CPU, and copies other
+
+
+def can_be_read(shape: Sequence[int]) -> bool:
+    """Whether a reader takes an array of that shape, so that a writer may write it."""
+    # Also where one dimension is 0, numpy multiplies the others.
+    return len(shape) <= MOST_DIMENSIONS and math.prod(length or 1 for length in shape) <= _MOST_NUMBERS
 
 
 def empty(shape: Sequence[int], dtype: np.dtype) -> np.ndarray:
@@ -124,9 +132,11 @@ class Contents:
       tensors: the arrays by name, sorted.
       skipped: why other entries are none, by name.
       metadata: what else the file says, texts by name.
+      own: what jscope put beside that, texts by name.
     """
 
     path: str
     tensors: Mapping[str, Tensor]
     skipped: dict[str, str]
     metadata: dict[str, str] = dataclasses.field(default_factory=dict)
+    own: dict[str, str] = dataclasses.field(default_factory=dict)

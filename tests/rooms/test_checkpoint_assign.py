@@ -105,6 +105,72 @@ def test_values_are_arrays_of_their_own():
     np.testing.assert_array_equal(source["b"], 1)
 
 
+@pytest.mark.skipif(jax.dtypes.canonicalize_dtype("int64") == np.int64, reason="JAX has 64 bits here")
+def test_64_bits_are_refused_where_jax_would_cut_them(tmp_path):
+    """`jax.device_put` makes 7 of 2**40 + 7, and infinity of 1e300, without a word."""
+    wide = {"f": np.array([1e300, 0.1]), "i": np.array([2**40 + 7, 1])}
+    checkpoint.save(tmp_path / "m", wide)
+    checkpoint.save_tf(tmp_path / "tf", wide)
+    abstract = {name: jax.ShapeDtypeStruct(array.shape, array.dtype) for name, array in wide.items()}
+    one = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    said = [
+        "'f' is to be an array of JAX of dtype float64, which it has only with jax_enable_x64",
+        "'i' is to be an array of JAX of dtype int64, which it has only with jax_enable_x64",
+    ]
+    plan = checkpoint.Plan()
+    for source in (wide, tmp_path / "m", tmp_path / "tf"):
+        assert faults_of(abstract, source) == said
+        assert faults_of(wide, source, shardings=dict.fromkeys(wide, one)) == said
+        assert assign_from(wide, source).params == js.Params(wide)
+        for call in (plan.load, plan.check):
+            with pytest.raises(js.ParamsMismatchError) as info:
+                call(plan.leads_to(source), source)
+            assert list(info.value.faults) == said
+            assert info.value.fix == "turn jax_enable_x64 on, or want arrays of numpy there"
+        assert plan.check(wide, source).loaded == ("f", "i")
+    kept = faults_of(wide, {}, allow_missing=True, shardings={"i": one})
+    assert kept == said[1:]
+
+
+def test_what_shardings_name_is_an_array_of_jax_that_lies_there(tmp_path):
+    mesh = jax.make_mesh((1,), ("x",), axis_types=(jax.sharding.AxisType.Auto,))
+    there = jax.sharding.NamedSharding(mesh, jax.P("x"))
+    checkpoint.save(tmp_path / "m", {"w": f32(4)})
+    target = {"w": f32(4, fill=0), "kept": f32(2), "jax": jnp.ones(2), "number": np.int32(3), "alone": f32(2)}
+    shardings = {"w": there, "kept": there, "jax": there, "number": jax.sharding.NamedSharding(mesh, jax.P())}
+    for source in ({"w": f32(4)}, tmp_path / "m"):
+        params, report = assign_from(target, source, allow_missing=True, shardings=shardings)
+        for name, sharding in shardings.items():
+            assert isinstance(params[name], jax.Array), name
+            assert params[name].sharding == sharding, name
+        assert params == js.Params(target).replace({"w": f32(4)})
+        assert params["alone"] is target["alone"]
+        assert set(report.kept) == {"kept", "jax", "number", "alone"}
+        target["kept"][:] = 7
+        np.testing.assert_array_equal(params["kept"], 1)
+        target["kept"][:] = 1
+    out = jax.jit(lambda a: assign_from({"a": f32(4)}, {"a": a}, shardings={"a": there}).params)(jnp.ones(4))
+    assert out["a"].sharding.is_equivalent_to(there, 1)
+    faults = faults_of({"t": "text"}, {}, allow_missing=True, shardings={"t": there})
+    assert faults == ["'t' is given a sharding, and is no array"]
+
+
+def test_the_fix_is_about_what_does_not_fit():
+    def fix_of(*args, **options):
+        with pytest.raises(js.ParamsMismatchError) as info:
+            assign_from(*args, **options)
+        return info.value.fix
+
+    target, good = {"a": jnp.zeros(1)}, {"a": f32(1)}
+    assert fix_of(target, {"b": f32(1)}).startswith("rename names")
+    assert fix_of(target, good, shardings={"a": "data"}) == "correct shardings=, or those of the target"
+    values = "give arrays that have values, and a target whose dtypes hold them"
+    assert fix_of(target, {"a": np.array([1e300])}, allow_cast=True) == values
+    plan = checkpoint.Plan()
+    fix = fix_of(target, {"a": np.array([1e300])}, allow_cast=True, plan=plan)
+    assert fix == f"{values}; correct the steps of the plan, or add some"
+
+
 def test_values_go_where_the_target_is():
     device = jax.devices()[0]
     sharding = jax.sharding.NamedSharding(jax.make_mesh((1,), ("x",), devices=[device]), jax.P("x"))
@@ -350,6 +416,7 @@ def test_a_tensorflow_checkpoint_into_a_renamed_model():
         (np.int64(7), "uint8"),
         (np.int32(7), "float32"),
         (np.bool_(True), "int32"),
+        (np.bool_([True, False]), "float4_e2m1fn"),
         (np.float32(2), "complex64"),
     ],
 )
@@ -384,6 +451,9 @@ def test_casts(value, dtype):
         (np.float32(np.nan), "float4_e2m1fn", "out of the range of float4_e2m1fn"),
         (np.float32(-1), "float8_e8m0fnu", "out of the range of float8_e8m0fnu"),
         (np.int32(9), "float4_e2m1fn", "out of the range of float4_e2m1fn"),
+        (np.int8(-128), "float4_e2m1fn", "out of the range of float4_e2m1fn"),
+        (np.bool_(False), "float8_e8m0fnu", "out of the range of float8_e8m0fnu"),
+        (np.uint64(1 << 63), "int64", "out of the range of int64"),
     ],
 )
 def test_casts_that_would_lose_more_than_precision(value, dtype, text):

@@ -12,6 +12,7 @@ import time
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import hostile_files
 import jax
@@ -20,7 +21,9 @@ import pytest
 
 import jscope as js
 from jscope import checkpoint
+from jscope.checkpoint import safetensors_file, shards
 from jscope.checkpoint.command import main
+from jscope.checkpoint.npz import save_npz
 
 
 class Nowhere(io.TextIOBase):
@@ -192,6 +195,54 @@ def test_the_names_of_a_large_program_are_no_attack(tmp_path: Path) -> None:
     assert list(checkpoint.list_tf(tmp_path / "m")) == sorted(names)
     assert list(checkpoint.open(tmp_path / "s")) == sorted(names)
     assert list(checkpoint.open(tmp_path / "z.npz")) == sorted(names[:2_000])
+
+
+@pytest.mark.parametrize("save", [checkpoint.save, checkpoint.save_state, checkpoint.save_tf, save_npz])
+@pytest.mark.parametrize("shape", [(1,) * 40, (1 << 59, 0)])
+def test_no_shape_is_saved_that_could_not_be_read_again(tmp_path: Path, save: Any, shape: tuple[int, ...]) -> None:
+    save(tmp_path / "m", {"a": np.ones((1,) * 32)})
+    before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+    with pytest.raises(js.CheckpointError, match=r"'a' has the shape .* could not be read again"):
+        save(tmp_path / "m", {"a": np.empty(shape, np.float32)})
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
+    assert checkpoint.load(tmp_path / "m")["a"].ndim == 32
+
+
+def test_no_header_is_saved_that_could_not_be_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(safetensors_file, "_MOST_HEADER", 2_000)
+    old = {"a": np.ones(3)}
+    for save in (checkpoint.save, checkpoint.save_state):
+        save(tmp_path / "m", old, metadata={"log": "x" * 1_500})
+        with pytest.raises(js.CheckpointError, match=r"take 2,.* bytes of the file, and could not be read again"):
+            save(tmp_path / "m", {"b": np.ones(2)}, metadata={"log": "x" * 2_000})
+        assert checkpoint.load(tmp_path / "m") == js.Params(old)
+    with pytest.raises(js.CheckpointError, match="could not be read again"):
+        checkpoint.save(tmp_path / "f", {"a": 1.0, "b": 2.0}, max_shard_bytes=8, metadata={"log": "x" * 2_000})
+    assert [file.name for file in tmp_path.iterdir()] == ["m"]
+
+
+def test_no_index_is_saved_that_could_not_be_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    arrays = {f"a{i}": np.ones(1, np.float32) for i in range(20)}
+    for change in ({"MOST_INDEX": 500}, {"_THING": 1_000_000}):
+        with monkeypatch.context() as patch:
+            for name, value in change.items():
+                patch.setattr(shards, name, value)
+            with pytest.raises(js.CheckpointError, match="20 arrays are too many for an index") as info:
+                checkpoint.save(tmp_path / "f", arrays, max_shard_bytes=40)
+            assert "without max_shard_bytes=" in info.value.fix
+            assert not list(tmp_path.iterdir())
+            checkpoint.save(tmp_path / "f", arrays, max_shard_bytes=1_000)  # one file has no index
+            (tmp_path / "f" / "model.safetensors").unlink()
+            (tmp_path / "f").rmdir()
+
+
+@pytest.mark.parametrize("save", [checkpoint.save, checkpoint.save_state, save_npz])
+@pytest.mark.parametrize("name", ["model.safetensors.index.json", "m.safetensors.index.fp16.json"])
+def test_a_file_that_would_be_read_as_an_index_is_not_saved(tmp_path: Path, save: Any, name: str) -> None:
+    with pytest.raises(js.CheckpointError, match="is called as an index") as info:
+        save(tmp_path / name, {"a": np.ones(1)})
+    assert "another ending" in info.value.fix
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.slow

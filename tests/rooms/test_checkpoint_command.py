@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -209,6 +210,19 @@ def test_convert_renames(run):
     assert checkpoint.load("n.npz").names == ("global_step", "net/bias", "net/k")
     assert run("convert", "m.safetensors", "a", "--rename", "tower/=/", "--to", "safetensors")[0] == 0
     assert checkpoint.load("a").names == ("bias", "half", "kernel", "on", "step")
+
+
+def test_convert_keeps_what_leaves_of_a_state_are(run):
+    key, weak = jax.random.key(3), jnp.asarray(0.5)
+    checkpoint.save_state("s.safetensors", {"key": key, "gone": jax.random.key(0), "scale": weak, "step": 4})
+    renames = ("--match", "key|scale|step", "--rename", "key=rng", "--rename", "scale=loss/scale")
+    assert run("convert", "s.safetensors", "t.safetensors", *renames)[0] == 0
+    template = {"rng": jax.random.key(0), "loss": {"scale": jnp.float32(0)}, "step": 0}
+    state, _ = checkpoint.load_state("t.safetensors", template)
+    assert state["rng"] == key
+    assert (state["loss"]["scale"].weak_type, state["step"]) == (True, 4)
+    assert checkpoint.open("t.safetensors").metadata == {}
+    assert "npz holds no metadata: jscope.kinds left out" in run("convert", "s.safetensors", "s.npz")[2]
 
 
 def test_diff(run):

@@ -397,3 +397,11 @@ if len(__import__("sys").argv) > 1:
 def test_generators_that_are_left_open_are_silent(more: list[str]) -> None:
     done = subprocess.run([sys.executable, "-c", GENERATORS, *more], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize("call", [*SAVES, checkpoint.save_state, lambda path, tree: checkpoint.load(path)])
+@pytest.mark.parametrize(("path", "fix"), [("", "give the path of a file"), ("a\0b", "give a path without zeros")])
+def test_what_can_be_no_path_is_told_why(call: Save, path: str, fix: str) -> None:
+    with pytest.raises(js.CheckpointError, match="No file can have the path") as error:
+        call(path, {"a": np.ones(1)})
+    assert error.value.fix.startswith(fix)

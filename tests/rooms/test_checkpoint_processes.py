@@ -98,3 +98,44 @@ def test_each_process_reads_only_the_rows_that_its_own_devices_hold(tmp_path):
         write(tmp_path / str(count), count)
         code += f"\ntest.each_reads_its_own({str(tmp_path / str(count))!r}, {names})"
     processes.check(code, 2, 2)
+
+
+COPIES = """
+import jax, jax.numpy as jnp, numpy as np
+from jax.experimental import multihost_utils
+import jscope as js
+from jscope import checkpoint
+mesh = jax.make_mesh((jax.device_count(),), ("all",))
+copies, parts = (jax.sharding.NamedSharding(mesh, axes) for axes in (jax.P(), jax.P("all")))
+rows = jax.jit(lambda: jnp.broadcast_to(jnp.asarray(2), (4,)), out_shardings=parts)()
+scale = jax.device_put(0.5, copies)
+assert scale.weak_type and rows.weak_type
+if jax.process_index() == 0:
+    checkpoint.save_state(PATH, {"scale": scale, "rows": jnp.broadcast_to(jnp.asarray(2), (4,)), "step": 7})
+multihost_utils.sync_global_devices("saved")
+loaded, _ = checkpoint.load_state(PATH, {"scale": scale, "rows": rows, "step": 0})
+for name, sharding, value in (("scale", copies, 0.5), ("rows", parts, 2)):
+    assert loaded[name].weak_type and loaded[name].sharding == sharding
+    assert all((np.asarray(shard.data) == value).all() for shard in loaded[name].addressable_shards)
+assert loaded["step"] == 7
+
+def program():
+    return js.get_variable("a", [4]), js.get_variable("b", [4]), js.get_variable("c", [4])
+
+specs = js.transform(program).specs()
+shardings = {"a": copies, "b": copies, "c": parts}
+for target in specs, {name: jnp.ones(4) for name in "abc"}:
+    source = {"a": jnp.ones(4)}
+    params, _ = checkpoint.assign_from(target, source, allow_missing=True, key=jax.random.key(0), shardings=shardings)
+    for name, sharding in shardings.items():
+        assert params[name].sharding == sharding
+        assert all(np.isfinite(shard.data).all() for shard in params[name].addressable_shards)
+"""
+
+
+def test_what_every_process_has_comes_to_all_of_them(tmp_path: Path) -> None:
+    """Weak types, what is made anew, and arrays of JAX in the source and in the target."""
+    code = COPIES.replace("PATH", repr(str(tmp_path / "s")))
+    for devices in (1, 2):
+        statuses, errors = processes.run(code, devices, processes=2)
+        assert statuses == [0, 0], errors[0][-3000:] + errors[1][-3000:]

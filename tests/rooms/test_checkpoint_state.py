@@ -21,6 +21,7 @@ from paths import ROOT
 import jscope as js
 from jscope import checkpoint
 from jscope.checkpoint import load_state, save_state
+from jscope.checkpoint.safetensors_file import save_with
 
 optax = pytest.importorskip("optax")
 
@@ -117,6 +118,118 @@ def test_shapes_alone_will_do_as_a_template(tmp_path):
     assert bits(restored) == bits(state)
 
 
+def test_what_starts_a_run_is_the_template_of_what_it_saved(tmp_path):
+    """A jitted step makes arrays of numbers: weak ones of those that it only counts on."""
+
+    def start():
+        return {"w": jnp.zeros(2, jnp.bfloat16), "step": 0, "best": float("inf"), "rate": 0.1, "done": False}
+
+    @jax.jit
+    def step(state):
+        best = jnp.minimum(state["best"], state["w"].sum().astype(jnp.float32))
+        w = state["w"] * state["rate"] + 1
+        return {"w": w, "step": state["step"] + 1, "best": best, "rate": state["rate"] * 0.5, "done": state["step"] > 9}
+
+    @jax.jit
+    def used(state):
+        return [state["w"] * state[name] for name in ("step", "best", "rate")]
+
+    state = start()
+    for _ in range(3):
+        save_state(tmp_path / "s", state)
+        for template in (start(), jax.eval_shape(start), jax.eval_shape(step, start()), state, step(state)):
+            restored, report = load_state(tmp_path / "s", template)
+            assert bits(used(restored)) == bits(used(state))
+            assert bits(step(restored)) == bits(step(state))
+            assert not report.unverified
+        assert type(load_state(tmp_path / "s", start()).state["step"]) is int
+        state = step(state)
+
+
+def test_weak_types_are_those_of_what_was_saved(tmp_path):
+    weak, strong = jnp.asarray(1.5), jnp.float32(1.5)
+    for saved in ({"a": weak, "b": strong}, {"a": 1.5, "b": strong}):
+        save_state(tmp_path / "s", saved)
+        for template in (strong, weak, jax.eval_shape(lambda: 0.0), 2.5):
+            restored, _ = load_state(tmp_path / "s", dict.fromkeys("ab", template))
+            assert jnp.asarray(restored["a"]).weak_type
+            assert not jnp.asarray(restored["b"]).weak_type
+            assert (restored["a"], restored["b"]) == (1.5, 1.5)
+
+
+def test_numbers_fill_no_arrays_that_do_not_hold_them(tmp_path):
+    int32 = jnp.int32(0)
+    save_state(tmp_path / "s", {"n": 2**40})
+    with pytest.raises(js.ParamsMismatchError, match="'n' has values that are out of the range of int32") as error:
+        load_state(tmp_path / "s", {"n": int32})
+    assert error.value.fix == "give a template with a number of Python there"
+    assert load_state(tmp_path / "s", {"n": 0}).state["n"] == 2**40
+    for saved, template in ((7, jnp.float32(0)), (7.5, int32), (7, jnp.zeros(1, int)), (True, 0), (0, False), (7, 0.0)):
+        save_state(tmp_path / "s", {"n": saved})
+        with pytest.raises(js.ParamsMismatchError, match="'n' has "):
+            load_state(tmp_path / "s", {"n": template})
+
+
+@pytest.mark.skipif(jax.dtypes.canonicalize_dtype("int64") == np.int64, reason="JAX has 64 bits here")
+def test_64_bits_of_numpy_are_not_cut(tmp_path):
+    state = {"n": np.int64(2**40), "rows": np.arange(2) + 2**40}
+    save_state(tmp_path / "s", state)
+    assert bits(load_state(tmp_path / "s", state).state) == bits(state)
+    assert load_state(tmp_path / "s", state | {"n": 0}).state["n"] == 2**40
+    with pytest.raises(js.ParamsMismatchError, match="'n' has dtype int64, wanted int32"):
+        load_state(tmp_path / "s", state | {"n": jnp.int32(0)})
+    shapes = {name: jax.ShapeDtypeStruct(value.shape, value.dtype) for name, value in state.items()}
+    with pytest.raises(js.ParamsMismatchError) as error:
+        load_state(tmp_path / "s", shapes)
+    why = "is to be an array of JAX of dtype int64, which it has only with jax_enable_x64"
+    assert error.value.faults == (f"'n' {why}", f"'rows' {why}")
+    assert error.value.fix == "turn jax_enable_x64 on, or want arrays of numpy there"
+
+
+ON_DEVICES = """
+import sys
+import jax, jax.numpy as jnp, numpy as np
+from jscope.checkpoint import load_state, save_state
+assert jax.device_count() == 4
+for types in jax.sharding.AxisType.Auto, jax.sharding.AxisType.Explicit:
+    mesh = jax.make_mesh((2, 2), ("x", "y"), axis_types=(types,) * 2)
+    for axes, shape in (("x",), (4, 3)), ((), (4, 3)), ((), ()), (("x", "y"), (4, 4)):
+        there = jax.sharding.NamedSharding(mesh, jax.P(*axes))
+        for dtype in int, float:
+            weak = jax.device_put(jnp.broadcast_to(jnp.asarray(dtype(3)), shape), there)
+            strong = weak.astype(weak.dtype)
+            assert (weak.weak_type, strong.weak_type) == (True, False)
+            state = {"weak": weak, "strong": strong, "key": jax.random.key(1), "step": 7}
+            save_state(sys.argv[1], state)
+            with jax.set_mesh(mesh):
+                for template in state, jax.eval_shape(lambda: state), jax.eval_shape(lambda x: x, state):
+                    loaded, _ = load_state(sys.argv[1], template)
+                    for name in "weak", "strong":
+                        assert loaded[name].weak_type == state[name].weak_type
+                        assert loaded[name].dtype == state[name].dtype
+                        np.testing.assert_array_equal(loaded[name], state[name])
+                        if template is state or (axes and types == jax.sharding.AxisType.Explicit):
+                            assert loaded[name].sharding.is_equivalent_to(there, len(shape))
+                    assert (loaded["step"], loaded["key"]) == (7, jax.random.key(1))
+print("all right")
+"""
+
+
+def test_leaves_on_several_devices_come_back_as_they_were(tmp_path):
+    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=4", "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", ON_DEVICES, str(tmp_path / "s")]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | flags, check=False)
+    assert "all right" in done.stdout, done.stderr[-3000:]
+
+
+def test_a_wrong_sharding_is_no_fault_of_the_model(tmp_path):
+    save_state(tmp_path / "s", {"a": jnp.ones(3)})
+    nowhere = jax.sharding.NamedSharding(jax.sharding.AbstractMesh((1,), ("d",)), jax.P("d"))
+    with pytest.raises(js.ParamsMismatchError, match="a mesh that has no devices") as error:
+        load_state(tmp_path / "s", {"a": jax.ShapeDtypeStruct((3,), jnp.float32, sharding=nowhere)})
+    assert error.value.fix == "correct the template's shardings"
+
+
 def test_names_are_the_ways_to_the_leaves(tmp_path, capsys):
     params = js.Params({"tower/kernel": jnp.ones(2)})
     save_state(tmp_path / "s", {"params": params, "opt": optax.adam(1.0).init(params), "more": (1, [2.0, True])})
@@ -152,7 +265,37 @@ def test_each_leaf_comes_back_as_the_template_has_it(tmp_path):
     assert bits(restored) == bits(state)
     assert restored["none"] is None
     assert not restored["weak"].committed
-    assert checkpoint.open(tmp_path / "s").metadata["note"] == "kept"
+    assert checkpoint.open(tmp_path / "s").metadata == {"note": "kept"}
+
+
+def test_the_metadata_of_one_state_are_those_of_the_next(tmp_path):
+    state = {"key": jax.random.key(1), "w": jnp.ones(2), "step": 7}
+    save_state(tmp_path / "s", state, metadata={"note": "kept", "random keys": "mine"})
+    opened = checkpoint.open(tmp_path / "s")
+    save_state(tmp_path / "t", state, metadata=opened.metadata)
+    assert checkpoint.open(tmp_path / "t").metadata == {"note": "kept", "random keys": "mine"}
+    assert bits(load_state(tmp_path / "t", state).state) == bits(state)
+
+
+def test_a_plan_keeps_what_leaves_of_a_state_are(tmp_path):
+    state = {"key": jax.random.key(1), "scale": jnp.asarray(0.5), "step": 7}
+    save_state(tmp_path / "s", state, metadata={"note": "kept"})
+    plan = checkpoint.Plan().rename({"key": "rng"}).drop("scale")
+    opened = checkpoint.open(tmp_path / "s")
+    for name, options in (("file", {}), ("folder", {"max_shard_bytes": 1})):
+        plan.save(tmp_path / name, {"rng": opened["key"], "step": opened["step"]}, like=opened, **options)
+        assert bits(load_state(tmp_path / name, state).state) == bits(state)
+        assert checkpoint.open(tmp_path / name).metadata == {"note": "kept"}
+
+
+def test_a_state_from_before_is_read(tmp_path):
+    """It had the kinds of keys among the user's metadata, and said nothing of weak types."""
+    state = {"key": jax.random.key(1), "scale": jnp.asarray(0.5), "step": 7}
+    arrays = {"key": jax.random.key_data(state["key"]), "scale": state["scale"], "step": np.int64(7)}
+    checkpoint.save(tmp_path / "s", arrays, metadata={"random keys": '{"key": "key<fry>"}'})
+    assert bits(load_state(tmp_path / "s", state).state) == bits(state)
+    restored, _ = load_state(tmp_path / "s", jax.eval_shape(lambda: state))
+    assert (restored["step"].weak_type, restored["scale"].weak_type) == (True, True)
 
 
 def test_a_changed_model_is_told_by_name_and_at_once(tmp_path):
@@ -187,12 +330,21 @@ def test_a_changed_model_is_told_by_name_and_at_once(tmp_path):
         ({"a": np.array(["x"])}, "'a' is no array"),
         ({"a": 2**64}, "more than 64 bits"),
         ({"a": np.ones(2, np.complex128)}, "complex128"),
+        ({"a": 1j}, "'a' is a complex number of 128 bits"),
         ({"a/b": 1, "a": {"b": 2}}, "would have the name 'a/b'"),
     ],
 )
 def test_what_a_file_does_not_hold_is_refused_by_name(tmp_path, state, words):
     with pytest.raises(js.CheckpointError, match=words):
         save_state(tmp_path / "s", state)
+    assert not os.listdir(tmp_path)
+
+
+@pytest.mark.parametrize("metadata", ["seed", 7, ["seed"], [], {"seed": 7}, {"jscope.kinds": "{}"}])
+def test_what_are_no_metadata_is_refused(tmp_path, metadata):
+    with pytest.raises(js.CheckpointError) as error:
+        save_state(tmp_path / "s", {"a": 1}, metadata=metadata)
+    assert error.value.kind == "bad_metadata"
     assert not os.listdir(tmp_path)
 
 
@@ -210,7 +362,10 @@ def test_a_key_of_another_kind_is_told(tmp_path):
 def test_metadata_that_lie_about_keys_are_a_fault_of_the_file(tmp_path):
     for text in ("[", "[]", '{"w": 1}', "[" * 100_000):
         checkpoint.save(tmp_path / "s", {"w": np.ones(2, np.uint32)}, metadata={"random keys": text})
-        with pytest.raises(js.CheckpointError):
+        with pytest.raises(js.CheckpointError, match="which arrays are keys"):
+            load_state(tmp_path / "s", {"w": np.ones(2, np.uint32)})
+        save_with({"jscope.kinds": text}, tmp_path / "s", {"w": np.ones(2, np.uint32)}, metadata=None)
+        with pytest.raises(js.CheckpointError, match="which arrays are keys"):
             load_state(tmp_path / "s", {"w": np.ones(2, np.uint32)})
 
 

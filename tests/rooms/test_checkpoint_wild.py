@@ -13,9 +13,12 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import safetensors
+import safetensors.numpy
 
 import jscope as js
 from jscope import checkpoint
@@ -54,6 +57,42 @@ def test_a_folder_of_several_files_is_one_checkpoint(tmp_path, variant):
         assert opened.metadata == {"format": "pt", "lm_head.weight": "a.w"}
         np.testing.assert_array_equal(opened["c.w"], W + 1)
     assert checkpoint.load(tmp_path) == js.Params({"a.w": W, "a.b": B, "c.w": W + 1})
+
+
+def test_what_another_program_has_written_anew_is_read_without_checksums(tmp_path):
+    """The package of that name keeps the metadata, jscope's checksums of the old file among them."""
+    checkpoint.save_state(tmp_path / "m", {"a": W, "key": jax.random.key(1)}, metadata={"step": "1"})
+    with safetensors.safe_open(tmp_path / "m", "np") as file:
+        arrays, metadata = {name: file.get_tensor(name) for name in file.keys()}, file.metadata()  # noqa: SIM118
+    arrays["a"] = arrays["a"] * 2
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    safetensors.numpy.save_file(arrays, folder / "model-00001-of-00001.safetensors", metadata=metadata)
+    where = dict.fromkeys(arrays, "model-00001-of-00001.safetensors")
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": where}))
+    for path in (folder / "model-00001-of-00001.safetensors", folder):
+        error = error_of(path)
+        assert "another program has written it anew, which verify=False reads" in str(error)
+        np.testing.assert_array_equal(checkpoint.load(path, verify=False)["a"], W * 2)
+        opened = checkpoint.open(path, verify=False)
+        assert opened.metadata == {"step": "1"}
+        checkpoint.save(tmp_path / "again", opened.read(), metadata=opened.metadata)
+        assert checkpoint.load(tmp_path / "again") == opened
+        template = {"a": W, "key": jax.random.key(0)}
+        state, report = checkpoint.load_state(path, template, verify=False)
+        assert (state["key"] == jax.random.key(1)).all()
+        assert report.unverified == ("a", "key")
+    assert "open it with verify=False" in error_of(folder / "model-00001-of-00001.safetensors").fix
+
+
+def test_metadata_that_are_null_are_none(tmp_path):
+    """Rust's serde reads them as None, so the package of that name takes such a file."""
+    header = b'{"__metadata__":null,"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}'
+    (tmp_path / "m.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + b"\7")
+    opened = checkpoint.open(tmp_path / "m.safetensors")
+    assert (opened.metadata, opened["a"].tolist()) == ({}, [7])
+    with safetensors.safe_open(tmp_path / "m.safetensors", "np") as file:
+        assert file.metadata() is None
 
 
 def test_a_folder_with_one_file_is_that_file(tmp_path):
