@@ -29,7 +29,10 @@ def pytest_configure(config: Any) -> None:
 def pytest_assertrepr_compare(op: str, left: Any, right: Any) -> list[str] | None:
     """The lines that pytest shows for `assert left == right`; None where this is not about jscope."""
     js = sys.modules.get("jscope")
-    if js is None or op != "==" or not (_holds(left, js) or _holds(right, js)):
+    try:
+        if js is None or op != "==" or not any([_holds(left, js), _holds(right, js)]):
+            return None
+    except RecursionError:  # a list that holds itself, which JAX can't go through either
         return None
     try:
         from jscope.testing.explained import differences
@@ -45,6 +48,10 @@ def pytest_assertrepr_compare(op: str, left: Any, right: Any) -> list[str] | Non
 
 
 def _holds(value: Any, js: Any) -> bool:
-    """Whether it is jscope's, or a dict, list or tuple with such in it."""
+    """Whether it is jscope's, or a dict, list or tuple with such in it. All of it is looked at.
+
+    Raises:
+      RecursionError: if it holds itself.
+    """
     parts = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
-    return isinstance(value, js.Params | js.Specs) or any(_holds(part, js) for part in parts)
+    return any([isinstance(value, js.Params | js.Specs), *[_holds(part, js) for part in parts]])

@@ -52,8 +52,20 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
         with open(path, "w", encoding="utf-8") as file:
             file.write(text)
     else:
-        with replacement(os.fspath(path)) as file:
-            file.write(text.encode("utf-8"))
+        data = text.encode("utf-8")
+        with replacement(os.fspath(path)) as file, _named(path):
+            file.write(data)
+
+
+@contextlib.contextmanager
+def _named(path: str | os.PathLike[str]) -> Iterator[None]:
+    """What the system refuses is told with the path that was asked for, not with one made up on the way, or none."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = os.fspath(path)
+        del error.filename2  # of a file that could not be renamed
+        raise
 
 
 @contextlib.contextmanager
@@ -64,30 +76,37 @@ def replacement(path: str) -> Iterator[BinaryIO]:
     refused.
 
     Raises:
-      OSError: if the system refuses.
+      OSError: if the system refuses, with that path.
     """
+    with _named(path):
+        target, temporary, file = _beside(path)
+    try:
+        with file:
+            yield file  # what is refused to the writer may be another file
+            with _named(path):
+                flush(file)
+                if fcntl is None:
+                    file.close()  # where an open file can't be renamed
+                os.replace(temporary, target)  # while it is locked: else another save could take it for left over
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.remove(temporary)
+        raise
+    with _named(path):
+        flush_directory(target)
+
+
+def _beside(path: str) -> tuple[str, str, BinaryIO]:
+    """Where a path leads to, and a new file beside that."""
     if not os.path.basename(path):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
     target = os.path.realpath(path)
     mode = permissions(target)
     _remove_left_over(os.path.dirname(target))
-    temporary, file = "", None
-    while file is None:
+    while True:
         temporary = os.path.join(os.path.dirname(target), f".jscope-{secrets.token_hex(16)}.tmp")
         with contextlib.suppress(FileExistsError):
-            file = new_file(temporary, mode)
-    try:
-        with file:
-            yield file
-            flush(file)
-            if fcntl is None:
-                file.close()  # where an open file can't be renamed
-            os.replace(temporary, target)  # while it is locked: else another save could take it for left over
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.remove(temporary)
-        raise
-    flush_directory(target)
+            return target, temporary, new_file(temporary, mode)
 
 
 def new_file(path: str, mode: int | None = None) -> BinaryIO:

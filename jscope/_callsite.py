@@ -15,7 +15,8 @@ from ._errors import RetraceWarning
 # not the program's is ENTRY or greater, so that one comparison finds it.
 USER, OURS, PLUMBING, AS_WRITTEN, ENTRY, JAX, BRANCHES, WRAPPER, HOST = range(9)
 
-_BY_PACKAGE = {"jscope": OURS, "contextlib": PLUMBING, "functools": PLUMBING, "jax": JAX, "jaxlib": JAX}
+_BY_PACKAGE = {"jscope": OURS, "jax": JAX, "jaxlib": JAX}
+_BY_PACKAGE |= dict.fromkeys(("contextlib", "functools", "hypothesis"), PLUMBING)
 
 # File name -> whose it is, for the files seen so far: a call looks at several frames. `_stack` tells JAX's files apart.
 FILES: dict[str, int] = {}

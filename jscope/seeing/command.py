@@ -91,6 +91,8 @@ def _declared(what: str, arguments: list[str]) -> tuple[js.Specs, str]:
             raise _bad(f"{module} has no {name!r}.", "Name a function or a transformed program that it holds.")
         found = getattr(found, part)
     if isinstance(found, js.Specs):
+        if arguments:
+            raise _bad(f"{what} is a Specs, which takes no arguments.", "Leave them out, or name its program.")
         return found, name
     if not callable(found):
         raise _bad(f"{what} is no program but a {type(found).__name__}.", "Name a function, or what js.transform gave.")

@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 import jscope as js
 from jscope._support import matcher, near, user_line
@@ -48,11 +49,6 @@ class Call:
     def whole(self, results: Any) -> Any:
         """All that the function gives, with these arrays in it; what is no array is that of the run made last."""
         return self._refilled(list(results))
-
-    def eager(self) -> Any:
-        """What the function gives, called as it is."""
-        with quietly():
-            return self.whole(self.run(*self.arrays))
 
     def jitted(self) -> Any:
         """What the function gives under `jax.jit`, where arrays alone are traced."""
@@ -110,15 +106,22 @@ def instead(wanted: str, names: list[str]) -> str:
 def weighted_sum(results: Any) -> jax.Array:
     """One number that depends on every element of what a function gives, on each to another extent.
 
-    A plain sum would not do: that of a softmax is 1, and has no derivative.
+    A plain sum would not do: that of a softmax is 1, and has no derivative. The sum has at least the precision of each.
     """
-    total = jnp.zeros([], jnp.float32)
-    for leaf in jax.tree.leaves(results):
-        if is_inexact(leaf):
-            weights = 1 + 0.5 * jnp.sin(jnp.arange(leaf.size, dtype=total.dtype)).reshape(leaf.shape)
-            real = leaf.real if jnp.iscomplexobj(leaf) else leaf
-            total = total + (real.astype(total.dtype) * weights).sum()
+    leaves = [leaf for leaf in jax.tree.leaves(results) if is_inexact(leaf)]
+    dtypes = [jnp.finfo(leaf.dtype).dtype for leaf in leaves]  # of a complex dtype, that of its parts
+    total = jnp.zeros([], max([jnp.dtype("float32"), *dtypes], key=lambda dtype: dtype.itemsize))
+    for leaf in leaves:
+        parts = [(leaf.real, jnp.sin), (leaf.imag, jnp.cos)] if jnp.iscomplexobj(leaf) else [(leaf, jnp.sin)]
+        for part, wave in parts:
+            weights = 1 + 0.5 * wave(jnp.arange(leaf.size, dtype=total.dtype)).reshape(leaf.shape)
+            total = total + (part.astype(total.dtype) * weights).sum()
     return total
+
+
+def moved(leaf: Any) -> Any:
+    """An inexact array with each element a little moved, as by training: no longer zero, nor all alike."""
+    return leaf + (0.1 * np.cos(np.arange(leaf.size))).reshape(leaf.shape).astype(leaf.dtype)
 
 
 @contextlib.contextmanager
@@ -129,9 +132,9 @@ def quietly() -> Iterator[None]:
         yield
 
 
-def bad_argument(what: str, fix: str) -> js.BadArgumentError:
-    """The error for what an assertion can't be asked."""
-    return js.BadArgumentError(what, kind="bad_argument", where=user_line(), fix=fix)
+def bad_argument(what: str, fix: str, where: str | None = None) -> js.BadArgumentError:
+    """The error for what an assertion or strategy can't be asked, at the user's line that is running by default."""
+    return js.BadArgumentError(what, kind="bad_argument", where=user_line() if where is None else where, fix=fix)
 
 
 _LIBRARIES = re.compile(r"[\\/](?:site|dist)-packages[\\/]|[\\/]lib[\\/]python3\.\d+[\\/]|^<")

@@ -77,7 +77,7 @@ def assert_rows_independent(function: Callable[[Any], Any], x: Any, /, *, axis: 
     found = _compare(function, x, lambda i: i == 0, lambda i: i > 0, axis)
     faults = [f"when row 0 changes{fault}" for fault in found]
     if not faults:
-        one = jax.tree.map(lambda leaf: jnp.take(leaf, jnp.arange(1), axis=axis) if is_array(leaf) else leaf, x)
+        one = jax.tree.map(lambda leaf: _first_row(leaf, axis) if is_array(leaf) else leaf, x)
         with quietly():
             together, alone = function(x), function(one)
         faults = [f"when row 0 is alone{fault}" for fault in _differences(together, alone, lambda i: i == 0, axis)]
@@ -111,16 +111,18 @@ def assert_masked(function: Callable[[Any], Any], x: Any, mask: Any, /) -> None:
     mask = np.asarray(mask, bool)
     if mask.all():
         raise bad_argument("The mask leaves nothing out.", "give one with a False in it")
-    if np.shape(x)[: mask.ndim] != mask.shape:
-        what = f"The mask has shape {mask.shape}, and the argument shape {np.shape(x)} does not start with it."
+    if not is_array(x):
+        raise bad_argument(f"The argument is no array but a {type(x).__name__}.", "give an array")
+    if x.shape[: mask.ndim] != mask.shape:
+        what = f"The mask has shape {mask.shape}, and the argument shape {x.shape} does not start with it."
         raise bad_argument(what, "give a mask of the first dimensions of the argument")
-    wide = mask.reshape(mask.shape + (1,) * (np.ndim(x) - mask.ndim))
+    wide = mask.reshape(mask.shape + (1,) * (x.ndim - mask.ndim))
     with quietly():
         first, second = function(x), function(jnp.where(wide, x, _others(x)))
     faults = []
     for (path, a), b in zip(jax.tree_util.tree_leaves_with_path(first), jax.tree.leaves(second), strict=True):
         if is_array(a) and a.shape[: mask.ndim] == mask.shape:
-            a, b = np.asarray(a)[mask], np.asarray(b)[mask]
+            a, b = _read(a)[mask], _read(b)[mask]
         fault = leaf_difference(a, b, Tolerance())
         if fault:
             name = jax.tree_util.keystr(path)
@@ -140,8 +142,17 @@ def _length(x: Any, axis: int) -> int:
     return lengths.pop()
 
 
+def _first_row(leaf: Any, axis: int) -> Any:
+    """The first row alone: rows that are spread over devices, which one can't be, are brought together before."""
+    if isinstance(leaf, jax.Array) and isinstance(leaf.sharding, jax.NamedSharding):
+        parts = [*leaf.sharding.spec, *[None] * (leaf.ndim - len(leaf.sharding.spec))]
+        parts[axis] = None
+        leaf = jax.device_put(leaf, jax.NamedSharding(leaf.sharding.mesh, jax.P(*parts)))
+    return jax.lax.slice_in_dim(leaf, 0, 1, axis=axis)
+
+
 def _check_axis(leaf: Any, axis: int, whose: str, fix: str) -> None:
-    if not is_array(leaf) or not -leaf.ndim <= axis < leaf.ndim:
+    if not is_array(leaf) or axis not in range(-leaf.ndim, leaf.ndim) or not isinstance(axis, int | np.integer):
         kind = f"an array of shape {leaf.shape}" if is_array(leaf) else f"a {type(leaf).__name__}"
         raise bad_argument(f"{whose} is {kind}, which has no axis {axis}.", fix)
 
@@ -166,15 +177,24 @@ def _differences(first: Any, second: Any, kept: Any, axis: int) -> list[str]:
     for (path, a), b in zip(jax.tree_util.tree_leaves_with_path(first), jax.tree.leaves(second), strict=True):
         whose = f"The result{jax.tree_util.keystr(path)}"
         _check_axis(a, axis, whose, "let the function give what it has for each row")
-        a, b = (np.compress(kept(np.arange(leaf.shape[axis])), np.asarray(leaf), axis=axis) for leaf in (a, b))
+        rows = kept(np.arange(a.shape[axis])), kept(np.arange(b.shape[axis]))
+        a, b = (np.compress(some, _read(leaf), axis=axis % leaf.ndim) for some, leaf in zip(rows, (a, b), strict=True))
         fault = leaf_difference(a, b, Tolerance())
         if fault:
             faults.append(f"{jax.tree_util.keystr(path)}: {fault}")
     return faults
 
 
+def _read(leaf: Any) -> np.ndarray:
+    """The numbers of an array; of a random key, those that it is made of, in a last dimension."""
+    is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    return np.asarray(jax.random.key_data(leaf) if is_key else leaf)
+
+
 def _others(x: Any) -> Any:
-    """Other values of the same kind: numbers further away, and tokens that are in the array already."""
+    """Other values of the same kind: numbers further away, and tokens that are in the array already; other keys."""
+    if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+        return jax.random.wrap_key_data(jax.random.key_data(x) ^ 1, impl=jax.random.key_impl(x))
     if jnp.issubdtype(x.dtype, jnp.inexact):
         return (x + 1 + jnp.abs(x)).astype(x.dtype)
     if x.dtype == bool:

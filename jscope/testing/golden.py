@@ -14,7 +14,9 @@ from jscope._support import initializer_text, partition_text, printable, short_t
 
 from .calls import bad_argument
 
-_HEAD = "# What the program declares; written by jscope.testing.assert_golden, anew by `pytest --jscope-update`"
+_HEAD = (
+    "# What the program declares, in full; written by jscope.testing.assert_golden, anew by `pytest --jscope-update`"
+)
 _HOW = "run pytest once with --jscope-update (or JSCOPE_UPDATE_GOLDEN=1 in the environment)"
 
 
@@ -23,8 +25,10 @@ def assert_golden(variables: Mapping[str, Any], path: str | os.PathLike[str], *,
 
     The file has one line for each variable, sorted by name, and goes into version control: dtype and shape; and of
     `Specs` also the initializer with its arguments, how many times the variable is read, and, where they are not as
-    usual, `trainable`, collections and partition. Lines that start with `#` are comments. Files of earlier versions,
-    which hold dtypes and shapes alone, are still read: what they don't hold is not compared.
+    usual, `trainable`, collections and partition. Of an initializer that you wrote, its arguments are what it holds of
+    numbers, texts, arrays and functions; a large array is told by a hash, and code is not compared. Lines that start
+    with `#` are comments. Files of earlier versions, which hold dtypes and shapes alone or initializers cut short, are
+    still read: what they don't hold is not compared.
 
     Args:
       variables: `Specs`, or `Params`, or any nested or flat mapping of arrays, of which dtypes and shapes are compared.
@@ -58,15 +62,14 @@ def assert_golden(variables: Mapping[str, Any], path: str | os.PathLike[str], *,
     path = Path(path)
     if path.is_dir():
         raise bad_argument(f"{path} is a directory.", "give the path of a file in it")
-    now = _rows_of(variables)
     if os.environ.get("JSCOPE_UPDATE_GOLDEN", "0") not in ("", "0") if update is None else update:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_text(path, "\n".join([_HEAD, *(row.line() for row in now.values()), ""]))
+        write_text(path, "\n".join([_HEAD, *(row.line() for row in _rows_of(variables).values()), ""]))
         return
     if not path.exists():
         raise AssertionError(f"There is no golden file {path}.\n  To write it, {_HOW}.")
-    then = _rows_in(path.read_text(encoding="utf-8", errors="replace"))
-    changes = _changes(then, now)
+    text = path.read_text(encoding="utf-8", errors="replace")
+    changes = _changes(_rows_in(text), _rows_of(variables, in_full=_HEAD in text.splitlines()))
     if changes:
         shown = "\n".join("  " + printable(line) for line in changes)
         raise AssertionError(f"The variables differ from {path}:\n{shown}\n  If that is meant, {_HOW}.")
@@ -89,21 +92,28 @@ class _Row:
         return "  ".join([self.name, self.type, *(f"{key}={value}" for key, value in self.details.items())])
 
 
-def _rows_of(variables: Mapping[str, Any]) -> dict[str, _Row]:
+def _rows_of(variables: Mapping[str, Any], in_full: bool = True) -> dict[str, _Row]:
     if isinstance(variables, js.Specs):
-        rows = [_Row(printable(spec.name), short_type(spec), _details(spec)) for spec in variables.values()]
+        rows = [_Row(_written(spec.name), short_type(spec), _details(spec, in_full)) for spec in variables.values()]
         return {row.name: row for row in sorted(rows, key=lambda row: row.name)}
     leaves = js.Params(variables).flat()
-    return {printable(name): _Row(printable(name), _type(leaf), {}) for name, leaf in leaves.items()}
+    return {_written(name): _Row(_written(name), _type(leaf), {}) for name, leaf in leaves.items()}
+
+
+def _written(name: str) -> str:
+    """A name as it stands in a file: not as a comment, and with no two spaces, which stand between fields."""
+    return re.sub(r"^#|^ | $|(?<= ) ", lambda found: f"\\x{ord(found[0]):02x}", printable(name))
 
 
 def _type(leaf: Any) -> str:
     return short_type(leaf) if hasattr(leaf, "shape") and hasattr(leaf, "dtype") else type(leaf).__name__
 
 
-def _details(spec: js.VariableSpec) -> dict[str, str]:
-    # Where a lambda stands is no part of what it is: the next line that somebody adds above would change it.
-    initializer = re.sub(r" at \S+:\d+", "", " ".join(initializer_text(spec.initializer).split()))
+def _details(spec: js.VariableSpec, in_full: bool) -> dict[str, str]:
+    initializer = " ".join(initializer_text(spec.initializer, in_full).split())
+    if not in_full:
+        # Where a lambda stands is no part of what it is: the next line that somebody adds above would change it.
+        initializer = re.sub(r" at \S+:\d+", "", initializer)
     details = {"init": initializer, "uses": str(1 + len(spec.used_at))}
     usual = (js.GraphKeys.GLOBAL_VARIABLES, *((js.GraphKeys.TRAINABLE_VARIABLES,) if spec.trainable else ()))
     if not spec.trainable:
@@ -119,7 +129,7 @@ def _rows_in(text: str) -> dict[str, _Row]:
     rows = {}
     for line in text.splitlines():
         if line.strip() and not line.startswith("#"):
-            # A name has no two spaces in it, which stand between fields; somebody may have typed one, or a tab.
+            # Two spaces stand between fields; somebody may have typed one, or a tab.
             fields = re.split(r"\s{2,}|\t", line.strip())
             if len(fields) == 1:
                 fields = line.strip().rsplit(maxsplit=1)

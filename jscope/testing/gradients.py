@@ -10,7 +10,9 @@ import jax.numpy as jnp
 import jax.test_util
 import numpy as np
 
-from .calls import QUICK, Call, bad_argument, is_inexact, meant_by, names_of, quietly, weighted_sum
+import jscope as js
+
+from .calls import QUICK, Call, bad_argument, is_inexact, meant_by, moved, names_of, quietly, weighted_sum
 from .functions import called
 from .trees import listed
 
@@ -21,10 +23,13 @@ def assert_trained(
     """Every parameter gets a gradient, except those that are meant to be frozen, which get none.
 
     It finds what is declared and not used, what is used behind a `stop_gradient` too many, a block that reads another
-    block's parameters, and the `stop_gradient` that is missing in front of a target network.
+    block's parameters, and the `stop_gradient` that is missing in front of a target network. What gets none only as
+    long as another one is zero, such as the first factor of a LoRA, is no fault: those that get a gradient are moved a
+    little, and it is asked for again.
 
     Args:
-      loss: `loss(tree, *args, **kwargs)`, of jscope or not; it may give several arrays, as `net.apply` does.
+      loss: `loss(tree, *args, **kwargs)`, of jscope or not; it may give several arrays, as `net.apply` does. Of
+        `net.update`, for programs that assign, the output counts, and the tree that it gives beside that does not.
       tree: the parameters. Leaves that have no derivative, such as counters, are left out.
       *args, **kwargs: the other arguments.
       frozen: a scope, a name, or a regular expression matched from the start of the names, of those that must get none.
@@ -55,17 +60,31 @@ def assert_trained(
     def total(given: list[Any]) -> jax.Array:
         filled = dict(zip(learns, given, strict=True))
         merged = [filled.get(i, leaf) for i, leaf in enumerate(leaves)]
-        return weighted_sum(loss(jax.tree.unflatten(structure, merged), *args, **kwargs))
+        out = loss(jax.tree.unflatten(structure, merged), *args, **kwargs)
+        if isinstance(out, tuple) and len(out) == 2 and isinstance(out[1], js.Params):
+            out = out[0]  # of `update`: in the tree beside it every leaf has a gradient, its own
+        return weighted_sum(out)
 
-    with quietly():
-        found = jax.jit(jax.grad(total), compiler_options=QUICK)([jnp.asarray(leaves[i]) for i in learns])
-    for i, gradient in zip(learns, found, strict=True):
-        largest = float(np.max(np.abs(np.asarray(gradient, np.complex128)), initial=0.0))
-        if names[i] in still:
-            if largest:
-                faults.append(f"'{names[i]}' is frozen, and gets a gradient of {largest:.3g} at most")
-        elif not largest:
+    slopes = jax.jit(jax.grad(total), compiler_options=QUICK)
+
+    def largest_at(values: list[Any]) -> list[float]:
+        with quietly():
+            found = [np.abs(np.asarray(slope, np.complex128)) for slope in slopes(values)]
+        return [float(np.max(sizes, initial=0.0)) for sizes in found]
+
+    values = [jnp.asarray(leaves[i]) for i in learns]
+    largest = dict(zip(learns, largest_at(values), strict=True))
+    silent, before = {i for i in learns if not largest[i] and names[i] not in still}, None
+    while silent and silent != before:
+        moves = [i not in silent and names[i] not in still for i in learns]
+        values = [moved(value) if may else value for value, may in zip(values, moves, strict=True)]
+        now = dict(zip(learns, largest_at(values), strict=True))
+        silent, before = {i for i in silent if not now[i] > 0}, silent
+    for i in learns:
+        if i in silent:
             faults.append(f"'{names[i]}' gets no gradient")
+        elif names[i] in still and largest[i]:
+            faults.append(f"'{names[i]}' is frozen, and gets a gradient of {largest[i]:.3g} at most")
     if faults:
         raise AssertionError(listed(f"`{called(loss)}` does not train what it should:", faults))
 

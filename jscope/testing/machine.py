@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import pickle
 from collections.abc import Callable
 from typing import Any
@@ -89,6 +90,8 @@ class TrainingMachine(RuleBasedStateMachine):
     @initialize(seed=st.integers(0, 3))
     def begin(self, seed: int) -> None:
         """Starts with a key of this seed."""
+        for name, arguments in (("start", "key"), ("step", "state, batch")):
+            _check_is_static(type(self), name, arguments)
         self.first = type(self).start(jax.random.key(seed))
         self.state = self.first
         self.history: list[Any] = []
@@ -132,6 +135,19 @@ class TrainingMachine(RuleBasedStateMachine):
         if bad:
             raise AssertionError(listed("These are no longer finite:", bad))
         self.check(self.state)
+
+
+def _check_is_static(machine: type[TrainingMachine], name: str, arguments: str) -> None:
+    """Raises BadArgumentError for a method that also takes the machine itself."""
+    function = inspect.getattr_static(machine, name)
+    if not inspect.isfunction(function):
+        return
+    try:
+        inspect.signature(function).bind(*arguments.split(", "))
+    except TypeError:
+        what = f"{machine.__name__}.{name} does not take ({arguments}) alone: it is no static method."
+        where = f"{function.__code__.co_filename}:{function.__code__.co_firstlineno}"
+        raise bad_argument(what, f"write @staticmethod above def {name}({arguments})", where) from None
 
 
 @functools.cache

@@ -7,12 +7,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 import jscope as js
 from jscope._support import run_watched, short_type
 
-from .calls import QUICK, Call, instead, is_inexact, meant_by, names_of, quietly, weighted_sum
+from .calls import QUICK, Call, instead, is_inexact, meant_by, moved, names_of, quietly, weighted_sum
 from .functions import called
 from .trees import is_array, listed
 
@@ -34,8 +33,9 @@ def assert_uses(
       *args, **kwargs: the other arguments.
       of: the leaves: a name such as `tower/kernel`, a scope that they lie in, or a regular expression for the names,
         matched from the start as in TF1's `scope=`. At least one leaf must be meant.
-      uses: in how many operations each is read; default any number but zero. A cast, a transposition or a change of
-        shape is none, but what reads the result of it is one; what stands in one `scan`, `cond` or `checkpoint` is one.
+      uses: in how many operations each is read, 0 for none; default any number but zero. A cast, a transposition or a
+        change of shape is none, but what reads the result of it is one; what stands in one `scan`, `cond` or
+        `checkpoint` is one.
 
     Raises:
       AssertionError: listing the places that read each leaf, and which of them give it no gradient.
@@ -78,7 +78,7 @@ def _faults_of_leaf(call: Call, position: int, name: str, uses: int | None) -> l
     where = "".join(f"\n      {place}" for place in places)
     if uses is not None and len(places) != uses:
         return [f"'{name}' is read in {len(places)} places, not in {uses}:{where or ' none'}"]
-    if not places:
+    if not places and uses is None:
         return [f"'{name}' is not read at all"]
     return [f"'{name}' gets no gradient from {place}" for place in silent]
 
@@ -118,10 +118,10 @@ def assert_shared(
 ) -> None:
     """The variables of a scope are shared by as many users as said: by name, by count of reads, and by gradient.
 
-    Every variable in the scope must be read `uses` times, and every operation that reads it must give it a gradient of
-    its own (`assert_uses`). So a misspelt scope under `AUTO_REUSE`, a tie that was split, a read whose result is not
-    used, and a `stop_gradient` on one side are found. TF1: comparing `tf.trainable_variables()` by eye; Haiku and Flax
-    have no names to count reads by.
+    Every variable in the scope must be read `uses` times, and every operation that reads a trainable one must give it a
+    gradient of its own (`assert_uses`). So a misspelt scope under `AUTO_REUSE`, a tie that was split, a read whose
+    result is not used, and a `stop_gradient` on one side are found. TF1: comparing `tf.trainable_variables()` by eye;
+    Haiku and Flax have no names to count reads by.
 
     Args:
       program: a function or a transformed program.
@@ -163,8 +163,13 @@ def assert_shared(
         raise AssertionError(listed(f"'{scope}' is not shared by {uses} uses:", faults))
     if gradients:
         params = net.init(jax.random.key(0), *args, **kwargs) if params is None else js.Params(params)
+        params = params.map_with_name(lambda _, leaf: moved(leaf) if is_inexact(leaf) else leaf)
         given = kwargs if rng is None else {**kwargs, "rng": rng}
-        faults = _faults(net.apply, _moved(params), args, given, [spec.name for spec in inside], None)
+
+        def output(*args: Any, **kwargs: Any) -> Any:
+            return net.update(*args, **kwargs)[0]  # `apply` refuses to assign
+
+        faults = _faults(output, params, args, given, [spec.name for spec in inside if spec.trainable], None)
     if faults:
         raise AssertionError(listed(f"'{scope}' is not shared by {uses} uses:", faults))
 
@@ -180,14 +185,3 @@ def _miscounted(spec: js.VariableSpec, specs: js.Specs, shared: list[js.Variable
         if other.shape == spec.shape and other.name.rpartition("/")[2] == last and other.name not in own
     ]
     return f"'{spec.name}' is read {count} time{'s' if count != 1 else ''} (at {places}){''.join(copies)}"
-
-
-def _moved(params: js.Params) -> js.Params:
-    """The parameters, each element a little moved: a kernel that starts at zero would let no gradient through."""
-
-    def moved(name: str, leaf: Any) -> Any:
-        if not is_inexact(leaf):
-            return leaf
-        return leaf + (0.1 * np.cos(np.arange(leaf.size))).reshape(leaf.shape).astype(leaf.dtype)
-
-    return params.map_with_name(moved)

@@ -83,7 +83,8 @@ _CODE = {
 _WAVE = """\
 def wave(array):
     if jnp.issubdtype(array.dtype, jnp.inexact):
-        return jnp.cos(jnp.arange(array.size, dtype=jnp.float32)).reshape(array.shape).astype(array.dtype)
+        heights = jnp.cos(jnp.arange(array.size, dtype=jnp.float32)).reshape(array.shape).astype(array.dtype)
+        return heights * (1 + 1j) if jnp.iscomplexobj(array) else heights
     return np.zeros(array.shape, jax.dtypes.float0)
 """
 _DERIVATIVES = ("grad", "jvp")

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
 import jscope as js
+from jscope._support import user_line
 
 from .calls import bad_argument
 
@@ -167,17 +168,18 @@ def arrays(
       ...     assert (abs(x) <= 2.5).all() and 0 <= y <= 1
       >>> test()
     """
-    return _arrays(shapes, dtypes, elements, special)
+    # Where it is made: when it is drawn, no line of the user's need be running.
+    return _arrays(shapes, dtypes, elements, special, user_line())
 
 
 @st.composite
-def _arrays(draw: st.DrawFn, of_shape: Any, of_dtype: Any, elements: Any, special: bool) -> jax.Array:
+def _arrays(draw: st.DrawFn, of_shape: Any, of_dtype: Any, elements: Any, special: bool, where: str) -> jax.Array:
     shape = _draw_or_take(draw, shapes() if of_shape is None else of_shape)
-    check_shape(shape)
+    check_shape(shape, where)
     dtype = jax.dtypes.canonicalize_dtype(_draw_or_take(draw, dtypes() if of_dtype is None else of_dtype))
     size = math.prod(shape)
     if elements is not None:
-        values = _converted(draw(st.lists(elements, min_size=size, max_size=size)), dtype)
+        values = _converted(draw(st.lists(elements, min_size=size, max_size=size)), dtype, where)
     else:
         # Two numbers for the whole array: drawing every element would be slow and would shrink slowly.
         start, step = draw(st.integers(-5, 5)), draw(st.integers(0, 10))
@@ -196,20 +198,26 @@ def _arrays(draw: st.DrawFn, of_shape: Any, of_dtype: Any, elements: Any, specia
     return draw(st.builds(_maker(dtype.name), st.just(_shortest(values.reshape(shape)))))
 
 
-def check_shape(shape: Any) -> None:
+def check_shape(shape: Any, where: str | None = None) -> None:
     """Raises BadArgumentError for what is no shape."""
     if not isinstance(shape, Sequence) or not all(isinstance(side, int | np.integer) and side >= 0 for side in shape):
-        raise bad_argument(f"{shape!r:.80} is no shape.", "give a tuple of sizes from 0 on, such as (2, 3)")
+        raise bad_argument(f"{shape!r:.80} is no shape.", "give a tuple of sizes from 0 on, such as (2, 3)", where)
 
 
-def _converted(numbers: list[Any], dtype: Any) -> np.ndarray:
-    """Numbers as an array of that dtype, integers only if they are."""
+def _converted(numbers: list[Any], dtype: Any, where: str) -> np.ndarray:
+    """Numbers as an array of that dtype: those that are finite stay so, and integers are no others."""
     try:
-        values = np.array(numbers, dtype)
-    except OverflowError:
-        values = None
-    if values is None or not (jnp.issubdtype(dtype, jnp.inexact) or (values == np.array(numbers)).all()):
-        raise bad_argument(f"elements= gave {numbers!r:.80}, which {dtype} can't hold.", "draw numbers of that dtype")
+        with np.errstate(over="ignore"):
+            given, values = np.array(numbers), np.array(numbers, dtype)
+        if jnp.issubdtype(dtype, jnp.inexact):
+            holds = np.isfinite(values) == np.isfinite(given.astype(np.complex128))
+        else:
+            holds = values == given
+    except (OverflowError, TypeError, ValueError):  # too large, a complex number for a float, a text
+        holds, values = np.array(False), None
+    if values is None or not holds.all():
+        what = f"elements= gave {numbers!r:.80}, which {dtype} can't hold."
+        raise bad_argument(what, "draw numbers of that dtype", where)
     return values
 
 

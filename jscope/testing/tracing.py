@@ -65,7 +65,7 @@ def assert_traces(function: Callable[..., Any], /, *calls: Sequence[Any], traces
 
 def _otherwise(before: Sequence[Any], now: Sequence[Any]) -> str:
     ours, theirs = (dict(jax.tree_util.tree_leaves_with_path(tuple(call))) for call in (before, now))
-    changes = []
+    changes, numbers = [], []
     for path, leaf in theirs.items():
         name = f"arguments{jax.tree_util.keystr(path)}"
         if path not in ours:
@@ -74,10 +74,12 @@ def _otherwise(before: Sequence[Any], now: Sequence[Any]) -> str:
             changes.append(f"{name} was {_kind(ours[path])}, is {_kind(leaf)}")
         elif not is_array(leaf) and ours[path] is not leaf and not isinstance(leaf, int | float | complex):
             changes.append(f"{name} is another {type(leaf).__name__}")
+        elif not is_array(leaf) and ours[path] != leaf:
+            numbers.append(f"{name} was {ours[path]}, is {leaf}")
     changes += [f"arguments{jax.tree_util.keystr(path)} is gone" for path in ours if path not in theirs]
-    return (
-        ", ".join(changes[:5]) or "its arguments are of the same kinds: the function itself, or JAX's settings, changed"
-    )
+    # Another number is a reason only where it is static, and JAX does not tell which are.
+    told = ", ".join((changes or numbers)[:5])
+    return told or "its arguments are of the same kinds: the function itself, or JAX's settings, changed"
 
 
 def _kind(leaf: Any) -> str:

@@ -85,7 +85,8 @@ class Tolerance:
     """How far arrays may be apart: `rtol` times the largest number, and `atol`.
 
     A `rtol` of None is the square root of the dtype's precision. `cancelled` is the largest number that may have
-    cancelled on the way to these arrays: what is left of it is its rounding, however small their own numbers are.
+    cancelled on the way to these arrays: what is left of it is its rounding, however small their own numbers are. No
+    more than a number 1 may be apart: a mask of -1e9 or a time of day would else allow for anything.
     """
 
     rtol: float | None = None
@@ -97,7 +98,8 @@ class Tolerance:
 
     def allows(self, array: Any) -> float:
         """How far another array may be from this one."""
-        rounded = _ROUNDINGS * float(jnp.finfo(array.dtype).eps) * self.cancelled
+        step = float(jnp.finfo(array.dtype).eps)
+        rounded = min(_ROUNDINGS * step * self.cancelled, step**0.5)
         return self.relative(array.dtype) * _largest(array) + rounded + self.atol
 
     def text(self, tree: Any) -> str:

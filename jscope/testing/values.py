@@ -8,9 +8,11 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 import jscope as js
+from jscope._support import short_type
 
 from .calls import bad_argument, first_sentence
 from .functions import called
@@ -30,6 +32,7 @@ def assert_drawn(values: Any, *, stddev: float, mean: float = 0.0) -> None:
 
     Raises:
       AssertionError: with the mean and the standard deviation that the values have.
+      BadArgumentError: for fewer values, and for those that are no real numbers.
 
     Example:
       >>> from jscope.testing import assert_drawn
@@ -41,8 +44,12 @@ def assert_drawn(values: Any, *, stddev: float, mean: float = 0.0) -> None:
         - their standard deviation is 0.0202, not 0.05 (by 0.00276 at most)
     """
     __tracebackhide__ = True
-    leaves = [np.asarray(leaf).astype(np.float64).ravel() for leaf in jax.tree.leaves(values) if is_array(leaf)]
-    every = np.concatenate(leaves) if leaves else np.zeros(0)
+    leaves = [leaf for leaf in jax.tree.leaves(values) if is_array(leaf)]
+    for leaf in leaves:
+        if not any(jnp.issubdtype(leaf.dtype, kind) for kind in (jnp.floating, jnp.integer, jnp.bool_)):
+            fix = "give real numbers; of complex ones [x.real, x.imag], each with its own standard deviation"
+            raise bad_argument(f"{short_type(leaf)} holds no real numbers.", fix)
+    every = np.concatenate([np.zeros(0), *(np.asarray(leaf).astype(np.float64).ravel() for leaf in leaves)])
     if every.size < 100:
         raise bad_argument(f"There are {every.size} values.", "give 100 or more, since chance decides over few")
     error = 5 * stddev / every.size**0.5

@@ -160,6 +160,28 @@ def test_a_lambda_says_where_it_stands() -> None:
     assert rows(str(specs))[1][3] == f"lambda at {place}"
 
 
+def test_a_function_inside_a_program_is_not_called_as_the_program() -> None:
+    """As `made`, which is told by its factory, they stand in a function of the module."""
+    assert [row[3].partition(" at ")[0] for row in rows(str(declared(program_with_functions)))[1:-1]] == [
+        "lambda",
+        "own",
+        "factory(scale=2)",
+    ]
+
+
+def factory(scale: float) -> Callable[..., jax.Array]:
+    return lambda key, shape, dtype: scale * jnp.ones(shape, dtype)
+
+
+def program_with_functions() -> None:
+    def own(key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
+        return jnp.ones(shape, dtype)
+
+    js.get_variable("a", [], initializer=lambda key, shape, dtype: jnp.ones(shape, dtype))
+    js.get_variable("b", [], initializer=own)
+    js.get_variable("c", [], initializer=factory(2.0))
+
+
 def test_values_are_short() -> None:
     def program(x: jax.Array) -> None:
         js.get_variable("array", initializer=np.zeros((40, 50)))

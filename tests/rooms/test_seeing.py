@@ -231,6 +231,24 @@ def test_a_page_that_can_not_be_written_leaves_the_old_one(tmp_path: Path, monke
     SPECS.to_html(path=os.devnull)
 
 
+def test_what_can_not_be_written_is_told_by_the_path_that_was_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for path in (tmp_path / "no" / "page.html", tmp_path):
+        with pytest.raises(OSError, match="directory") as caught:
+            SPECS.to_html(path=path)
+        assert caught.value.filename == str(path)
+
+    def refused(first: str, second: str) -> None:
+        raise PermissionError(13, "Permission denied", first, None, second)
+
+    monkeypatch.setattr(os, "replace", refused)
+    with pytest.raises(PermissionError) as refusal:
+        SPECS.to_html(path=tmp_path / "page.html")
+    assert str(refusal.value) == f"[Errno 13] Permission denied: '{tmp_path / 'page.html'}'"
+    assert not list(tmp_path.iterdir())
+
+
 def test_the_data_of_the_page_is_json() -> None:
     (data,) = re.findall(r'<script type="application/json" id="data">(.*?)</script>', hostile().to_html(), re.DOTALL)
     assert len(json.loads(data)["variables"]) == len(HOSTILE)
@@ -344,7 +362,8 @@ def test_report_of_a_checkpoint(run: Callable[..., Any], file: str) -> None:
         (["model:program", "x y"], "'x y' is no argument"),
         (["model:program", "f32[2,3]", "-1"], "negative dimension"),
         (["model:program", "1", "2"], "model:program raises AttributeError"),
-        (["model:specs", "--out", "no/such/folder.html"], "can't be written"),
+        (["model:specs", "--out", "no/such/folder.html"], "no/such/folder.html can't be written"),
+        (["model:specs", "f32[2,3]"], "model:specs is a Specs, which takes no arguments"),
         (["model.py", "3"], "takes no arguments"),
         ([], "required"),
     ],

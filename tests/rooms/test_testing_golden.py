@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 
@@ -17,6 +19,7 @@ from jscope import testing
 from jscope.testing import assert_golden
 
 KEY = jax.random.key(0)
+HEAD_OF_SHORT = "# What the program declares; written by jscope.testing.assert_golden, anew by `pytest --jscope-update`"
 OLD = "# name, dtype and shape of each variable; written by jscope.testing.assert_golden"
 
 
@@ -91,7 +94,7 @@ def test_the_file_holds_all_that_is_declared(tmp_path: Path) -> None:
     assert (
         file.read_text()
         == """\
-# What the program declares; written by jscope.testing.assert_golden, anew by `pytest --jscope-update`
+# What the program declares, in full; written by jscope.testing.assert_golden, anew by `pytest --jscope-update`
 count  i32[]  init=zeros  uses=1  trainable=False
 rate  f32[]  init=array 1.0  uses=1
 seen  f32[]  init=lambda  uses=1  trainable=False  collections=local_variables
@@ -117,6 +120,119 @@ def test_old_files_are_read(tmp_path: Path) -> None:
     assert changes(specs, file) == ["  ~ a/layer_0/bias: f32[5] is now f32[4]"]
     assert_golden(specs, file, update=True)
     assert "uses=1" in file.read_text()
+
+
+def local_factory(scale: float) -> Any:
+    def made(scale: float) -> Any:
+        return lambda key, shape, dtype: scale * jnp.ones(shape, dtype)
+
+    return made(scale)
+
+
+class Kept:
+    def __init__(self, scale: float) -> None:
+        self._scale = scale
+
+    def __call__(self, key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
+        return self._scale * jnp.ones(shape, dtype)
+
+
+def derived(width: float) -> Any:
+    stddev = width**-0.5
+
+    @functools.partial(jax.jit, static_argnums=(1, 2))
+    def init(key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
+        return stddev * jnp.ones(shape, dtype)
+
+    return init
+
+
+def scaled(inner: Any) -> Any:
+    return lambda key, shape, dtype: 2 * inner(key, shape, dtype)
+
+
+def of_names(*names: str) -> Any:
+    return lambda key, shape, dtype: len(names) * jnp.ones(shape, dtype)
+
+
+def own(key: jax.Array, shape: tuple[int, ...], dtype: Any, scale: float = 1.0) -> jax.Array:
+    return scale * jnp.ones(shape, dtype)
+
+
+FULL_VARIANCE = functools.partial(js.variance_scaling_initializer, 2.0, "fan_out", "untruncated_normal")
+NUMBERS = np.arange(12.0)
+SQUARE = NUMBERS.reshape(3, 4)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "text"),
+    [
+        (
+            FULL_VARIANCE(seed=1),
+            FULL_VARIANCE(seed=2),
+            "variance_scaling(scale=2, mode='fan_out', distribution='untruncated_normal', seed=1)",
+        ),
+        (js.constant_initializer(NUMBERS), js.constant_initializer(NUMBERS[::-1]), "constant(f64[12]#3cdb8485)"),
+        (jax.nn.initializers.constant(SQUARE), jax.nn.initializers.constant(-SQUARE), "constant(f64[3,4]#3cdb8485)"),
+        (jnp.arange(12), jnp.arange(12)[::-1], "array i32[12]#"),
+        (js.constant_initializer(0.02), js.constant_initializer(0.02000000001), "constant(0.02)"),
+        (js.constant_initializer(np.float32(0.02)), js.constant_initializer(np.float32(0.0200001)), "constant(0.02)"),
+        (local_factory(0.02), local_factory(2.0), "lambda(scale=0.02)"),
+        (lambda k, s, d, by=0.02: by * jnp.ones(s, d), lambda k, s, d, by=2: by * jnp.ones(s, d), "lambda(by=0.02)"),
+        (Kept(0.02), Kept(2.0), "Kept(scale=0.02)"),
+        (Kept(0.02).__call__, Kept(2.0).__call__, "Kept(scale=0.02).__call__"),
+        (derived(4.0), derived(9.0), "init(stddev=0.5)"),
+        (scaled(jax.nn.initializers.normal(1.0)), scaled(jax.nn.initializers.normal(2.0)), "scaled(inner=normal("),
+        (of_names("a", "b"), of_names("a", "c"), "of_names(names=['a', 'b'])"),
+        (functools.partial(own, scale=0.02000000001), functools.partial(own, scale=0.02), "own(scale=0.02000000001)"),
+    ],
+)
+def test_initializers_are_held_in_full(tmp_path: Path, first: Any, second: Any, text: str) -> None:
+    def of(initializer: Any) -> js.Specs:
+        shape = None if isinstance(initializer, jax.Array) else [3, 4]
+        return specs_of(lambda: js.get_variable("w", shape, initializer=initializer))
+
+    file = tmp_path / "net.txt"
+    assert_golden(of(first), file, update=True)
+    assert f"  init={text}" in file.read_text()
+    assert_golden(of(first), file)
+    (change,) = changes(of(second), file)
+    assert change.startswith(f"  ~ w: init {text}")
+
+
+def test_an_initializer_that_holds_itself_has_a_text(tmp_path: Path) -> None:
+    def init(key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
+        return jnp.ones(shape, dtype) if len(shape) < 2 else jnp.stack([init(key, shape[1:], dtype)] * shape[0])
+
+    assert_golden(specs_of(lambda: js.get_variable("w", [2, 2], initializer=init)), tmp_path / "net.txt", update=True)
+    assert "init=init(init=init(" in (tmp_path / "net.txt").read_text()
+
+
+def test_files_with_initializers_cut_short_stay_valid(tmp_path: Path) -> None:
+    def program() -> None:
+        js.get_variable("a", [3, 4], initializer=FULL_VARIANCE(seed=1))
+        js.get_variable("b", [12], initializer=js.constant_initializer(NUMBERS))
+        js.get_variable("c", [2], initializer=local_factory(0.02))
+
+    file = tmp_path / "net.txt"
+    file.write_text(
+        f"{HEAD_OF_SHORT}\n"
+        "a  f32[3,4]  init=variance_scaling(scale=2, mode='fan_out', distribution='unt…  uses=1\n"
+        "b  f32[12]  init=constant(f64[12])  uses=1\n"
+        "c  f32[2]  init=lambda  uses=1\n"
+    )
+    assert_golden(specs_of(program), file)
+    file.write_text(file.read_text().replace("mode='fan_out'", "mode='fan_in'"))
+    (change,) = changes(specs_of(program), file)
+    assert change.startswith("  ~ a: init variance_scaling(scale=2, mode='fan_in'")
+
+
+def test_names_that_could_be_taken_for_something_else(tmp_path: Path) -> None:
+    tree, file = {name: jnp.ones(1) for name in ("#x", "c  d", "e   f", " g", "h ", "a b", "a#b")}, tmp_path / "net.txt"
+    assert_golden(tree, file, update=True)
+    assert_golden(tree, file)
+    assert "\na b  f32[1]\na#b  f32[1]\nc \\x20d  f32[1]\n" in file.read_text()
+    assert changes({**tree, "#x": jnp.ones(2)}, file) == ["  ~ \\x23x: f32[1] is now f32[2]"]
 
 
 def test_a_scope_that_is_new_or_gone_is_one_line(tmp_path: Path) -> None:

@@ -44,6 +44,18 @@ def test_taken():
     jax.jit(lambda x: x + 1, donate_argnums=0)(taken)
     assert js.Params({"a": 1.0, "b": taken}) == js.Params({"a": 2.0, "b": jnp.ones(2)})
 
+def test_list_that_holds_itself():
+    first, second = [1, js.Params({"a": 1.0})], [2]
+    first.append(first)
+    second.append(second)
+    assert first == second
+
+def test_list_of_nothing_else_that_holds_itself():
+    first, second = [3], [4]
+    first.append(first)
+    second.append(second)
+    assert first == second
+
 def test_keys_that_can_not_be_sorted():
     assert {"params": js.Params({"a": 1.0}), 1: 2} == {"params": js.Params({"a": 1.0}), 1: 3}
 """
@@ -69,7 +81,9 @@ def test_a_comparison_names_what_differs_and_one_option_writes_golden_files_anew
     assert "f32[2] is deleted: a jitted function that donates its arguments has taken its memory" in out
     assert "{1: 2} != {1: 3}" in out
     assert "Error" not in out.replace("AssertionError", "")
-    assert "6 failed, 1 passed" in out
+    assert "At index 0 diff: 1 != 2" in out
+    assert "At index 0 diff: 3 != 4" in out
+    assert "8 failed, 1 passed" in out
     assert "tower/kernel  f32[2,3]" in (tmp_path / "net.txt").read_text()
 
 

@@ -63,6 +63,14 @@ def test_uses_are_counted(name: str) -> None:
         assert_uses(model, TREE, X, of="w", uses=uses + 1)
 
 
+def test_no_use_can_be_asked_for() -> None:
+    assert_uses(lambda p, x: x, TREE, X, of="w", uses=0)
+    with pytest.raises(AssertionError, match="'w' is read in 1 places, not in 0"):
+        assert_uses(lambda p, x: x @ p["w"], TREE, X, of="w", uses=0)
+    with pytest.raises(AssertionError, match="'w' is not read at all"):
+        assert_uses(lambda p, x: x, TREE, X, of="w")
+
+
 def test_each_use_is_asked_for_its_own_gradient() -> None:
     stop = jax.lax.stop_gradient
     for model in (
@@ -114,6 +122,21 @@ def test_sharing_holds_through_scopes_templates_loops_and_lift() -> None:
     assert_shared(by_template, "cell", X, uses=2)
     assert_shared(by_lift, "cell", X, uses=2)
     assert_shared(by_loop, "cell", X, uses=1)
+
+
+def test_programs_that_assign_can_be_asked() -> None:
+    def twice(x: jax.Array, stop: Any = lambda y: y) -> jax.Array:
+        def tower(x: jax.Array) -> jax.Array:
+            with js.variable_scope("tower", reuse=js.AUTO_REUSE):
+                mean = js.get_variable("mean", [3], initializer=js.zeros_initializer(), trainable=False)
+                js.assign(mean, 0.9 * mean + 0.1 * x.mean(0))
+                return jnp.tanh(x @ js.get_variable("kernel", [3, 3]))
+
+        return tower(x) + stop(tower(2 * x))
+
+    assert_shared(twice, "tower", X, uses=2)
+    with pytest.raises(AssertionError, match="'tower/kernel' gets no gradient from dot_general"):
+        assert_shared(lambda x: twice(x, jax.lax.stop_gradient), "tower", X, uses=2)
 
 
 def test_a_kernel_that_starts_at_zero_is_no_fault() -> None:

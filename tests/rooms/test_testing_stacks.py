@@ -148,6 +148,16 @@ def test_a_planted_fault_shrinks_to_one_transform() -> None:
     assert caught.value.__notes__[0].endswith(": test(\n    stack=Stack('jit'),\n)")
 
 
+def test_a_slope_of_complex_numbers_is_compared() -> None:
+    def turned(x: jax.Array) -> jax.Array:
+        is_batched = type(x).__name__ == "BatchTracer"
+        return 1j * (jax.lax.stop_gradient(x) if is_batched else x)
+
+    assert_same_under(lambda x: 1j * jnp.sin(x), X, stack=Stack("grad", "vmap"))
+    with pytest.raises(AssertionError, match="derivative "):
+        assert_same_under(turned, X, stack=Stack("grad", "vmap"))
+
+
 def test_a_fault_that_needs_two_transforms_shrinks_to_two() -> None:
     fault = find(stacks(), lambda stack: "grad" in stack.names and "scan" in stack.names[stack.names.index("grad") :])
     assert fault == Stack("grad", "scan")

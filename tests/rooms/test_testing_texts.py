@@ -191,6 +191,11 @@ def test_a_name_of_no_leaf_is_a_fault() -> None:
         (lambda: testing.assert_rows_independent(lambda x: x, [X, jnp.ones([])]), "has no axis 0"),
         (lambda: testing.assert_masked(jnp.sum, X, [True, False, True]), r"shape \(3,\), .* \(2, 3\) does not start"),
         (lambda: testing.assert_masked(jnp.sum, X, jnp.zeros((2, 3, 1), bool)), "does not start with it"),
+        (lambda: testing.assert_masked(jnp.sum, [1.0, 2.0], [True, False]), "The argument is no array but a list"),
+        (lambda: testing.assert_causal(lambda x: x, X, axis=1.0), r"which has no axis 1\.0"),
+        (lambda: testing.assert_drawn(X.astype(complex), stddev=1.0), r"c64\[2,3\] holds no real numbers"),
+        (lambda: testing.assert_drawn({"k": KEY}, stddev=1.0), r"key<fry>\[\] holds no real numbers"),
+        (lambda: testing.assert_drawn(np.array(["a"]), stddev=1.0), "holds no real numbers"),
         (lambda: testing.assert_donation_safe(jnp.sin, X, donate=(1,)), r"donate=\(1,\) are no positions of the 1"),
         (lambda: testing.assert_donation_safe(jnp.sin, X, donate=0), "donate=0 are no positions"),
     ],
@@ -295,6 +300,15 @@ def test_dependence() -> None:
         "  - 3 of 3 elements differ, by 3 at most, at [2]: 7.0, then 10.0"
     )
     testing.assert_masked(lambda x: x[:, :1], X, jnp.array([False, True]))
+
+
+def test_traces_of_another_number() -> None:
+    calls = (X, 1, "a"), (X, 2, "a"), (X, True, "a")
+    assert text_of(lambda: testing.assert_traces(lambda x, n, s: x * n, *calls, static_argnums=(1, 2))) == (
+        "`<lambda>` is traced 3 times in 3 calls, not 1 time:\n"
+        "  - call 1: arguments[1] was 1, is 2\n"
+        "  - call 2: arguments[1] was a Python int, is a Python bool"
+    )
 
 
 def test_traces() -> None:
