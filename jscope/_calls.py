@@ -207,7 +207,10 @@ def get_local_variable(
       >>> specs["seen"].trainable, specs["seen"].collections
       (False, ('local_variables',))
     """
-    collections = [*(collections or ()), LOCAL_VARIABLES]
+    if isinstance(collections, list | tuple | set | frozenset):
+        collections = type(collections)((*collections, LOCAL_VARIABLES))
+    elif collections is None:
+        collections = (LOCAL_VARIABLES,)
     caller = sys._getframe(1)
     run = current("get_local_variable", caller)
     getter = run.scopes.state.custom_getter if custom_getter is None else custom_getter
@@ -439,7 +442,8 @@ def name_of(array: jax.Array) -> str:
     """The full name of the variable whose array this is. TF1: `v.op.name` (`v.name` is that plus `:0`).
 
     Args:
-      array: the very object that `get_variable` or `variable` returned in this program.
+      array: the very object that `get_variable` or `variable` returned in this program. Functions of JAX that change
+        nothing may give that object or another one, under `jax.jit` another answer than without.
 
     Raises:
       BadArgumentError: for any other array, and for one that is the value of two variables.

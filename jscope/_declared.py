@@ -7,9 +7,12 @@ import functools
 import types
 from typing import Any
 
+import jax
+
 from ._callsite import user_line
 from ._errors import BadArgumentError
 from ._initial_values import describe
+from ._partitions import same_partition
 from ._show import count_of, short
 
 
@@ -56,6 +59,8 @@ def _same(one: Any, other: Any) -> bool:
         return True
     if type(one) is not type(other):
         return False
+    if isinstance(one, jax.sharding.PartitionSpec):
+        return same_partition(one, other)
     if isinstance(one, types.FunctionType):
         return one.__code__ is other.__code__ and _same(_held(one), _held(other))
     if isinstance(one, functools.partial):

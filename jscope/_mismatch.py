@@ -20,6 +20,8 @@ from ._values import as_initial_value
 def mismatch(leaf: Any, shape: tuple[int, ...], dtype: Any) -> str:
     """What is wrong with a leaf that should have this shape and dtype, `""` if nothing."""
     found_shape, found_dtype = getattr(leaf, "shape", None), getattr(leaf, "dtype", None)
+    if isinstance(leaf, np.ma.MaskedArray):
+        return "is a masked array of numpy, whose mask would be lost: give array.filled(value)"
     if isinstance(leaf, np.ndarray | np.generic):
         found_dtype = jax.dtypes.canonicalize_dtype(leaf.dtype)
         if leaf.dtype.kind in "iu" and found_dtype != leaf.dtype:

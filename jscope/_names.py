@@ -140,7 +140,7 @@ class OpNames:
             self._good.add(name)
         if name[-1] == "/":
             return name[:-1]
-        full = f"{scope}/{name}" if scope else name
+        full = scope + "/" + name if scope else "" + name  # a plain text, also of a name that is one of an Enum's
         taken, key = self._taken, full.lower()
         count = taken.get(key)
         if count is None:

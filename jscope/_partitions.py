@@ -185,6 +185,13 @@ def typed(value: jax.Array, sharding: Any) -> jax.Array:
     return jax.sharding.reshard(value, _cut(sharding.spec, explicit))
 
 
+def same_partition(one: Any, other: Any) -> bool:
+    """Whether two partitions, or None for no partition, are one; what is not cut at the end need not be said."""
+    if one is None or other is None:
+        return one is other
+    return one + (None,) * (len(other) - len(one)) == other + (None,) * (len(one) - len(other))
+
+
 def _explicit(mesh: Any) -> set[Any]:
     """The axes of a mesh that are a part of types."""
     kinds = zip(mesh.axis_names, mesh.axis_types, strict=True)

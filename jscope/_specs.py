@@ -29,7 +29,7 @@ from ._partitions import Rules, copied, out_of_mesh, placed_by, placements, shar
 from ._see import seeing
 from ._show import count_of, format_bytes, short, short_type
 from ._table import specs_table
-from ._values import FromProgram, InitialValue, sum_of_losses
+from ._values import FromProgram, InitialValue, check_loss, sum_of_losses
 from ._variable_spec import VariableSpec
 
 _log = logging.getLogger("jscope")
@@ -336,14 +336,7 @@ class Specs(Mapping[str, VariableSpec]):
             loss = spec.regularizer(given[name]) if spec.regularizer is not None and name in given else None
             if loss is None:
                 continue
-            if not _is_number(loss):
-                raise BadArgumentError(
-                    f"The regularizer of '{name}' gave {short_type(loss)}, no scalar.",
-                    kind="bad_regularizer",
-                    exists=f"made at {spec.created_at}",
-                    where=user_line(),
-                    fix="let it return one number, as in lambda w: jnp.sum(w**2), or None for no loss",
-                )
+            check_loss(loss, name, f"made at {spec.created_at}")
             losses.append(loss)
         return sum_of_losses(losses)
 
@@ -481,10 +474,6 @@ class Specs(Mapping[str, VariableSpec]):
         return repr_lib.render_dictionary_wrapper(
             object_type=Specs, wrapped_dict=self._by_name, path=path, subtree_renderer=subtree_renderer
         )
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) or getattr(value, "shape", None) == ()
 
 
 def params_of(tree: Any, what: str) -> Params:

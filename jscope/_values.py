@@ -16,7 +16,7 @@ import numpy as np
 from ._callsite import user_line, user_location
 from ._errors import STATIC_ARGNAMES, BadArgumentError, BadInitialValueTypeError, BadTypeError
 from ._leaves import check_here, is_elsewhere
-from ._show import short
+from ._show import short, short_type
 
 FLOAT32 = np.dtype("float32")
 
@@ -67,10 +67,28 @@ def sum_of_losses(losses: Sequence[Any]) -> jax.Array:
         return functools.reduce(operator.add, losses) if losses else jnp.float32(0.0)
 
 
+def check_loss(loss: Any, name: str, exists: str) -> None:
+    """Raises BadArgumentError for what is no number; `exists` says what the variable is whose regularizer gave it."""
+    if not isinstance(loss, int | float) and getattr(loss, "shape", None) != ():
+        raise BadArgumentError(
+            f"The regularizer of '{name}' gave {short_type(loss)}, no scalar.",
+            kind="bad_regularizer",
+            exists=exists,
+            where=user_line(),
+            fix="let it return one number, as in lambda w: jnp.sum(w**2), or None for no loss",
+        )
+
+
+def is_of_keys(dtype: Any) -> bool:
+    """Whether this is the dtype of random keys."""
+    return not isinstance(dtype, str | type) and jnp.issubdtype(dtype, jax.dtypes.prng_key)
+
+
 def _parse_dtype(dtype: Any) -> Any:
     try:
-        # jnp.dtype gives the dtype of an array, too, and of None float64.
-        parsed = None if dtype is None or isinstance(dtype, jax.Array) else jnp.dtype(dtype)
+        # jnp.dtype gives the dtype of an array, too, and of None float64; of that of random keys it knows nothing.
+        is_array = dtype is None or isinstance(dtype, jax.Array)
+        parsed = None if is_array else dtype if is_of_keys(dtype) else jnp.dtype(dtype)
     except (TypeError, ValueError):
         parsed = None
     if parsed is None or (isinstance(parsed, np.dtype) and parsed.kind in "OSUMmT"):  # JAX has no such arrays
@@ -146,6 +164,13 @@ def as_initial_value(value: Any, dtype: Any = None) -> jax.Array | np.ndarray:
         if value.dtype in _WIDE and getattr(value, "weak_type", False):
             return value.astype(_NARROW[value.dtype.kind])
         return value
+    if isinstance(value, np.ma.MaskedArray):
+        raise BadInitialValueTypeError(
+            "The mask of a masked array of numpy would be lost.",
+            kind="init_value",
+            where=user_line(),
+            fix="give array.filled(value), or array.data",
+        )
     try:
         array = np.asarray(value)
     except (ValueError, TypeError):
@@ -211,7 +236,7 @@ def is_held(array: Any, dtype: Any) -> bool:
 
 def _does_not_fit(value: Any, dtype: Any) -> BadInitialValueTypeError:
     return BadInitialValueTypeError(
-        f"{short(value)} can't be held by dtype {np.dtype(dtype).name}.",
+        f"{short(value)} can't be held by dtype {getattr(dtype, 'name', dtype)}.",
         kind="init_value",
         where=user_line(),
         fix="give a value that fits, or another dtype",

@@ -25,7 +25,7 @@ from .._errors import (
     TransformError,
 )
 from .._names import OpNames
-from .._partitions import AxesPartitioner
+from .._partitions import AxesPartitioner, same_partition
 from .._show import short
 from .._table import partition_text
 from .._values import (
@@ -37,6 +37,7 @@ from .._values import (
     as_initial_value,
     converted,
     is_compatible,
+    is_of_keys,
     is_traced,
 )
 from ..initializers import glorot_uniform_initializer, zeros_initializer
@@ -246,7 +247,7 @@ def _fitting(partition: Any, key: Any, shape: PartialShape, asked: Asked) -> Any
 def check_shared_partition(variable: Variable, partitioner: Any, asked: Asked) -> None:
     """Raises BadArgumentError if a variable is asked for again with another partition (row X15); none asks for none."""
     partition = partition_of(partitioner, variable.key, variable.shape, variable.dtype, asked)
-    if partition is not None and partition != variable.partition:
+    if partition is not None and not same_partition(partition, variable.partition):
         before = f"P{partition_text(variable.partition)}" if variable.partition is not None else "none"
         raise BadArgumentError(
             f"Variable '{variable.key}' is asked for with P{partition_text(partition)}, and was made with {before}.",
@@ -341,8 +342,12 @@ def check_shared(
             exists=variable.origin(),
             fix=_OTHER_TURN
             if in_other_turn
-            else f"pass dtype={variable.dtype} (where none is given, the scope's default counts)",
+            else f"pass dtype={_as_written(variable.dtype)} (where none is given, the scope's default counts)",
         )
+
+
+def _as_written(dtype: Any) -> str:
+    return "key.dtype, that of such a key" if is_of_keys(dtype) else str(dtype)
 
 
 def check_not_differentiated(variable: Variable, value: Any, asked: Callable[[], dict[str, Any]]) -> None:
@@ -367,7 +372,7 @@ def assignable(variable: Variable, value: Any, asked: dict[str, Any]) -> jax.Arr
     """
     if not isinstance(value, jax.Array):
         try:
-            if isinstance(value, bool | int | float):
+            if isinstance(value, bool | int | float) and not is_of_keys(variable.dtype):
                 value = converted(np.asarray(value), variable.dtype, value)
             else:
                 value = as_initial_value(value, variable.dtype)
@@ -397,7 +402,9 @@ def assignable(variable: Variable, value: Any, asked: dict[str, Any]) -> jax.Arr
             kind="dtype_mismatch",
             **asked,
             exists=variable.origin(),
-            fix=f"convert it: value.astype('{variable.dtype}')",
+            fix="assign a key of that kind"
+            if is_of_keys(variable.dtype)
+            else f"convert it: value.astype('{variable.dtype}')",
         )
     return value
 

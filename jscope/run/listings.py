@@ -12,7 +12,7 @@ from .._callsite import user_line
 from .._errors import BadTypeError, TransformError
 from .._names import matcher
 from .._show import short
-from .._values import is_traced
+from .._values import check_loss, is_traced
 from .._variable_spec import VariableSpec
 from .record import REGULARIZATION_LOSSES, Collected, Variable
 from .variables import Run
@@ -76,7 +76,7 @@ def collection(run: Run, key: str, scope: str | None = None) -> list[Any]:
     """TF1's `get_collection`: a new list, variables as specs.
 
     Args:
-      scope: matched at the start of TF1's `.name`, full name + ":0", which only variables have.
+      scope: matched at the start of TF1's `.name`, of a variable its full name + ":0"; what has none is left out.
 
     Raises:
       BadTypeError: for a collection that can't be looked up.
@@ -85,9 +85,17 @@ def collection(run: Run, key: str, scope: str | None = None) -> list[Any]:
     items = _items(run, key)
     if scope is not None:
         match = matcher(scope).match
-        items = [item for item in items if isinstance(item, Variable) and match(item.name + ":0")]
+        items = [item for item in items if (name := _name_in_tf1(item)) is not None and match(name)]
     listed = _of_regularizers(run, scope) if key == REGULARIZATION_LOSSES else []
     return listed + [item.spec() if isinstance(item, Variable) else item for item in items]
+
+
+def _name_in_tf1(item: Any) -> str | None:
+    """What TF1 takes for the name of an item; None for one that has none."""
+    if isinstance(item, Variable):
+        return item.name + ":0"
+    name = getattr(item, "name", None)
+    return name if isinstance(name, str) else None
 
 
 def adds_to(run: Run, key: str, variables: int, collected: int) -> bool:
@@ -111,6 +119,9 @@ def _of_regularizers(run: Run, scope: str | None) -> list[Any]:
     for variable in _variables(run):
         regularizer = variable.regularizer
         if regularizer is not None and match(f"{variable.key}/Regularizer/"):
-            found.append(regularizer(run.read(variable)))
+            loss = regularizer(run.read(variable))
             run.level, run.body = here  # a regularizer may have called in another place
-    return [loss for loss in found if loss is not None]
+            if loss is not None:
+                check_loss(loss, variable.name, variable.origin())
+                found.append(loss)
+    return found

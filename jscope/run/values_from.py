@@ -23,7 +23,7 @@ from .._mismatch import mismatch, mismatch_error
 from .._names import near
 from .._params import Params
 from .._partitions import ExplicitTypes
-from .._values import FLOAT32, FromProgram, InitialValue, as_initial_value
+from .._values import FLOAT32, FromProgram, InitialValue, as_initial_value, is_traced
 from ..initializers import FIT_FLOATS
 from .record import Variable
 
@@ -155,6 +155,8 @@ class Given:
         self._params = params
         self._index = params._layout.index
         self._leaves = list(params._leaves)
+        if len(set(map(id, self._leaves))) < len(self._leaves):
+            self._leaves = _objects_of_their_own(self._leaves)
         self._types: list[Any] = []
         for index, leaf in enumerate(self._leaves):
             type_ = _array_type(leaf)
@@ -229,6 +231,29 @@ def _array_type(leaf: Any) -> Any:
     except TypeError:
         return None
     return type_ if isinstance(type_, jax.core.ShapedArray) else None
+
+
+def _objects_of_their_own(leaves: list[Any]) -> list[Any]:
+    """The same with another object for each array that stands under several names, as a tied or copied network has it.
+
+    A program may say which variable it means by the array that it was given.
+    """
+    seen: set[int] = set()
+    own = []
+    for leaf in leaves:
+        own.append(_again(leaf) if id(leaf) in seen else leaf)
+        seen.add(id(leaf))
+    return own
+
+
+def _again(leaf: Any) -> Any:
+    """Another array object; of concrete values, another one on the same memory."""
+    if is_traced(leaf):
+        return jnp.array(leaf, copy=True)
+    if isinstance(leaf, jax.Array) and not leaf.is_deleted():
+        parts = [shard.data for shard in leaf.addressable_shards]
+        return jax.make_array_from_single_device_arrays(leaf.shape, leaf.sharding, parts)
+    return leaf  # JAX makes an array of each for itself
 
 
 class _OnHost(dict[type, bool]):
