@@ -42,11 +42,10 @@ class OfFunction(Layer):
 
     def call(self, inputs: Any, *args: Any, **at_call: Any) -> jax.Array:
         """What the function gives, in the scope of the layer."""
-        x, here = as_array(inputs, type(self).__name__), Here()
-        outputs = type(self).function(self._of_own_dtype(x), *args, **self._arguments(), **at_call, name=here)
-        if not self.built:
-            self._here = here
-        return outputs
+        x = self._of_own_dtype(as_array(inputs, type(self).__name__))
+        # Kept by the run, as all that a call sets on the copy that it works on.
+        here = vars(self).setdefault("_here", Here()) if self._kept_by else Here()
+        return type(self).function(x, *args, **self._arguments(), **at_call, name=here)
 
     def __getattr__(self, name: str) -> Any:
         if name not in type(self).made:

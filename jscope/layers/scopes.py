@@ -37,7 +37,7 @@ class Asked:
 class Here(dict[str, Asked]):
     """As the name of a layer: it is computed in the scope in force, which a layer class has entered.
 
-    It then holds how the layer's variables were asked for, by their names.
+    It then holds how the layer's variables were first asked for, by their names.
     """
 
 
@@ -106,7 +106,7 @@ def add_weight(
             asked=name,
             fix="give a function from value to value, such as lambda w: jnp.maximum(w, 0)",
         )
-    if isinstance(at, Here):
+    if isinstance(at, Here) and name not in at:
         at[name] = Asked(name, shape, dtype)
     return js.get_variable(
         name,
