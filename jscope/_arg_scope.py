@@ -194,7 +194,9 @@ def _key(function: Any) -> Any:
             f"{getattr(function, '__name__', None) or short(function)} is not decorated with add_arg_scope.",
             kind="arg_scope",
             where=user_line(),
-            fix="decorate it with js.add_arg_scope; the functions of jscope.layers.contrib are",
+            fix=f"name the function that it calls: {base.__name__}"
+            if has_arg_scope(base := getattr(function, "func", function))
+            else "decorate it with js.add_arg_scope; the layers of jscope.layers.contrib are",
         )
     return key
 

@@ -252,7 +252,7 @@ def as_flag(value: Any, what: str) -> bool:
     """True or False as Python knows it; `what` says whose it is.
 
     Raises:
-      BadTypeError: for a value that JAX traces.
+      BadTypeError: for a value that JAX traces, and for what is no flag: text such as "False" is true.
     """
     if is_traced(value):
         raise BadTypeError(
@@ -260,6 +260,13 @@ def as_flag(value: Any, what: str) -> bool:
             kind="traced",
             where=user_line(),
             fix=f"give True or False: as an argument of jax.jit, {STATIC_ARGNAMES}",
+        )
+    if not (isinstance(value, int | np.bool_) and value in (0, 1)):
+        raise BadTypeError(
+            f"{what} is neither True nor False, but {short(value)}.",
+            kind="bad_trainable",
+            where=user_line(),
+            fix="give True or False",
         )
     return bool(value)
 

@@ -249,6 +249,10 @@ class random_normal_initializer(_Random):  # noqa: N801
     seed: int | None = None
     dtype: Any = jnp.float32
 
+    def check(self, shape: tuple[int, ...], dtype: Any) -> None:
+        super().check(shape, dtype)
+        _check_normal(self, self.mean, self.stddev, dtype)
+
     def _sample(self, key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
         return _shifted(jax.nn.initializers.normal(self.stddev)(key, shape, dtype), self.mean)
 
@@ -278,6 +282,7 @@ class truncated_normal_initializer(_Random):  # noqa: N801
     def check(self, shape: tuple[int, ...], dtype: Any) -> None:
         super().check(shape, dtype)
         _check_real(self, dtype)
+        _check_normal(self, self.mean, self.stddev, dtype)
 
     def _sample(self, key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
         return _shifted(jax.nn.initializers.truncated_normal(self.stddev)(key, shape, dtype), self.mean)
@@ -294,6 +299,10 @@ class random_uniform_initializer(_Random):  # noqa: N801
       maxval: upper bound, exclusive; None is 1 for floating dtypes.
       seed: folded into the key of the variable.
       dtype: the dtype when called without one.
+
+    Raises:
+      InitializerError: when called with a `maxval` below `minval`, or for a dtype that does not hold both; for integers
+        also with bounds that are not whole or are the same.
 
     Example:
       >>> bool(js.random_uniform_initializer(2, 3)(jax.random.key(0), (9,)).min() >= 2)
@@ -316,12 +325,36 @@ class random_uniform_initializer(_Random):  # noqa: N801
                 where=user_line(),
                 fix="give maxval=",
             )
+        bounds = _known(self, minval=self.minval, maxval=self._maxval())
+        if bounds is None:
+            return
+        low, high = bounds
+        if not jnp.issubdtype(dtype, jnp.integer):
+            largest = float(jnp.finfo(dtype).max)
+            fine, what = low <= high and max(abs(low), abs(high), high - low) <= largest, "numbers"
+        else:
+            info, what = jnp.iinfo(dtype), "whole numbers"
+            # What JAX draws with may be the number after the last one where it has more bits than that, which are 32.
+            last = int(info.max) + (info.bits < 32)
+            fine = all(bound % 1 == 0 for bound in bounds) and int(info.min) <= low < high <= last
+        if not fine:
+            raise InitializerError(
+                f"{self!r} can't draw {what} of {jnp.dtype(dtype).name} from {low} up to {high}.",
+                kind="init_value",
+                where=user_line(),
+                fix=f"give a minval below maxval, both {what} that the dtype holds, or another dtype",
+            )
+
+    def _maxval(self) -> Any:
+        return 1.0 if self.maxval is None else self.maxval
 
     def _sample(self, key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
-        maxval = 1.0 if self.maxval is None else self.maxval
-        if jnp.issubdtype(dtype, jnp.integer):
-            return jax.random.randint(key, shape, int(self.minval), int(maxval), dtype)
-        return jax.random.uniform(key, shape, dtype, self.minval, maxval)
+        if not jnp.issubdtype(dtype, jnp.integer):
+            return jax.random.uniform(key, shape, dtype, self.minval, self._maxval())
+        low, high = int(self.minval), int(self._maxval())
+        if jnp.iinfo(dtype).bits >= 32:  # Python's own would be taken for int32
+            low, high = np.asarray(low, dtype), np.asarray(high, dtype)
+        return jax.random.randint(key, shape, low, high, dtype)
 
 
 _DISTRIBUTIONS: dict[str, Any] = {
@@ -363,7 +396,7 @@ class variance_scaling_initializer(_Random):  # noqa: N801
     def __post_init__(self) -> None:
         super().__post_init__()
         for fine, what, allowed in (
-            (self.scale > 0, f"scale={self.scale}", "a positive number"),
+            (_is_number(self.scale) and self.scale > 0, f"scale={short(self.scale)}", "a positive number"),
             (
                 self.mode in ("fan_in", "fan_out", "fan_avg"),
                 f"mode={self.mode!r}",
@@ -505,6 +538,41 @@ def _check_held(initializer: Initializer, dtype: Any, numbers: Any) -> None:
         )
 
 
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float | complex | np.generic | np.ndarray | jax.Array)
+
+
+def _known(initializer: Initializer, **given: Any) -> tuple[Any, ...] | None:
+    """Scalars that an initializer is given, as numbers of Python's; None where one is traced, or an array of several.
+
+    Raises:
+      BadArgumentError: for what is no number.
+    """
+    for name, value in given.items():
+        if not _is_number(value):
+            raise BadArgumentError(
+                f"{type(initializer).__name__}: {name}={short(value)} is no number.",
+                kind="bad_init",
+                where=user_line(),
+                fix=f"give a number as {name}=",
+            )
+    if any(is_traced(value) or np.ndim(value) for value in given.values()):
+        return None
+    return tuple(value if isinstance(value, int | float | complex) else value.item() for value in given.values())
+
+
+def _check_normal(initializer: Initializer, mean: Any, stddev: Any, dtype: Any) -> None:
+    known = _known(initializer, mean=mean, stddev=stddev)
+    # Among a million numbers a few are five standard deviations away.
+    if known is not None and not abs(known[0]) + 5 * abs(known[1]) <= float(jnp.finfo(dtype).max):
+        raise InitializerError(
+            f"{initializer!r} draws numbers that {jnp.dtype(dtype).name} can't hold.",
+            kind="init_value",
+            where=user_line(),
+            fix="give a smaller mean and stddev, or ask for another dtype",
+        )
+
+
 def _check_real(initializer: Initializer, dtype: Any) -> None:
     if jnp.issubdtype(dtype, jnp.complexfloating):
         raise InitializerError(
@@ -519,13 +587,10 @@ def _shifted(sample: jax.Array, mean: float) -> jax.Array:
     return sample + jnp.asarray(mean, sample.dtype) if mean else sample
 
 
-# Those that `check` passes for any shape of float32.
+# Those that `check` passes for any shape of float32, whatever their arguments are.
 FIT_FLOATS = frozenset(
     {
         ones_initializer,
-        random_normal_initializer,
-        random_uniform_initializer,
-        truncated_normal_initializer,
         variance_scaling_initializer,
         zeros_initializer,
         *variance_scaling_initializer.__subclasses__(),  # glorot, he and lecun

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import jscope as js
 
 from .core import dense, kept_and_scaled
-from .faults import as_input, as_training, bad_argument, check_numbers
+from .faults import as_input, as_probability, as_size, as_training, as_whole, bad_argument
 from .shardings import arithmetic
 
 # What is added to the score of a position that may not be seen, as BERT does it.
@@ -73,7 +73,8 @@ def multi_head_attention(
     asked = "multi_head_attention"
     x = as_input(queries, asked, (3,))
     other = x if memory is None else as_input(memory, asked, (3,))
-    check_numbers(asked, dropout_rate=dropout_rate)
+    dropout_rate = as_probability(dropout_rate, "dropout_rate", asked)
+    num_heads = as_size(num_heads, "num_heads", asked)
     drops = as_training(training, asked)
     if other.shape[0] != x.shape[0]:
         raise bad_argument(
@@ -81,10 +82,10 @@ def multi_head_attention(
             asked=asked,
             fix="give one memory for each example",
         )
-    key_depth = x.shape[-1] if key_depth is None else key_depth
-    value_depth = key_depth if value_depth is None else value_depth
-    output_depth = x.shape[-1] if output_depth is None else output_depth
-    if num_heads < 1 or key_depth % num_heads or value_depth % num_heads:
+    key_depth = x.shape[-1] if key_depth is None else as_size(key_depth, "key_depth", asked)
+    value_depth = key_depth if value_depth is None else as_size(value_depth, "value_depth", asked)
+    output_depth = x.shape[-1] if output_depth is None else as_whole(output_depth, "output_depth", asked)
+    if key_depth % num_heads or value_depth % num_heads:
         raise bad_argument(
             f"{num_heads} heads do not divide {key_depth} and {value_depth}.",
             asked=asked,
@@ -104,7 +105,7 @@ def multi_head_attention(
                 seen = _four_dimensions(mask, scores.shape, asked).astype(bool)
                 scores += jnp.where(seen, 0.0, _HIDDEN).astype(scores.dtype)
             weights = jax.nn.softmax(scores, -1)
-            if drops and not (isinstance(dropout_rate, int | float) and dropout_rate == 0):
+            if drops and not (isinstance(dropout_rate, float) and dropout_rate == 0):
                 weights = kept_and_scaled(weights, dropout_rate, weights.shape, js.next_key())
             heads = jnp.einsum("bhtf,bfhd->bthd", weights, value)
             context = heads.reshape(*heads.shape[:2], value_depth)

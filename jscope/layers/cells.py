@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import jscope as js
 
 from .by_name import Activation, activation_of
-from .faults import as_input, as_size, bad_argument, check_cells, refuse
+from .faults import as_flag, as_input, as_size, bad_argument, check_bounds, check_cells, refuse
 from .layer import snake_case
 from .products import affine, multiplied, scaled
 from .scopes import add_weight
@@ -275,10 +275,10 @@ class LSTMCell(RNNCell):
     Args:
       num_units: the size of `c`, and of `h` unless that is projected.
       use_peepholes: whether the gates see `c`.
-      cell_clip: `c` is clipped to [-cell_clip, cell_clip].
+      cell_clip: `c` is clipped to [-cell_clip, cell_clip]; a positive number.
       initializer: of the kernels and peepholes; default that of the scope (glorot uniform).
       num_proj: the size that `h` is projected to; None for none.
-      proj_clip: the projection is clipped to [-proj_clip, proj_clip].
+      proj_clip: the projection is clipped to [-proj_clip, proj_clip]; a positive number.
       num_unit_shards, num_proj_shards: not supported; None only.
       forget_bias: added to the forget gate. Checkpoints of cuDNN's LSTM need 0.
       state_is_tuple: with False, c and h are one array, one behind the other.
@@ -288,7 +288,7 @@ class LSTMCell(RNNCell):
       dtype: no effect.
 
     Raises:
-      BadArgumentError: for shards.
+      BadArgumentError: for shards, and for what is no positive number to clip to.
 
     Example:
       >>> from jscope.layers import LSTMCell
@@ -323,14 +323,15 @@ class LSTMCell(RNNCell):
             num_proj_shards=num_proj_shards,
         )
         super().__init__(trainable, name, dtype, reuse)
+        check_bounds(type(self).__name__, cell_clip=cell_clip, proj_clip=proj_clip)
         self._num_units = as_size(num_units, "num_units", type(self).__name__)
-        self._use_peepholes = use_peepholes
+        self._use_peepholes = as_flag(use_peepholes, "use_peepholes", type(self).__name__)
         self._cell_clip = cell_clip
         self._initializer = initializer
         self._num_proj = None if num_proj is None else as_size(num_proj, "num_proj", type(self).__name__)
         self._proj_clip = proj_clip
         self._forget_bias = forget_bias
-        self._state_is_tuple = state_is_tuple
+        self._state_is_tuple = as_flag(state_is_tuple, "state_is_tuple", type(self).__name__)
         self._activation = activation_of(activation, type(self).__name__) or jnp.tanh
 
     @property
@@ -431,7 +432,8 @@ class MultiRNNCell(RNNCell):
     """
 
     def __init__(self, cells: list[RNNCell], state_is_tuple: bool = True) -> None:
-        refuse("MultiRNNCell", "use the tuple of the states", state_is_tuple=None if state_is_tuple else False)
+        is_tuple = as_flag(state_is_tuple, "state_is_tuple", "MultiRNNCell")
+        refuse("MultiRNNCell", "use the tuple of the states", state_is_tuple=None if is_tuple else False)
         if not isinstance(cells, list | tuple) or not cells:
             raise bad_argument(
                 f"cells={cells!r} is no list of cells.", asked="MultiRNNCell", fix="give a list of cells"

@@ -6,7 +6,6 @@ TF1's order and under its names, which are the names of TF1's attributes too: `l
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -18,9 +17,9 @@ import jscope as js
 
 from . import core, normalization, pooling
 from .by_name import Activation, Regularizer
-from .faults import bad_argument
+from .faults import as_array, bad_argument
 from .layer import Layer
-from .scopes import HERE
+from .scopes import Here
 
 # Values, as the defaults in TF1's signatures.
 ZEROS = js.zeros_initializer()
@@ -43,15 +42,22 @@ class OfFunction(Layer):
 
     def call(self, inputs: Any, *args: Any, **at_call: Any) -> jax.Array:
         """What the function gives, in the scope of the layer."""
-        return type(self).function(self._of_own_dtype(inputs), *args, **self._arguments(), **at_call, name=HERE)
+        x = self._of_own_dtype(as_array(inputs, type(self).__name__))
+        # Kept by the run, as all that a call sets on the copy that it works on.
+        here = vars(self).setdefault("_here", Here()) if self._kept_by else Here()
+        return type(self).function(x, *args, **self._arguments(), **at_call, name=here)
 
     def __getattr__(self, name: str) -> Any:
-        if name in type(self).made:
-            with contextlib.suppress(js.OutsideProgramError):
-                for variable in self.variables:
-                    if variable.name == f"{self.scope_name}/{name}":
-                        return js.value(variable)
-        return super().__getattr__(name)
+        if name not in type(self).made:
+            return super().__getattr__(name)
+        here = getattr(self, "_here", None)
+        if here is not None and name in here:
+            return here[name].again()
+        raise AttributeError(
+            f"{type(self).__name__!r} has no attribute {name!r}. This class makes its variables in call(), where it "
+            "computes, not in build(): they are attributes after super().call(inputs), or after the first call of the "
+            "layer, in the program that called it."
+        )
 
     def _arguments(self) -> dict[str, Any]:
         return {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in _OF_THE_LAYER}

@@ -13,7 +13,7 @@ from .by_name import Activation, activation_of
 from .cells import LSTMStateTuple, RNNCell, checked, joined
 from .contrib.normalization import layer_norm
 from .core import kept_and_scaled
-from .faults import as_size, bad_argument, check_numbers
+from .faults import as_flag, as_probability, as_size, check_numbers
 from .products import multiplied
 from .shardings import arithmetic, by_batch
 from .wrappers import step_key
@@ -86,20 +86,13 @@ class LayerNormBasicLSTMCell(_CellOfTwo):
         dropout_prob_seed: int | None = None,
         reuse: Any = None,
     ) -> None:
-        check_numbers(type(self).__name__, dropout_keep_prob=dropout_keep_prob)
-        if isinstance(dropout_keep_prob, int | float) and not 0 < dropout_keep_prob <= 1:
-            raise bad_argument(
-                f"A probability of {dropout_keep_prob} to be kept is not in (0, 1].",
-                asked="LayerNormBasicLSTMCell",
-                fix="give a number in (0, 1]",
-            )
         super().__init__(num_units, reuse)
         self._forget_bias = forget_bias
         self._activation = activation_of(activation, "LayerNormBasicLSTMCell") or jnp.tanh
-        self._layer_norm = layer_norm
+        self._layer_norm = as_flag(layer_norm, "layer_norm", "LayerNormBasicLSTMCell")
         self._gain = js.constant_initializer(norm_gain)
         self._shift = js.constant_initializer(norm_shift)
-        self._keep_prob = dropout_keep_prob
+        self._keep_prob = as_probability(dropout_keep_prob, "dropout_keep_prob", "LayerNormBasicLSTMCell", is_kept=True)
         self._seed = dropout_prob_seed
 
     def _normalized(self, x: jax.Array, scope: str) -> jax.Array:
@@ -111,7 +104,7 @@ class LayerNormBasicLSTMCell(_CellOfTwo):
         return layer_norm(x, reuse=True, scope=scope)
 
     def _dropped(self, x: jax.Array) -> jax.Array:
-        if isinstance(self._keep_prob, int | float) and self._keep_prob == 1:
+        if isinstance(self._keep_prob, float) and self._keep_prob == 1:
             return x
         key = step_key()
         if self._seed is not None:
@@ -165,7 +158,7 @@ class NASCell(_CellOfTwo):
     ) -> None:
         super().__init__(num_units, reuse)
         self._num_proj = None if num_proj is None else as_size(num_proj, "num_proj", type(self).__name__)
-        self._use_biases = use_biases
+        self._use_biases = as_flag(use_biases, "use_biases", type(self).__name__)
 
     @property
     def output_size(self) -> int:
@@ -235,8 +228,10 @@ class LSTMBlockCell(_CellOfTwo):
     ) -> None:
         super().__init__(num_units, reuse, name, dtype)
         self._forget_bias = forget_bias
+        if cell_clip is not None:
+            check_numbers(type(self).__name__, cell_clip=cell_clip)
         self._cell_clip = cell_clip
-        self._use_peephole = use_peephole
+        self._use_peephole = as_flag(use_peephole, "use_peephole", type(self).__name__)
 
     def call(self, inputs: Any, state: Any) -> tuple[Any, Any]:
         """`h`, and the new state."""

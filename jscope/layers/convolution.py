@@ -11,7 +11,7 @@ import jscope as js
 from .by_name import Activation, Regularizer, activation_of
 from .core import NO_ACTIVITY
 from .families import member
-from .faults import as_input, as_size, refuse
+from .faults import as_flag, as_input, as_size, refuse
 from .scopes import add_weight, layer_scope, options
 from .windows import Windows, add_bias, convolve, convolve_transposed, windows
 
@@ -35,12 +35,14 @@ def conv_layer(
     x = as_input(inputs, asked, (len(how.size) + 2,))
     filters = as_size(filters, "filters", asked)
     activation = activation_of(activation, asked)
+    use_bias = as_flag(use_bias, "use_bias", asked)
+    more: dict[str, Any] = {"trainable": trainable, "at": name}
     channels = how.channels(x)
     shape = [*how.size, filters, channels] if transposed else [*how.size, channels, filters]
     with layer_scope(name, asked, reuse):
-        variables = {"kernel": add_weight("kernel", shape, x.dtype, trainable=trainable, **kernel)}
+        variables = {"kernel": add_weight("kernel", shape, x.dtype, **more, **kernel)}
         if use_bias:
-            variables["bias"] = add_weight("bias", [filters], x.dtype, trainable=trainable, **bias)
+            variables["bias"] = add_weight("bias", [filters], x.dtype, **more, **bias)
         outputs = (convolve_transposed if transposed else convolve)(x, variables["kernel"], how)
         if use_bias:
             outputs = add_bias(outputs, variables["bias"], how)

@@ -12,7 +12,18 @@ import jax.numpy as jnp
 import jscope as js
 
 from .by_name import Activation, Regularizer, activation_of
-from .faults import as_array, as_input, as_training, bad_argument, both_ways, check_min_rank, check_numbers, refuse
+from .faults import (
+    as_array,
+    as_flag,
+    as_input,
+    as_probability,
+    as_training,
+    bad_argument,
+    both_ways,
+    check_min_rank,
+    items,
+    refuse,
+)
 from .products import affine, multiplied
 from .scopes import add_weight, layer_scope, options
 from .shardings import arithmetic, spread_sharding
@@ -92,16 +103,19 @@ def dense_layer(
     trainable: bool | None,
     name: Any,
     reuse: Any,
+    asked: str = "dense",
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """What `dense` gives, and its variables; `kernel` and `bias` are further arguments of `add_weight`."""
-    x = as_input(inputs, "dense")
-    check_min_rank(x, 2, "dense")
-    activation = activation_of(activation, "dense")
+    x = as_input(inputs, asked)
+    check_min_rank(x, 2, asked)
+    activation = activation_of(activation, asked)
+    use_bias = as_flag(use_bias, "use_bias", asked)
+    more: dict[str, Any] = {"trainable": trainable, "at": name}
     with layer_scope(name, "dense", reuse):
-        variables = {"kernel": add_weight("kernel", [x.shape[-1], units], x.dtype, trainable=trainable, **kernel)}
+        variables = {"kernel": add_weight("kernel", [x.shape[-1], units], x.dtype, **more, **kernel)}
         if use_bias:
-            variables["bias"] = add_weight("bias", [units], x.dtype, trainable=trainable, **bias)
-        with arithmetic("dense", x, **variables):
+            variables["bias"] = add_weight("bias", [units], x.dtype, **more, **bias)
+        with arithmetic(asked, x, **variables):
             outputs = (affine if use_bias else multiplied)(x, **variables)
         return outputs if activation is None else activation(outputs), variables
 
@@ -144,18 +158,15 @@ def dropout(
       [0.0, 4.0]
     """
     with layer_scope(None, name or "dropout"):
+        rate = as_probability(rate, "rate", "dropout")
         return dropped(inputs, rate=rate, noise_shape=noise_shape, seed=seed, training=training)
 
 
-def dropped(inputs: Any, *, rate: Any, noise_shape: Any, seed: int | None, training: Any) -> jax.Array:
+def dropped(inputs: Any, *, rate: float | jax.Array, noise_shape: Any, seed: int | None, training: Any) -> jax.Array:
     """What `dropout` computes, in the scope in force."""
-    check_numbers("dropout", rate=rate)
-    static = isinstance(rate, int | float)
-    if static and not 0 <= rate < 1:
-        raise bad_argument(f"rate={rate} is no probability below 1.", asked="dropout", fix="give a number in [0, 1)")
     x = as_input(inputs, "dropout")
     training = as_training(training, "dropout")
-    if (static and rate == 0) or (not isinstance(training, jax.Array) and not training):
+    if (isinstance(rate, float) and rate == 0) or (not isinstance(training, jax.Array) and not training):
         return x
     with both_ways(training):
         key = js.next_key()
@@ -184,7 +195,7 @@ def noise_dimensions(x: jax.Array, noise_shape: Any) -> tuple[int, ...]:
     """
     if noise_shape is None:
         return x.shape
-    given = tuple(noise_shape)
+    given = items(noise_shape) or ()
     if len(given) == x.ndim:
         given = tuple(n if wanted is None else wanted for wanted, n in zip(given, x.shape, strict=True))
         if all(wanted in (1, n) for wanted, n in zip(given, x.shape, strict=True)):

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from .faults import as_array, bad_argument, check_min_rank
+from .faults import as_array, bad_argument, check_bounds, check_min_rank, wide
 from .shardings import arithmetic, sharding, spec_of
 
 
@@ -21,20 +21,21 @@ def embedding_lookup(
 ) -> jax.Array:
     """The rows of a table, by their numbers. TF1: `tf.nn.embedding_lookup`.
 
-    A number that the table does not have gives a row of nan (TensorFlow stops with an error on a CPU, and gives zeros
-    on a GPU).
+    A number that the table does not have gives a row of nan, or of the least number that a table of integers can hold
+    (TensorFlow stops with an error on a CPU, and gives zeros on a GPU).
 
     Args:
       params: the table, shape [vocabulary, ...]; or a list of one table.
       ids: integers, any shape.
       partition_strategy, name, validate_indices: no effect.
-      max_norm: rows of a larger norm are scaled down to it.
+      max_norm: rows of a larger norm are scaled down to it; a positive number.
 
     Returns:
       Shape [*ids, ...], the dtype of the table.
 
     Raises:
-      BadArgumentError: for several tables, one without rows, and ids that are not integers.
+      BadArgumentError: for several tables, one without rows, ids that are not integers, and a `max_norm` that is not
+        positive.
 
     Example:
       >>> from jscope.layers import embedding_lookup
@@ -57,12 +58,16 @@ def embedding_lookup(
         raise bad_argument(
             f"ids have dtype {ids.dtype}.", asked="embedding_lookup", fix="give integers: ids.astype(jnp.int32)"
         )
+    check_bounds("embedding_lookup", max_norm=max_norm)
+    ids = wide(ids)
     # A negative number would count from the end.
     known = jnp.where(ids < 0, table.shape[0], ids) if jnp.issubdtype(ids.dtype, jnp.signedinteger) else ids
     rows = _rows(table, known)
     if max_norm is not None:
         axes = tuple(range(ids.ndim, rows.ndim))
-        norms = jnp.sqrt(jnp.sum(jnp.square(rows), axes, keepdims=True))
+        squares = jnp.sum(jnp.square(rows), axes, keepdims=True)
+        # The square root has no gradient at 0, where there is nothing to scale down.
+        norms = jnp.where(squares == 0, 0, jnp.sqrt(jnp.where(squares == 0, 1, squares)))
         rows = rows * (max_norm / jnp.maximum(norms, max_norm))
     return rows
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator
+import operator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -25,7 +26,7 @@ def unknown_name(argument: str, given: str, names: Iterable[str], *, asked: str,
     """A name that is none of `names`."""
     names = list(names)
     what = f"{argument}={given!r} is none of the names that there are: {', '.join(names)}."
-    return bad_argument(what, asked=asked, fix=fix, close=near(given, names))
+    return bad_argument(what, asked=asked, fix=fix, close=near(str(given), names))
 
 
 def as_input(inputs: Any, asked: str, ranks: tuple[int, ...] = ()) -> jax.Array:
@@ -73,15 +74,47 @@ def check_floating(x: Any, asked: str) -> None:
         )
 
 
+def whole(number: Any) -> int | None:
+    """A whole number of Python's, NumPy's or JAX's as one of Python's; None for anything else, and for a traced one."""
+    try:
+        return operator.index(number)
+    except TypeError:
+        return None
+
+
+def as_whole(number: Any, name: str, asked: str) -> int:
+    """A whole number.
+
+    Raises:
+      BadArgumentError: for anything else.
+    """
+    found = whole(number)
+    if found is None:
+        raise bad_argument(f"{name}={number!r:.80} is no integer.", asked=asked, fix="give an integer")
+    return found
+
+
 def as_size(size: Any, name: str, asked: str) -> int:
     """A positive integer.
 
     Raises:
       BadArgumentError: for anything else.
     """
-    if not isinstance(size, int | np.integer) or size <= 0:
+    found = whole(size)
+    if found is None or found <= 0:
         raise bad_argument(f"{name}={size!r:.80} is no positive integer.", asked=asked, fix="give a positive integer")
-    return int(size)
+    return found
+
+
+def items(value: Any) -> tuple[Any, ...] | None:
+    """What a list, tuple or array holds; None for a single thing."""
+    is_several = isinstance(value, Iterable) and not isinstance(value, str) and getattr(value, "shape", None) != ()
+    return tuple(value) if is_several else None
+
+
+def wide(integers: jax.Array) -> jax.Array:
+    """Integers of 32 bits or more: in fewer, the sizes that they are compared with would wrap around."""
+    return integers.astype(jnp.int32) if integers.dtype.itemsize < 4 else integers
 
 
 def as_training(training: Any, asked: str, name: str = "training") -> bool | jax.Array:
@@ -92,9 +125,11 @@ def as_training(training: Any, asked: str, name: str = "training") -> bool | jax
     Raises:
       BadArgumentError: for anything else.
     """
+    if training is True or training is False:
+        return training
     if isinstance(training, jax.Array):
-        is_number = jnp.issubdtype(training.dtype, jnp.bool_) or jnp.issubdtype(training.dtype, jnp.number)
-        if not training.shape and is_number:
+        is_scalar = not training.shape and _holds_numbers(training)
+        if is_scalar and (isinstance(training, jax.core.Tracer) or training.item() in (0, 1)):
             return training
     else:
         plain = training[()] if isinstance(training, np.ndarray) else training
@@ -106,6 +141,33 @@ def as_training(training: Any, asked: str, name: str = "training") -> bool | jax
         asked=asked,
         fix=f"give {name}=True or {name}=False",
     )
+
+
+def as_flag(flag: Any, name: str, asked: str) -> bool:
+    """A flag that is known before anything is computed, as a bool of Python's; JAX refuses one that it traces.
+
+    Raises:
+      BadArgumentError: for what is neither a bool, nor 0 or 1: text such as "False" is true.
+    """
+    return bool(as_training(flag, asked, name))
+
+
+def as_probability(given: Any, name: str, asked: str, *, is_kept: bool = False) -> float | jax.Array:
+    """A probability to be dropped, in [0, 1), or to be kept, in (0, 1], as a float, or the array that it is.
+
+    Raises:
+      BadArgumentError: for another number, as far as it is known, and for what is none.
+    """
+    check_numbers(asked, **{name: given})
+    if isinstance(given, jax.core.Tracer):
+        return given
+    number = np.asarray(given)
+    if not ((number > 0) & (number <= 1) if is_kept else (number >= 0) & (number < 1)).all():
+        what, allowed = f"{name}={given!r:.80} is no probability below 1.", "[0, 1)"
+        if is_kept:
+            what, allowed = f"{name}: a probability of {given!r:.80} to be kept is not in (0, 1].", "(0, 1]"
+        raise bad_argument(what, asked=asked, fix=f"give a number in {allowed}")
+    return given if isinstance(given, jax.Array) or number.ndim else float(number)
 
 
 def check_rank(x: Any, ranks: tuple[int, ...], asked: str) -> None:
@@ -150,8 +212,53 @@ def both_ways(training: Any) -> Iterator[None]:
 def check_numbers(asked: str, **given: Any) -> None:
     """Raises BadArgumentError for what is neither a number nor an array, under the name of its argument."""
     for name, value in given.items():
-        if not isinstance(value, int | float | np.generic | np.ndarray | jax.Array):
+        is_array = isinstance(value, np.generic | np.ndarray | jax.Array)
+        if not (_holds_numbers(value) if is_array else isinstance(value, int | float)):
             raise bad_argument(f"{name}={value!r:.80} is no number.", asked=asked, fix=f"give a number as {name}=")
+
+
+def _holds_numbers(array: Any) -> bool:
+    return jnp.issubdtype(array.dtype, jnp.number) or jnp.issubdtype(array.dtype, jnp.bool_)
+
+
+def check_bounds(asked: str, **given: Any) -> None:
+    """Raises BadArgumentError for a bound of sizes that is not positive, as far as it is known; None is no bound."""
+    for name, value in given.items():
+        if value is None:
+            continue
+        check_numbers(asked, **{name: value})
+        if not isinstance(value, jax.core.Tracer) and not (np.asarray(value) > 0).all():
+            raise bad_argument(
+                f"{name}={value!r:.80} is no positive number.",
+                asked=asked,
+                fix="give one above 0, or None for no bound",
+            )
+
+
+def check_keys(given: Any, names: Iterable[str], argument: str, asked: str) -> None:
+    """Raises BadArgumentError for what is no dict, and for a key that is none of `names`."""
+    if not isinstance(given, Mapping):
+        raise bad_argument(
+            f"{argument}={given!r:.80} is no dict.", asked=asked, fix="give a dict by the names of variables"
+        )
+    for key in given:
+        if key not in names:
+            raise unknown_name(f"{argument}: key", key, names, asked=asked, fix="correct the key, or leave it out")
+
+
+@contextlib.contextmanager
+def of_variables(asked: str) -> Iterator[None]:
+    """Around what needs the very arrays of variables: says that a custom getter has given others, where one has."""
+    try:
+        yield
+    except js.BadArgumentError as error:
+        if error.kind == "not_a_variable" and js.get_variable_scope().custom_getter is not None:
+            error.exists = f"a custom getter is in force, and has given {asked} something else than the variable"
+            error.fix = (
+                "let the custom getter give on what `getter(name, *args, **kwargs)` gave, as it is, for the variables "
+                "that the layer moves or lists; it can tell them by their names"
+            )
+        raise
 
 
 def check_cells(asked: str, **cells: Any) -> None:

@@ -7,6 +7,7 @@ works on a copy of the layer that has what the run keeps as attributes, and dies
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import re
 from typing import Any, NamedTuple
@@ -19,7 +20,7 @@ import jscope as js
 
 from .by_name import Regularizer
 from .faults import as_array, bad_argument
-from .scopes import add_weight
+from .scopes import Asked, add_weight
 
 
 class _Made(NamedTuple):
@@ -28,7 +29,7 @@ class _Made(NamedTuple):
     Attributes:
       scope: the layer's scope.
       built: whether a call has ended well, so that later ones share the variables.
-      attributes: what `build` and `call` have set on the layer; of variables, their names.
+      attributes: what `build` and `call` have set on the layer; of variables, how they were asked for.
     """
 
     scope: js.VariableScope
@@ -36,11 +37,12 @@ class _Made(NamedTuple):
     attributes: dict[str, Any]
 
 
-class _Name:
-    """Stands for the array of a variable, which is another one after each assignment and in each trace."""
+class _Name(str):
+    """Stands for the array of a variable that `js.get_variable` gave: its full name."""
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    def again(self) -> jax.Array:
+        """The current value."""
+        return js.value(str(self))
 
 
 class Layer:
@@ -52,8 +54,9 @@ class Layer:
 
     A layer of your own has `build(input_shape)`, which makes its variables by `self.add_weight` and sets them as
     attributes, and `call(inputs, ...)`, which computes; both, or `call` alone. What `build` and `call` set on `self`
-    belongs to the running program: `layer.kernel` is the current value there, and nothing is left of it afterwards. So
-    a layer may be made anywhere, also outside of programs, and be called in several of them.
+    belongs to the running program: `layer.kernel` is the current value there, as custom getters give it, and
+    nothing is left of it afterwards. So a layer may be made anywhere, also outside of programs, and be called in
+    several of them.
 
     Args:
       trainable: whether the variables that `add_weight` makes are trainable; default as the scope says
@@ -119,6 +122,7 @@ class Layer:
             mine = copy.copy(self)
             vars(mine).update({name: _with_values(kept) for name, kept in made.attributes.items()})
             mine._kept_by = self._kept_by or self
+            mine._weights = []
             inputs = jax.tree.map(lambda x: as_array(x, type(self).__name__), inputs)
             if mine.dtype is None:
                 mine.dtype = next((x.dtype for x in jax.tree.leaves(inputs)), None)
@@ -127,7 +131,7 @@ class Layer:
                 mine.build(jax.tree.map(lambda x: x.shape, inputs))
             outputs = mine.call(inputs, *args, **kwargs)
             changed = {
-                name: _with_names(value)
+                name: _with_names(value, mine._weights)
                 for name, value in vars(mine).items()
                 if name not in before or before[name] is not value
             }
@@ -152,7 +156,9 @@ class Layer:
 
     # What the run keeps -------------------------------------------------------------------------------------------
 
-    _kept_by: Layer | None = None  # of the copy that a call works on: the layer itself
+    # Of the copy that a call works on: the layer itself, and what `add_weight` has given, with how it was asked for.
+    _kept_by: Layer | None = None
+    _weights: list[tuple[Any, Asked]] | None = None
 
     def _made(self) -> _Made | None:
         """What the run keeps of the layer; None before its first call."""
@@ -232,15 +238,19 @@ class Layer:
             the layer, else the scope says.
         """
         is_frozen = trainable is False or self.trainable is False
-        return add_weight(
+        shape, dtype = [] if shape is None else shape, dtype or self.dtype or jnp.float32
+        weight = add_weight(
             name,
-            [] if shape is None else shape,
-            dtype or self.dtype or jnp.float32,
+            shape,
+            dtype,
             initializer=initializer,
             regularizer=regularizer,
             constraint=constraint,
             trainable=False if is_frozen else trainable or self.trainable,
         )
+        if self._weights is not None:
+            self._weights.append((weight, Asked(name, shape, dtype)))
+        return weight
 
     add_variable = add_weight
 
@@ -327,7 +337,7 @@ class Layer:
     @property
     def losses(self) -> list[jax.Array]:
         """The regularization losses of the variables in its scope, computed now."""
-        return [] if self._made() is None else js.get_regularization_losses(f"{self.scope_name}/")
+        return [] if self._made() is None else js.get_regularization_losses(f"{re.escape(self.scope_name)}/")
 
 
 def snake_case(name: str) -> str:
@@ -341,22 +351,27 @@ def _is_traced(value: Any) -> bool:
     return any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(value))
 
 
-def _with_names(value: Any) -> Any:
-    """Arrays of variables replaced by what stands for them."""
+def _with_names(value: Any, weights: list[tuple[Any, Asked]]) -> Any:
+    """Arrays of variables, and what a custom getter gave for one, replaced by what stands for them."""
+
+    def asked(leaf: Any) -> Asked | None:
+        return next((asked for weight, asked in weights if weight is leaf), None)
 
     def named(leaf: Any) -> Any:
+        if (found := asked(leaf)) is not None:
+            return found
         if isinstance(leaf, jax.Array):
-            try:
+            with contextlib.suppress(js.BadArgumentError):  # another array
                 return _Name(js.name_of(leaf))
-            except js.BadArgumentError:
-                pass  # another array
         return leaf
 
-    return jax.tree.map(named, value) if any(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(value)) else value
+    if not any(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(value)):
+        return value
+    return jax.tree.map(named, value, is_leaf=lambda leaf: asked(leaf) is not None)
 
 
 def _with_values(kept: Any) -> Any:
     """The reverse of `_with_names`, with the current values."""
-    if not any(isinstance(leaf, _Name) for leaf in jax.tree.leaves(kept)):
+    if not any(isinstance(leaf, Asked | _Name) for leaf in jax.tree.leaves(kept)):
         return kept
-    return jax.tree.map(lambda leaf: js.value(leaf.name) if isinstance(leaf, _Name) else leaf, kept)
+    return jax.tree.map(lambda leaf: leaf.again() if isinstance(leaf, Asked | _Name) else leaf, kept)

@@ -13,7 +13,18 @@ import jscope as js
 
 from .._support import single_or_wider
 from .by_name import Regularizer
-from .faults import as_input, as_training, bad_argument, both_ways, check_numbers, refuse
+from .faults import (
+    as_flag,
+    as_input,
+    as_training,
+    bad_argument,
+    both_ways,
+    check_numbers,
+    items,
+    of_variables,
+    refuse,
+    whole,
+)
 from .scopes import add_weight, layer_scope, names_of, options
 from .shardings import arithmetic, as_sharded
 
@@ -111,7 +122,7 @@ def batch_or_moving(
         if is_array(training):
             moved = jnp.where(training, moved, variable)
         # As in TensorFlow: who reads the new value in the same run has no gradient through it.
-        with both_ways(training):
+        with both_ways(training), of_variables(asked):
             js.assign(variable, jax.lax.stop_gradient(moved))
     return mean, variance
 
@@ -138,6 +149,7 @@ def batch_norm_layer(
     kept = _checked_axes(axis, x, asked)
     check_numbers(asked, momentum=momentum, epsilon=epsilon)
     training = as_training(training, asked)
+    fused = fused is None or as_flag(fused, "fused", asked)
     # Variables, statistics and sums of half precision are float32, as in TensorFlow.
     dtype = single_or_wider(x.dtype)
     spread = [n if i in kept else 1 for i, n in enumerate(x.shape)]
@@ -149,7 +161,7 @@ def batch_norm_layer(
         "moving_variance": {"initializer": moving_variance_initializer, "trainable": False},
     }
     with layer_scope(name, "batch_normalization", reuse):
-        variables = {key: add_weight(key, shape, dtype, **more) for key, more in wanted.items() if more is not None}
+        variables = {key: add_weight(key, shape, dtype, at=name, **more) for key, more in wanted.items() if more}
         wide = x.astype(dtype)
         with arithmetic(asked, wide, **variables):
             mean, variance = batch_or_moving(
@@ -166,21 +178,23 @@ def batch_norm_layer(
 
 
 def _checked_axes(axis: Any, x: jax.Array, asked: str) -> list[int]:
-    given: list[Any] = [axis] if isinstance(axis, int | jax.Array) else list(axis)
-    found = [a + x.ndim if a < 0 else a for a in given]
-    if not found or len(set(found)) != len(found) or not all(0 <= a < x.ndim for a in found):
+    several = items(axis)
+    given = [whole(a) for a in ((axis,) if several is None else several)]
+    found = [a + x.ndim if a < 0 else a for a in given if a is not None]
+    is_fine = found and len(set(found)) == len(given) and all(0 <= a < x.ndim for a in found)
+    if not is_fine:
         raise bad_argument(
-            f"axis={axis!r} names no dimensions of inputs of shape {x.shape}, or one twice.",
+            f"axis={axis!r:.80} names no dimensions of inputs of shape {x.shape}, or one twice.",
             asked=asked,
             fix="give the dimension of the channels, -1 for the last one",
         )
     return found
 
 
-def _is_fused(fused: bool | None, kept: list[int], x: jax.Array) -> bool:
+def _is_fused(fused: bool, kept: list[int], x: jax.Array) -> bool:
     """Whether TensorFlow would take its fused kernel, which keeps another variance."""
     half_or_single = x.dtype in (jnp.float32, jnp.float16, jnp.bfloat16)
-    return fused is not False and x.ndim in (4, 5) and half_or_single and kept in ([1], [x.ndim - 1])
+    return fused and x.ndim in (4, 5) and half_or_single and kept in ([1], [x.ndim - 1])
 
 
 def batch_normalization(
@@ -267,8 +281,10 @@ def batch_normalization(
         axis=axis,
         momentum=momentum,
         epsilon=epsilon,
-        gamma=options(gamma_initializer, gamma_regularizer, gamma_constraint) if scale else None,
-        beta=options(beta_initializer, beta_regularizer, beta_constraint) if center else None,
+        gamma=options(gamma_initializer, gamma_regularizer, gamma_constraint)
+        if as_flag(scale, "scale", asked)
+        else None,
+        beta=options(beta_initializer, beta_regularizer, beta_constraint) if as_flag(center, "center", asked) else None,
         moving_mean_initializer=moving_mean_initializer,
         moving_variance_initializer=moving_variance_initializer,
         training=training,

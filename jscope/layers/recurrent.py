@@ -6,11 +6,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
 
 import jscope as js
 
 from .cells import RNNCell
-from .faults import as_array, bad_argument, check_cells, check_min_rank
+from .faults import as_array, as_flag, bad_argument, check_cells, check_min_rank, wide
 from .shardings import arithmetic, as_sharded, by_batch, spec_of
 from .states import State, shown
 from .wrappers import step_key
@@ -26,7 +28,7 @@ def dynamic_rnn(
     swap_memory: bool = False,
     time_major: bool = False,
     scope: str | js.VariableScope | None = None,
-) -> tuple[jax.Array, State]:
+) -> tuple[Any, State]:
     """A cell along time. TF1: `tf.nn.dynamic_rnn`.
 
     Default scope `rnn`, in it that of the cell: `rnn/lstm_cell/kernel`. The loop is `lax.scan`.
@@ -42,7 +44,8 @@ def dynamic_rnn(
       scope: the scope's name, or a scope object.
 
     Returns:
-      (outputs of shape [batch, time, output_size] or [time, batch, output_size], the last state of each example).
+      (outputs of shape [batch, time, output_size] or [time, batch, output_size], nested as the cell's, the last state
+      of each example).
 
     Raises:
       BadArgumentError: for what is no cell, without `initial_state` and `dtype`, for an `initial_state` that does not
@@ -60,6 +63,7 @@ def dynamic_rnn(
       ((2, 5, 4), (2, 4))
     """
     check_cells("dynamic_rnn", cell=cell)
+    time_major = as_flag(time_major, "time_major", "dynamic_rnn")
     x = as_array(inputs, "dynamic_rnn")
     check_min_rank(x, 3, "dynamic_rnn")
     if not time_major:
@@ -71,16 +75,7 @@ def dynamic_rnn(
             asked="dynamic_rnn",
             fix="reshard the inputs, over the batch or over nothing: jax.sharding.reshard(inputs, jax.P())",
         )
-    lengths = None
-    if sequence_length is not None:
-        lengths = jnp.asarray(sequence_length)
-        if lengths.shape != (batch,) or not jnp.issubdtype(lengths.dtype, jnp.integer):
-            raise bad_argument(
-                f"sequence_length of shape {lengths.shape} and dtype {lengths.dtype} is not one integer for each of "
-                f"the {batch} examples.",
-                asked="dynamic_rnn",
-                fix="give an array of integers of shape [batch]",
-            )
+    lengths = as_lengths(sequence_length, batch, "dynamic_rnn")
     if initial_state is None:
         if dtype is None:
             raise bad_argument(
@@ -98,12 +93,51 @@ def dynamic_rnn(
         if lengths is not None:
             runs = time.astype(lengths.dtype) < lengths
             new = jax.tree.map(lambda old, new: _where(runs, new, old), old, new)
-            output = _where(runs, output, jnp.zeros((), output.dtype))
+            output = jax.tree.map(lambda part: _where(runs, part, jnp.zeros((), part.dtype)), output)
         return new, output
 
     with js.variable_scope(scope or "rnn"), arithmetic("dynamic_rnn", x):
         state, outputs = jax.lax.scan(body, state, (jnp.arange(times), x))
-    return outputs if time_major else jnp.swapaxes(outputs, 0, 1), state
+    return outputs if time_major else _swapped(outputs), state
+
+
+def as_lengths(sequence_length: Any, batch: Any, asked: str, steps: Any = None) -> jax.Array | None:
+    """What is given as `sequence_length`, as integers that no number of steps is too large for.
+
+    Args:
+      sequence_length: as in `dynamic_rnn`.
+      batch: the number of examples.
+      asked: the public name of the function.
+      steps: how many there are, where it matters that no length is beyond them.
+
+    Raises:
+      BadArgumentError: for another shape, no integers, and lengths that are beyond the steps, as far as they are known.
+    """
+    if sequence_length is None:
+        return None
+    given = as_array(sequence_length, asked)
+    if given.shape != (batch,) or not jnp.issubdtype(given.dtype, jnp.integer):
+        raise bad_argument(
+            f"sequence_length of shape {given.shape} and dtype {given.dtype} is not one integer for each of the "
+            f"{batch} examples.",
+            asked=asked,
+            fix="give an array of integers of shape [batch]",
+        )
+    lengths = wide(given)
+    if steps is None:
+        return lengths
+    is_known = isinstance(steps, int) and not any(isinstance(x, Tracer) for x in jax.tree.leaves(sequence_length))
+    if is_known and (longest := np.max(np.asarray(sequence_length), initial=0)) > steps:
+        raise bad_argument(
+            f"sequence_length has a length of {longest}, and there are {steps} steps.",
+            asked=asked,
+            fix="give lengths up to the number of steps, such as jnp.minimum(sequence_length, steps)",
+        )
+    return jnp.minimum(lengths, steps)
+
+
+def _swapped(tree: Any) -> Any:
+    return jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), tree)
 
 
 def _start(given: Any, x: jax.Array) -> jax.Array:
@@ -141,11 +175,11 @@ def _where(of_examples: jax.Array, x: jax.Array, other: jax.Array) -> jax.Array:
     return jnp.where(mask, x, other)
 
 
-def reverse_sequence(x: jax.Array, lengths: Any) -> jax.Array:
+def reverse_sequence(x: jax.Array, lengths: jax.Array | None) -> jax.Array:
     """Each example's first `length` steps in reverse order, the rest as it is; [batch, time, ...]. None: all steps."""
     if lengths is None:
         return jnp.flip(x, 1)
-    times, ends = jnp.arange(x.shape[1])[None, :], jnp.asarray(lengths)[:, None]
+    times, ends = jnp.arange(x.shape[1])[None, :], lengths[:, None]
     times = times.astype(ends.dtype)
     order = jnp.where(times < ends, ends - 1 - times, times)
     return jnp.take_along_axis(x, jax.lax.expand_dims(order, range(2, x.ndim)), 1)
@@ -163,7 +197,7 @@ def bidirectional_dynamic_rnn(
     swap_memory: bool = False,
     time_major: bool = False,
     scope: str | js.VariableScope | None = None,
-) -> tuple[tuple[jax.Array, jax.Array], tuple[State, State]]:
+) -> tuple[tuple[Any, Any], tuple[State, State]]:
     """One cell along time, and one against it. TF1: `tf.nn.bidirectional_dynamic_rnn`.
 
     Default scope `bidirectional_rnn`, in it `fw` and `bw`, in them those of the cells.
@@ -178,7 +212,8 @@ def bidirectional_dynamic_rnn(
       backward are in the order of the inputs.
 
     Raises:
-      BadArgumentError: as `dynamic_rnn`.
+      BadArgumentError: as `dynamic_rnn`, and for a length beyond the steps. Of lengths that JAX traces, those are taken
+        for the number of steps.
 
     Example:
       >>> from jscope.layers import GRUCell, bidirectional_dynamic_rnn
@@ -189,16 +224,18 @@ def bidirectional_dynamic_rnn(
     check_cells("bidirectional_dynamic_rnn", cell_fw=cell_fw, cell_bw=cell_bw)
     x = as_array(inputs, "bidirectional_dynamic_rnn")
     check_min_rank(x, 3, "bidirectional_dynamic_rnn")
+    time_major = as_flag(time_major, "time_major", "bidirectional_dynamic_rnn")
     if time_major:
         x = jnp.swapaxes(x, 0, 1)
+    lengths = as_lengths(sequence_length, x.shape[0], "bidirectional_dynamic_rnn", x.shape[1])
     with js.variable_scope(scope or "bidirectional_rnn"):
-        both: dict[str, Any] = {"sequence_length": sequence_length, "dtype": dtype}
+        both: dict[str, Any] = {"sequence_length": lengths, "dtype": dtype}
         with js.variable_scope("fw") as forward:
             outputs_fw, state_fw = dynamic_rnn(cell_fw, x, initial_state=initial_state_fw, scope=forward, **both)
         with js.variable_scope("bw") as backward:
-            x = reverse_sequence(x, sequence_length)
+            x = reverse_sequence(x, lengths)
             outputs_bw, state_bw = dynamic_rnn(cell_bw, x, initial_state=initial_state_bw, scope=backward, **both)
-    outputs_bw = reverse_sequence(outputs_bw, sequence_length)
+    outputs_bw = jax.tree.map(lambda part: reverse_sequence(part, lengths), outputs_bw)
     if time_major:
-        outputs_fw, outputs_bw = jnp.swapaxes(outputs_fw, 0, 1), jnp.swapaxes(outputs_bw, 0, 1)
+        outputs_fw, outputs_bw = _swapped(outputs_fw), _swapped(outputs_bw)
     return (outputs_fw, outputs_bw), (state_fw, state_bw)

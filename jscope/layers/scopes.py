@@ -17,8 +17,28 @@ import jscope as js
 from .by_name import Regularizer, initializer_of, regularizer_of
 from .faults import bad_argument
 
-# As the name of a layer: it is computed in the scope in force, which a layer class has entered.
-HERE: Any = object()
+
+class Asked:
+    """How a variable of a layer was asked for. `again` is what TF1's attribute of a layer is: what the asking gave.
+
+    An array would be no use: there is another one after each assignment and in each trace, and under a custom getter.
+    """
+
+    def __init__(self, name: str, shape: Any, dtype: Any) -> None:
+        self._scope = js.get_variable_scope()
+        self._name, self._shape, self._dtype = name, shape, dtype
+
+    def again(self) -> Any:
+        """What a layer that shares the variable would get here; one more read of it."""
+        with js.variable_scope(self._scope, reuse=True, auxiliary_name_scope=False):
+            return js.get_variable(self._name, self._shape, dtype=self._dtype)
+
+
+class Here(dict[str, Asked]):
+    """As the name of a layer: it is computed in the scope in force, which a layer class has entered.
+
+    It then holds how the layer's variables were first asked for, by their names.
+    """
 
 
 def layer_scope(name: Any, default_name: str, reuse: Any = None) -> AbstractContextManager[js.VariableScope]:
@@ -28,11 +48,11 @@ def layer_scope(name: Any, default_name: str, reuse: Any = None) -> AbstractCont
     stand in the op scope that the first entry opened. For a name one entry does both.
 
     Args:
-      name: a name, a scope object, or None or "" for the default name; `HERE` for the scope in force.
-      default_name: made unique, unless the layer reuses; or `HERE`.
+      name: a name, a scope object, or None or "" for the default name; a `Here` for the scope in force.
+      default_name: made unique, unless the layer reuses; or a `Here`.
       reuse: as in `js.variable_scope`.
     """
-    if name is HERE or default_name is HERE:
+    if isinstance(name, Here) or isinstance(default_name, Here):
         return contextlib.nullcontext(js.get_variable_scope())
     if isinstance(name, js.VariableScope):
         return _entered_twice(name, reuse)
@@ -71,11 +91,12 @@ def add_weight(
     regularizer: Regularizer | str | None = None,
     constraint: Any = None,
     trainable: bool | None = None,
+    at: Any = None,
 ) -> jax.Array:
     """A variable of a layer, in the layer's scope.
 
     Initializer and regularizer may be given by their names in Keras. TF1 adds the layer's regularizer to the one that
-    the scope brings; here they make one loss, the sum of both.
+    the scope brings; here they make one loss, the sum of both. `at` is the layer's name, in case it is a `Here`.
     """
     if regularizer is not None:
         regularizer = _with_inherited(regularizer_of(regularizer, name))
@@ -85,6 +106,8 @@ def add_weight(
             asked=name,
             fix="give a function from value to value, such as lambda w: jnp.maximum(w, 0)",
         )
+    if isinstance(at, Here) and name not in at:
+        at[name] = Asked(name, shape, dtype)
     return js.get_variable(
         name,
         shape,

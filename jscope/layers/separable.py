@@ -12,7 +12,7 @@ import jscope as js
 from .by_name import Activation, Regularizer, activation_of
 from .core import NO_ACTIVITY
 from .families import member
-from .faults import as_input, as_size, refuse
+from .faults import as_flag, as_input, as_size, refuse
 from .scopes import add_weight, layer_scope, options
 from .shardings import whole
 from .windows import Windows, add_bias, convolve, sizes, windows
@@ -46,6 +46,8 @@ def separable_layer(
     (multiplier,) = sizes(depth_multiplier, 1, "depth_multiplier", asked)
     filters = as_size(filters, "filters", asked)
     activation = activation_of(activation, asked)
+    use_bias = as_flag(use_bias, "use_bias", asked)
+    at: dict[str, Any] = {"trainable": trainable, "at": name}
     channels, ones = how.channels(x), (1,) * n
     kernels = {
         "depthwise_kernel": ([*how.size, channels, multiplier], depthwise_kernel),
@@ -53,11 +55,9 @@ def separable_layer(
     }
     points = dataclasses.replace(how, size=ones, strides=ones, dilation=ones, padding="valid")
     with layer_scope(name, asked, reuse):
-        variables = {
-            key: add_weight(key, shape, x.dtype, trainable=trainable, **more) for key, (shape, more) in kernels.items()
-        }
+        variables = {key: add_weight(key, shape, x.dtype, **at, **more) for key, (shape, more) in kernels.items()}
         if use_bias:
-            variables["bias"] = add_weight("bias", [filters], x.dtype, trainable=trainable, **bias)
+            variables["bias"] = add_weight("bias", [filters], x.dtype, **at, **bias)
         outputs = convolve(depthwise(x, variables["depthwise_kernel"], how), variables["pointwise_kernel"], points)
         if use_bias:
             outputs = add_bias(outputs, variables["bias"], how)

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from .._support import as_dtype, short_type
-from .faults import bad_argument, is_floating
+from .faults import bad_argument, is_floating, whole
 
 State = Any
 
@@ -50,8 +50,8 @@ def check_state(state: State, size: Any, batch_size: Any, asked: str) -> None:
 
 def _nested(size: Any, leaf: Any) -> Any:
     """A state of a cell's sizes, of `leaf(shape without batch)`."""
-    if isinstance(size, int):
-        return leaf((size,))
+    if (units := whole(size)) is not None:
+        return leaf((units,))
     if isinstance(size, list):
         return leaf(tuple(size))
     if not isinstance(size, tuple):
@@ -65,7 +65,7 @@ def _nested(size: Any, leaf: Any) -> Any:
 
 
 def _fits(state: Any, size: Any, batch_size: Any) -> bool:
-    if isinstance(size, int | list):
+    if isinstance(size, list) or whole(size) is not None:
         shape = (batch_size, *(size if isinstance(size, list) else [size]))
         dtype = getattr(state, "dtype", None)
         return dtype is not None and is_floating(dtype) and state.shape == shape

@@ -13,7 +13,7 @@ import jscope as js
 from .._support import user_line
 from .cells import RNNCell
 from .faults import as_array, bad_argument, check_cells, check_min_rank
-from .recurrent import reverse_sequence
+from .recurrent import as_lengths, reverse_sequence
 from .states import State
 
 
@@ -24,7 +24,7 @@ def static_rnn(
     dtype: Any = None,
     sequence_length: Any = None,
     scope: str | js.VariableScope | None = None,
-) -> tuple[list[jax.Array], State]:
+) -> tuple[list[Any], State]:
     """A cell along a list of inputs, one copy for each. TF1: `tf.nn.static_rnn`.
 
     Default scope `rnn`, in it that of the cell: `rnn/lstm_cell/kernel`. The steps are compiled one by one: for more
@@ -58,7 +58,7 @@ def static_rnn(
     """
     check_cells("static_rnn", cell=cell)
     steps = _steps(inputs, "static_rnn")
-    lengths = _lengths(sequence_length, steps[0].shape[0], "static_rnn")
+    lengths = as_lengths(sequence_length, steps[0].shape[0], "static_rnn")
     if initial_state is None:
         if dtype is None:
             raise bad_argument(
@@ -88,7 +88,7 @@ def static_bidirectional_rnn(
     dtype: Any = None,
     sequence_length: Any = None,
     scope: str | js.VariableScope | None = None,
-) -> tuple[list[jax.Array], State, State]:
+) -> tuple[list[Any], State, State]:
     """One cell along a list of inputs, and one against it. TF1: `tf.nn.static_bidirectional_rnn`.
 
     Default scope `bidirectional_rnn`, in it `fw` and `bw`, in them those of the cells.
@@ -103,7 +103,7 @@ def static_bidirectional_rnn(
       backward).
 
     Raises:
-      BadTypeError, BadArgumentError: as `static_rnn`.
+      BadTypeError, BadArgumentError: as `static_rnn`; for a length beyond the steps, as `bidirectional_dynamic_rnn`.
 
     Example:
       >>> from jscope.layers import GRUCell, static_bidirectional_rnn
@@ -114,19 +114,21 @@ def static_bidirectional_rnn(
     """
     check_cells("static_bidirectional_rnn", cell_fw=cell_fw, cell_bw=cell_bw)
     steps = _steps(inputs, "static_bidirectional_rnn")
-    lengths = _lengths(sequence_length, steps[0].shape[0], "static_bidirectional_rnn")
+    lengths = as_lengths(sequence_length, steps[0].shape[0], "static_bidirectional_rnn", len(steps))
 
-    def turned(sequence: list[jax.Array]) -> list[jax.Array]:
+    def turned(sequence: list[Any]) -> list[Any]:
         if lengths is None:
             return sequence[::-1]
-        return list(jnp.swapaxes(reverse_sequence(jnp.stack(sequence, 1), lengths), 0, 1))
+        reverse = jax.tree.map(lambda *parts: reverse_sequence(jnp.stack(parts, 1), lengths), *sequence)
+        return [jax.tree.map(lambda part, at=at: part[:, at], reverse) for at in range(len(sequence))]
 
     with js.variable_scope(scope or "bidirectional_rnn"):
         with js.variable_scope("fw") as forward:
             outputs_fw, state_fw = static_rnn(cell_fw, steps, initial_state_fw, dtype, lengths, forward)
         with js.variable_scope("bw") as backward:
             outputs_bw, state_bw = static_rnn(cell_bw, turned(steps), initial_state_bw, dtype, lengths, backward)
-    outputs = [jnp.concatenate(both, 1) for both in zip(outputs_fw, turned(outputs_bw), strict=True)]
+    joined = lambda *both: jnp.concatenate(both, 1)  # noqa: E731
+    outputs = [jax.tree.map(joined, *both) for both in zip(outputs_fw, turned(outputs_bw), strict=True)]
     return outputs, state_fw, state_bw
 
 
@@ -145,20 +147,6 @@ def _steps(inputs: Any, asked: str) -> list[jax.Array]:
     for x in steps:
         check_min_rank(x, 2, asked)
     return steps
-
-
-def _lengths(sequence_length: Any, batch: int, asked: str) -> jax.Array | None:
-    if sequence_length is None:
-        return None
-    lengths = jnp.asarray(sequence_length)
-    if lengths.shape != (batch,) or not jnp.issubdtype(lengths.dtype, jnp.integer):
-        raise bad_argument(
-            f"sequence_length of shape {lengths.shape} and dtype {lengths.dtype} is not one integer for each of the "
-            f"{batch} examples.",
-            asked=asked,
-            fix="give an array of integers of shape [batch]",
-        )
-    return lengths
 
 
 def _where(runs: jax.Array, new: Any, old: Any) -> Any:

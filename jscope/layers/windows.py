@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable
 from typing import Any
 
 import jax
@@ -13,7 +12,7 @@ import numpy as np
 from jax.sharding import NamedSharding
 
 from .._support import single_or_wider
-from .faults import as_array, bad_argument, check_floating, check_rank
+from .faults import as_array, bad_argument, check_floating, check_rank, items, whole
 from .products import shifted
 from .shardings import arithmetic, sharding, spec_of
 
@@ -109,16 +108,14 @@ def sizes(value: Any, n: int, name: str, asked: str) -> tuple[int, ...]:
     Raises:
       BadArgumentError: for anything else.
     """
-    given: tuple[Any, ...] = ()
-    if isinstance(value, int):
-        given = (value,) * n
-    elif isinstance(value, Iterable) and not isinstance(value, jax.Array):
-        given = tuple(value)
-    if len(given) != n or not all(isinstance(size, int) and size > 0 for size in given):
+    several = items(value)
+    given = (value,) * n if several is None else several
+    found = tuple(size for size in map(whole, given) if size is not None and size > 0)
+    if not len(found) == len(given) == n:
         raise bad_argument(
             f"{name}={value!r} is neither a positive integer nor {n} of them.", asked=asked, fix=f"give {n} integers"
         )
-    return given
+    return found
 
 
 def is_channels_first(data_format: Any, asked: str) -> bool:

@@ -11,7 +11,7 @@ import jscope as js
 
 from .cells import LSTMStateTuple, RNNCell
 from .core import kept_and_scaled
-from .faults import as_array, bad_argument, check_cells, check_numbers, refuse
+from .faults import as_array, as_flag, as_probability, bad_argument, check_cells, refuse
 from .states import State
 
 
@@ -106,30 +106,23 @@ class DropoutWrapper(_Wrapper):
         seed: int | None = None,
         dropout_state_filter_visitor: Callable[..., Any] | None = None,
     ) -> None:
-        refuse("DropoutWrapper", "write a cell that drops so", variational_recurrent=variational_recurrent or None)
+        variational = as_flag(variational_recurrent, "variational_recurrent", "DropoutWrapper")
+        refuse("DropoutWrapper", "write a cell that drops so", variational_recurrent=variational or None)
         refuse("DropoutWrapper", "leave it out", input_size=input_size)
         refuse("DropoutWrapper", "leave it out", dropout_state_filter_visitor=dropout_state_filter_visitor)
-        check_numbers(
-            "DropoutWrapper",
-            input_keep_prob=input_keep_prob,
-            output_keep_prob=output_keep_prob,
-            state_keep_prob=state_keep_prob,
-        )
-        for probability in (input_keep_prob, output_keep_prob, state_keep_prob):
-            if isinstance(probability, int | float) and not 0 < probability <= 1:
-                raise bad_argument(
-                    f"A probability of {probability} to be kept is not in (0, 1].",
-                    asked="DropoutWrapper",
-                    fix="give a number in (0, 1]",
-                )
         super().__init__(cell)
-        self._input_keep_prob = input_keep_prob
-        self._output_keep_prob = output_keep_prob
-        self._state_keep_prob = state_keep_prob
+        self._input_keep_prob, self._output_keep_prob, self._state_keep_prob = (
+            as_probability(given, name, "DropoutWrapper", is_kept=True)
+            for name, given in (
+                ("input_keep_prob", input_keep_prob),
+                ("output_keep_prob", output_keep_prob),
+                ("state_keep_prob", state_keep_prob),
+            )
+        )
         self._seed = seed
 
     def _dropped(self, x: Any, keep_prob: Any) -> Any:
-        if isinstance(keep_prob, int | float) and keep_prob == 1:
+        if isinstance(keep_prob, float) and keep_prob == 1:
             return x
         key = step_key()
         if self._seed is not None:
@@ -147,7 +140,7 @@ class DropoutWrapper(_Wrapper):
     def call(self, inputs: Any, state: State) -> tuple[Any, State]:
         """A step of the cell, with dropout of its inputs, outputs or states."""
         output, new = self._cell(self._dropped(inputs, self._input_keep_prob), state)
-        if not (isinstance(self._state_keep_prob, int | float) and self._state_keep_prob == 1):
+        if not (isinstance(self._state_keep_prob, float) and self._state_keep_prob == 1):
             new = self._dropped_state(new)
         return self._dropped(output, self._output_keep_prob), new
 

@@ -95,6 +95,63 @@ def test_integers_from_a_range():
         js.random_uniform_initializer()(KEY, (2,), jnp.int32)
 
 
+@pytest.mark.parametrize(
+    ("initializer", "dtype", "what"),
+    [
+        (js.random_uniform_initializer(1.0, 0.0), jnp.float32, "numbers of float32"),
+        (js.random_uniform_initializer(0.0, np.nan), jnp.float32, "numbers of float32"),
+        (js.random_uniform_initializer(-3e38, 3e38), jnp.float32, "numbers of float32"),
+        (js.random_uniform_initializer(0, 1e6), jnp.float16, "numbers of float16"),
+        (js.random_uniform_initializer(0, 300), jnp.uint8, "whole numbers of uint8"),
+        (js.random_uniform_initializer(-5, 2), jnp.uint8, "whole numbers of uint8"),
+        (js.random_uniform_initializer(0.5, 2.5), jnp.int32, "whole numbers of int32"),
+        (js.random_uniform_initializer(5, 5), jnp.int32, "whole numbers of int32"),
+        (js.random_uniform_initializer(0, 2**40), jnp.int32, "whole numbers of int32"),
+        (js.random_uniform_initializer(0, np.inf), jnp.int32, "whole numbers of int32"),
+        (js.random_normal_initializer(stddev=1e6), jnp.float16, "float16 can't hold"),
+        (js.truncated_normal_initializer(np.nan), jnp.float32, "float32 can't hold"),
+        (js.truncated_normal_initializer(mean=1e39), jnp.float32, "float32 can't hold"),
+    ],
+)
+def test_what_a_dtype_does_not_hold_is_not_drawn(initializer, dtype, what):
+    net = js.transform(lambda: js.get_variable("v", [2], dtype, initializer))
+    for call in (net.specs, lambda: net.init(KEY), lambda: initializer(KEY, (2,), dtype)):
+        with pytest.raises(js.InitializerError, match=what) as caught:
+            call()
+        assert caught.value.fix
+
+
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [
+        (lambda: js.random_uniform_initializer("0", 1), "minval"),
+        (lambda: js.random_uniform_initializer(0, "1"), "maxval"),
+        (lambda: js.random_normal_initializer(stddev="0.1"), "stddev"),
+        (lambda: js.truncated_normal_initializer(None), "mean"),
+        (lambda: js.variance_scaling_initializer("2"), "scale"),
+        (lambda: js.variance_scaling_initializer(None), "scale"),
+    ],
+)
+def test_what_is_no_number_is_refused(make, name):
+    with pytest.raises(js.BadArgumentError, match=f"{name}="):
+        js.transform(lambda: js.get_variable("v", [2], initializer=make())).specs()
+
+
+@pytest.mark.parametrize(
+    ("dtype", "low", "high"),
+    [(jnp.uint8, 254, 256), (jnp.int8, -128, -126), (jnp.uint32, 2**32 - 3, 2**32 - 1)],
+)
+def test_bounds_at_the_ends_of_a_dtype(dtype, low, high):
+    found = js.random_uniform_initializer(low, high)(KEY, (50,), dtype)
+    assert set(np.asarray(found).tolist()) == {low, low + 1}
+
+
+def test_bounds_may_be_the_same_or_traced():
+    assert js.random_uniform_initializer(2.0, 2.0)(KEY, (2,)).tolist() == [2, 2]
+    traced = jax.jit(lambda high: js.random_uniform_initializer(0.0, high)(KEY, (2,)))
+    assert (traced(0.5) < 0.5).all()
+
+
 def test_constants():
     ci = js.constant_initializer
     assert ci(3.0)(None, (2,)).tolist() == [3, 3]

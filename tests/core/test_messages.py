@@ -208,6 +208,7 @@ CASES = {
     "traced_reuse": (traced(lambda n: js.variable_scope("a", reuse=n)), js.BadArgumentError, ValueError, "bad_reuse", "must be True", "static_argnames='n'"),
     "traced_aux": (traced(lambda n: js.variable_scope("a", auxiliary_name_scope=n)), js.BadTypeError, TypeError, "bad_aux", "must be True", "static_argnames='n'"),
     "traced_name": (traced(lambda n: js.get_variable(f"v{n}", [])), js.BadNameError, ValueError, "bad_name", "is not a valid name", "static_argnames='n'"),
+    "trainable_text": (build(lambda: js.get_variable("v", [], trainable="False")), js.BadTypeError, TypeError, "bad_trainable", "trainable= of 'v' is neither True nor False, but 'False'", "True or False"),
     "traced_trainable": (traced(lambda n: js.get_variable("v", [], trainable=n)), js.BadTypeError, TypeError, "traced", "trainable= of 'v' is traced", "static_argnames='n'"),
     "init_form": (build(lambda: js.get_variable("v", [2], initializer=lambda shape, dtype: jnp.ones(shape))), js.BadTypeError, TypeError, "init_value", "this one takes (shape, dtype)", "lambda key, shape, dtype"),
     "pattern": (lambda: js.Params({}).select("("), js.BadArgumentError, ValueError, "bad_pattern", "regular expression", "re.escape"),

@@ -212,6 +212,105 @@ def test_errors(call, error, what):
         js.transform(call).specs()
 
 
+@pytest.mark.parametrize("layer", [layers.Dense(3), layers.Conv2D(3, 3), layers.BatchNormalization(), layers.Flatten()])
+def test_no_inputs(layer):
+    with pytest.raises(js.BadArgumentError, match=f"{type(layer).__name__} takes an array, not None"):
+        js.transform(lambda: layer(None)).specs()
+
+
+def test_variables_of_the_classes_are_not_there_in_build():
+    class Normed(layers.Dense):
+        def build(self, input_shape):
+            super().build(input_shape)
+            self.norm = jnp.linalg.norm(self.kernel)
+
+    class NormedInCall(layers.Dense):
+        def call(self, inputs):
+            return super().call(inputs) / jnp.linalg.norm(self.kernel)
+
+    with pytest.raises(AttributeError, match=r"no attribute 'kernel'.*after super\(\).call\(inputs\)"):
+        js.transform(lambda x: Normed(3)(x)).specs(X)
+    assert list(js.transform(lambda x: NormedInCall(3)(x)).specs(X)) == ["normed_in_call/kernel", "normed_in_call/bias"]
+
+
+class Own(layers.Layer):
+    """Multiplies by a kernel."""
+
+    def build(self, input_shape):
+        self.kernel = self.add_weight("kernel", [input_shape[-1], 4])
+
+    def call(self, inputs):
+        return inputs @ self.kernel
+
+
+def halved(getter, name, *args, **kwargs):
+    """A custom getter that looks at the shape, and has a variable of its own."""
+    shape = kwargs["shape"]
+    half = getter(
+        f"{name}_half", [], dtype=kwargs["dtype"], initializer=js.constant_initializer(0.5), reuse=kwargs["reuse"]
+    )
+    return half * getter(name, *args, **kwargs).reshape(shape)
+
+
+@pytest.mark.parametrize("make", [Own, lambda: layers.Dense(4, use_bias=False)])
+@pytest.mark.parametrize("wrapped", [lambda layer: layer, jax.checkpoint, jax.jit])
+def test_an_attribute_is_what_custom_getters_give(make, wrapped):
+    """As in TensorFlow, where a layer's kernel is what the asking gave; also after a first call inside a transform."""
+
+    def program(x):
+        layer = make()
+        with js.variable_scope("s", custom_getter=halved):
+            first = wrapped(layer)(x)
+        return first, layer(x), x @ layer.kernel
+
+    net = js.transform(program)
+    assert len(net.specs(X)) == 2
+    params = js.Params({name: jnp.full(v.shape, 0.5) for name, v in net.specs(X).items()})
+    for found in net.apply(params, X):
+        assert found.tolist() == [[0.75] * 4] * 2
+
+
+def test_attributes_of_a_mixed_precision_getter_have_the_dtype_that_was_asked_for():
+    def kept_in_single(getter, name, *args, **kwargs):
+        return getter(name, *args, **{**kwargs, "dtype": jnp.float32}).astype(kwargs["dtype"])
+
+    dtypes = []
+
+    def program(x):
+        with js.variable_scope("s", custom_getter=kept_in_single):
+            for layer in (layers.Dense(4), Own(), layers.BatchNormalization()):
+                layer(x)
+                dtypes.append(layer.gamma.dtype if hasattr(layer, "gamma") else layer.kernel.dtype)
+
+    js.transform(program).specs(X.astype(jnp.bfloat16))
+    assert dtypes == [jnp.bfloat16, jnp.bfloat16, jnp.float32]
+
+
+def test_reads_of_attributes_and_second_calls_are_uses():
+    dense, own = layers.Dense(4, use_bias=False, name="d"), Own(name="o")
+
+    def program(x):
+        dense(x) @ dense.kernel.T
+        own(x) @ own.kernel.T
+        own(x)
+
+    specs = js.transform(program).specs(X)
+    line = program.__code__.co_firstlineno
+    used = {name: [place.rpartition(":")[2] for place in v.used_at] for name, v in specs.items()}
+    assert used == {"d/kernel": [str(line + 1)], "o/kernel": [str(line + 2), str(line + 3)]}
+
+
+def test_the_losses_of_a_layer_are_not_those_of_names_alike():
+    def program(x):
+        one, other = (layers.Dense(2, name=name, kernel_regularizer=jnp.sum) for name in ("a.b", "axb"))
+        one(x), other(x)
+        noted.append(len(one.losses))
+
+    noted = []
+    js.transform(program).specs(X)
+    assert noted == [1]
+
+
 def test_outside_a_program():
     with pytest.raises(js.OutsideProgramError):
         layers.Dense(3)(X)

@@ -339,6 +339,64 @@ def test_a_cell_of_ones_own():
     assert other[:, 0, 0].tolist() == [3, 1]
 
 
+class Echo(layers.RNNCell):
+    """Gives its inputs, twice as a tuple, and counts its steps."""
+
+    state_size = 1
+    output_size = (1, 1)
+
+    def call(self, inputs, state):
+        return (inputs, 2 * inputs), state + 1
+
+
+@pytest.mark.parametrize("steps", [130, 4])
+def test_lengths_of_small_dtypes_and_outputs_that_are_tuples(steps):
+    """There may be more steps than int8 has numbers, and outputs may be nested, as in TensorFlow."""
+    lengths = [min(steps, length) for length in (3, 100)]
+    x = jnp.arange(1.0, 2 * steps + 1).reshape(2, steps, 1)
+    more = {"sequence_length": jnp.array(lengths, jnp.int8), "dtype": jnp.float32}
+
+    def program(x):
+        parts = list(jnp.swapaxes(x, 0, 1))
+        one, state = layers.dynamic_rnn(Echo(), x, **more)
+        both, states = layers.bidirectional_dynamic_rnn(Echo(), Echo(), x, **more)
+        static, last = layers.static_rnn(Echo(), parts, **more)
+        found = [one, *both, jax.tree.map(lambda *outputs: jnp.stack(outputs, 1), *static)]
+        if steps == 4:
+            static, *_ = layers.static_bidirectional_rnn(Echo(), Echo(), parts, **more)
+            joined = jax.tree.map(lambda *outputs: jnp.stack(outputs, 1), *static)
+            found += [jax.tree.map(lambda output, at=at: output[..., at], joined) for at in ([0], [1])]
+        return found, [state, *states, last]
+
+    outputs, states = js.transform(program).apply({}, x)
+    assert all(state.ravel().tolist() == lengths for state in states)
+    expected = np.array(x)
+    for row, length in zip(expected, lengths, strict=True):
+        row[length:] = 0
+    for single, double in outputs:
+        np.testing.assert_array_equal(single, expected)
+        np.testing.assert_array_equal(double, 2 * expected)
+
+
+def test_lengths_beyond_the_steps():
+    """Those that are known are refused where an order depends on them; traced ones are taken for all steps."""
+    x = jnp.arange(8.0).reshape(2, 4, 1)
+
+    def dynamic(lengths):
+        return layers.bidirectional_dynamic_rnn(Echo(), Echo(), x, lengths, dtype=jnp.float32)[0][1][0]
+
+    def static(lengths):
+        steps = list(jnp.swapaxes(x, 0, 1))
+        return layers.static_bidirectional_rnn(Echo(), Echo(), steps, dtype=jnp.float32, sequence_length=lengths)[0]
+
+    for program in (dynamic, static):
+        for lengths in ([2, 9], jnp.array([2, 9], jnp.int8), np.array([9, 9])):
+            with pytest.raises(js.BadArgumentError, match="length of 9, and there are 4 steps"):
+                js.transform(lambda program=program, lengths=lengths: program(lengths)).specs()
+    found = apply(dynamic, {}, jnp.array([2, 9]))
+    assert found[..., 0].tolist() == [[0, 1, 0, 0], [4, 5, 6, 7]]
+
+
 def test_names_of_cells():
     names = [
         (name, layers.cells.snake_case(name))
@@ -430,6 +488,27 @@ def test_unknown_rows_are_loud():
     assert jnp.isnan(rows).all(1).tolist() == [False, False, True, True]
 
 
+def test_numbers_of_small_dtypes():
+    """A table or a row of classes may have more numbers than the dtype of the labels."""
+    table = jnp.arange(40000.0)[:, None]
+    found = apply(lambda ids: layers.embedding_lookup(table, ids), {}, jnp.array([-1, 7, -32768], jnp.int16))
+    np.testing.assert_array_equal(found.ravel(), [np.nan, 7, np.nan])
+    for dtype in (jnp.uint8, jnp.int8):
+        assert np.argwhere(apply(lambda x: slim.one_hot_encoding(x, 300), {}, jnp.array([5, 5], dtype))).tolist() == [
+            [0, 5],
+            [1, 5],
+        ]
+    assert not apply(lambda x: slim.one_hot_encoding(x, 200), {}, jnp.array([-100], jnp.int8)).any()
+
+
+def test_rows_of_zeros_have_a_gradient_under_a_norm():
+    def program(table):
+        return jnp.sum(layers.embedding_lookup(table, jnp.array([0, 1]), max_norm=1.0))
+
+    gradient = jax.grad(js.transform(program).apply, argnums=1)({}, jnp.array([[0.0, 0.0], [0.3, 0.4], [9.0, 9.0]]))
+    assert gradient.tolist() == [[1, 1], [1, 1], [0, 0]]
+
+
 def test_embed_sequence():
     def program(ids):
         rows = slim.embed_sequence(ids, 5, 3, scope="e", regularizer=slim.l2_regularizer(1.0))
@@ -470,6 +549,22 @@ def test_variance_scaling(arguments, largest, deviation):
 def test_xavier_is_glorot():
     found, expected = slim.xavier_initializer()(KEY, SHAPE), js.glorot_uniform_initializer()(KEY, SHAPE)
     np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_regularizers_by_name_and_of_numpy():
+    assert slim.l2_regularizer(np.float32(0.5)) == slim.l2_regularizer(0.5)
+    assert slim.l1_regularizer(np.float64(0.0)) is js.no_regularizer
+    assert float(slim.sum_regularizer(["l2", None, "l1"])(jnp.ones(2))) == pytest.approx(0.04)
+    net = js.transform(lambda: slim.apply_regularization("l2", [jnp.ones(2)]))
+    assert float(net.apply({})) == pytest.approx(0.02)
+
+
+@pytest.mark.parametrize("factory", [slim.l1_regularizer, slim.l2_regularizer, slim.l1_l2_regularizer])
+def test_a_regularizer_that_was_not_called(factory):
+    net = js.transform(lambda: (layers.dense(ROWS, 2, kernel_regularizer=factory), js.get_regularization_loss()))
+    with pytest.raises(js.BadArgumentError, match=r"array of shape \(3, 2\) as its scale") as caught:
+        net.specs()
+    assert "regularizer(1e-4)" in caught.value.fix
 
 
 def test_regularizers_of_nothing():
@@ -622,14 +717,225 @@ class SizedByText(layers.RNNCell):
         (lambda: layers.dynamic_rnn(CELL, ROWS, dtype=jnp.float32), "at least 3"),
         (lambda: layers.dynamic_rnn(CELL, STEPS, [4, 4, 4], dtype=jnp.float32), "sequence_length"),
         (lambda: layers.dynamic_rnn(CELL, STEPS, [4.0, 4.0], dtype=jnp.float32), "sequence_length"),
+        (lambda: layers.dynamic_rnn(CELL, STEPS, "4", dtype=jnp.float32), "an array, not '4'"),
+        (lambda: layers.batch_normalization(IMAGE, axis=None), "axis=None names no"),
+        (lambda: layers.batch_normalization(IMAGE, axis=1.0), "axis=1.0 names no"),
+        (lambda: layers.batch_normalization(IMAGE, axis="channels"), "axis='channels' names no"),
+        (lambda: layers.conv2d(IMAGE, 2, np.array([3.0, 3.0])), "2 of them"),
+        (lambda: layers.conv2d(IMAGE, 2, np.array(3.0)), "2 of them"),
+        (lambda: slim.conv2d(IMAGE, 2, 3, stride=0), "stride=0"),
+        (lambda: slim.max_pool2d(IMAGE, 2, stride=0), "stride=0"),
+        (lambda: slim.separable_conv2d(IMAGE, 2, 3, stride=0), "stride=0"),
+        (lambda: slim.conv2d(IMAGE, "2", 3), "num_outputs='2'"),
+        (lambda: slim.separable_conv2d(IMAGE, "2", 3), "num_outputs='2'"),
+        (lambda: slim.separable_conv2d(IMAGE, None, 3, depth_multiplier=1.5), "depth_multiplier=1.5"),
+        (lambda: slim.convolution(IMAGE, 2, 3, conv_dims="2"), "conv_dims='2'"),
+        (lambda: slim.fully_connected(jnp.ones(3), 2), "^fully_connected takes an input of at least 2"),
+        (lambda: slim.fully_connected(ROWS.astype(int), 2), "^fully_connected takes floating"),
+        (lambda: slim.one_hot_encoding([1], None), "num_classes=None"),
+        (lambda: slim.one_hot_encoding([1], "3"), "num_classes='3'"),
+        (lambda: slim.unit_norm(ROWS, 1.0), "dim=1.0 is no integer"),
+        (lambda: slim.layer_norm(ROWS, begin_norm_axis=1.0), "begin_norm_axis=1.0 is no integer"),
+        (lambda: slim.layer_norm(ROWS, begin_params_axis=1.0), "begin_params_axis=1.0 is no integer"),
+        (lambda: layers.multi_head_attention(STEPS, num_heads=3.0), "num_heads=3.0"),
+        (lambda: layers.multi_head_attention(STEPS, num_heads="3"), "num_heads='3'"),
+        (lambda: layers.multi_head_attention(STEPS, key_depth=0), "key_depth=0"),
+        (lambda: layers.multi_head_attention(STEPS, value_depth=-3), "value_depth=-3"),
+        (lambda: layers.multi_head_attention(STEPS, output_depth=3.0), "output_depth=3.0"),
+        (lambda: layers.dropout(ROWS, noise_shape=3, training=True), "noise_shape=3 does not spread"),
+        (lambda: layers.LSTMCell(2, cell_clip=-1.0), "cell_clip=-1.0 is no positive"),
+        (lambda: layers.LSTMCell(2, num_proj=2, proj_clip=0.0), "proj_clip=0.0 is no positive"),
+        (lambda: layers.LSTMBlockCell(2, cell_clip="1"), "cell_clip='1' is no number"),
+        (lambda: layers.embedding_lookup(ROWS, 0, max_norm=-1.0), "max_norm=-1.0 is no positive"),
+        (lambda: slim.variance_scaling_initializer(factor=-1.0), "factor=-1.0"),
+        (lambda: slim.variance_scaling_initializer(factor="2"), "factor='2' is no number"),
+        (lambda: slim.sum_regularizer(slim.l2_regularizer(0.1)), "is no list"),
+        (lambda: slim.sum_regularizer([0.1]), "0.1 is no regularizer"),
+        (lambda: slim.sum_regularizer(["l3"]), "'l3' is none of the names"),
+        (lambda: slim.apply_regularization(slim.l2_regularizer(0.1), ROWS), "is no list"),
+        (lambda: slim.apply_regularization(slim.l2_regularizer(0.1), "dense/kernel"), "is no list"),
+        (lambda: slim.apply_regularization(None, [ROWS]), "None is no regularizer"),
+        (lambda: slim.l2_regularizer("0.1"), "at least 0"),
+        (lambda: slim.l2_regularizer(np.int64(1)), "integer"),
+        (lambda: slim.batch_norm(ROWS, param_initializers={"gama": len}), "key='gama' .* gamma"),
+        (lambda: slim.batch_norm(ROWS, param_initializers="zeros"), "param_initializers='zeros' is no dict"),
+        (lambda: slim.batch_norm(ROWS, param_regularizers={"moving_mean": len}), "key='moving_mean'"),
+        (lambda: slim.conv2d(IMAGE, 2, 3, variables_collections={"weight": ["a"]}), "key='weight' .* weights"),
+        (lambda: slim.bias_add(ROWS, variables_collections={"bias": ["a"]}), "key='bias' .* biases"),
+        (lambda: js.arg_scope([slim.linear], reuse=None), "not decorated"),
     ],
 )  # fmt: skip
 def test_errors(call, words):
     with pytest.raises(js.BadArgumentError, match=words) as caught:
         js.transform(call).specs()
     assert caught.value.fix
-    assert caught.value.asked
+    assert caught.value.asked or caught.value.kind == "arg_scope"
     assert __file__ in caught.value.where
+
+
+def test_the_way_out_for_a_partial_of_a_layer():
+    with pytest.raises(js.BadArgumentError) as caught:
+        js.arg_scope([slim.linear], reuse=None)
+    assert caught.value.fix == "name the function that it calls: fully_connected"
+
+
+# Each layer and cell that drops at random, as a function of the probability, and whether that is the one to be kept.
+DROPPING = [
+    (lambda rate: layers.dropout(ROWS, rate, training=True), False),
+    (lambda rate: layers.multi_head_attention(STEPS, dropout_rate=rate, training=True), False),
+    (lambda keep: slim.dropout(ROWS, keep), True),
+    (lambda keep: layers.LayerNormBasicLSTMCell(2, dropout_keep_prob=keep), True),
+    (lambda keep: layers.DropoutWrapper(CELL, input_keep_prob=keep), True),
+    (lambda keep: layers.DropoutWrapper(CELL, output_keep_prob=keep), True),
+    (lambda keep: layers.DropoutWrapper(CELL, state_keep_prob=keep), True),
+]
+
+
+@pytest.mark.parametrize("kind", [float, np.float32, np.array, jnp.float32])
+@pytest.mark.parametrize(("layer", "is_kept"), DROPPING)
+def test_what_is_no_probability_is_refused(layer, is_kept, kind):
+    for number in (-0.5, 0.0 if is_kept else 1.0, 1.5, 50.0, math.nan):
+        given = kind(number)  # here, since JAX traces the program
+        with pytest.raises(js.BadArgumentError, match="probability") as caught:
+            js.transform(lambda given=given: layer(given)).specs()
+        assert caught.value.fix == f"give a number in {'(0, 1]' if is_kept else '[0, 1)'}"
+
+
+@pytest.mark.parametrize("kind", [int, float, np.float32, np.int64, np.array])
+def test_nothing_is_dropped_where_that_is_known(kind):
+    """So no `rng` is needed."""
+
+    def program():
+        cell = layers.DropoutWrapper(CELL, kind(1), kind(1), kind(1))
+        cell(ROWS, cell.zero_state(2, jnp.float32))
+        return layers.dropout(ROWS, kind(0), training=True), slim.dropout(ROWS, kind(1))
+
+    net = js.transform(program)
+    assert all((out == ROWS).all() for out in net.apply(net.init(KEY)))
+
+
+# Each layer and cell with a flag that says what is computed, as a function of the flag.
+OPTIONS = [
+    (lambda flag: layers.dense(ROWS, 2, use_bias=flag), "use_bias"),
+    (lambda flag: layers.Dense(2, use_bias=flag)(ROWS), "use_bias"),
+    (lambda flag: layers.conv2d(IMAGE, 2, 2, use_bias=flag), "use_bias"),
+    (lambda flag: layers.separable_conv2d(IMAGE, 2, 2, use_bias=flag), "use_bias"),
+    (lambda flag: layers.multi_head_attention(STEPS, use_bias=flag), "use_bias"),
+    (lambda flag: layers.batch_normalization(ROWS, center=flag), "center"),
+    (lambda flag: layers.batch_normalization(ROWS, scale=flag), "scale"),
+    (lambda flag: layers.batch_normalization(ROWS, fused=flag), "fused"),
+    (lambda flag: slim.batch_norm(ROWS, center=flag, is_training=False), "center"),
+    (lambda flag: slim.batch_norm(ROWS, scale=flag, is_training=False), "scale"),
+    (lambda flag: slim.batch_norm(ROWS, fused=flag, is_training=False), "fused"),
+    (lambda flag: slim.layer_norm(ROWS, center=flag), "center"),
+    (lambda flag: slim.layer_norm(ROWS, scale=flag), "scale"),
+    (lambda flag: slim.xavier_initializer(uniform=flag), "uniform"),
+    (lambda flag: layers.dynamic_rnn(CELL, STEPS, dtype=jnp.float32, time_major=flag), "time_major"),
+    (lambda flag: layers.bidirectional_dynamic_rnn(CELL, CELL, STEPS, time_major=flag, dtype="f4"), "time_major"),
+    (lambda flag: layers.LSTMCell(2, use_peepholes=flag), "use_peepholes"),
+    (lambda flag: layers.LSTMCell(2, state_is_tuple=flag), "state_is_tuple"),
+    (lambda flag: layers.BasicLSTMCell(2, state_is_tuple=flag), "state_is_tuple"),
+    (lambda flag: layers.NASCell(2, use_biases=flag), "use_biases"),
+    (lambda flag: layers.LSTMBlockCell(2, use_peephole=flag), "use_peephole"),
+    (lambda flag: layers.LayerNormBasicLSTMCell(2, layer_norm=flag), "layer_norm"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("layer", "name"), OPTIONS)
+def test_options_are_flags(layer, name):
+    for flag in ("False", "", 2, [], len):
+        with pytest.raises(js.BadArgumentError, match=f"{name}=.*neither True nor False"):
+            js.transform(lambda flag=flag: layer(flag)).specs()
+    for no in (np.bool_(False), 0):
+        assert js.transform(lambda: layer(False)).specs() == js.transform(lambda no=no: layer(no)).specs()
+
+
+def test_text_as_trainable_is_refused():
+    for layer in (layers.dense, slim.fully_connected, lambda x, n, **more: layers.Dense(n, **more)(x)):
+        with pytest.raises(js.BadTypeError, match=r"trainable= of '.*' is neither True nor False, but 'False'"):
+            js.transform(lambda layer=layer: layer(ROWS, 2, trainable="False")).specs()
+
+
+@pytest.mark.parametrize("flag", [0.5, 7, math.nan])
+def test_arrays_that_are_known_are_flags_only_as_zero_or_one(flag):
+    array = jnp.asarray(flag)
+    for layer in FLAGGED:
+        with pytest.raises(js.BadArgumentError, match="neither True nor False"):
+            js.transform(lambda layer=layer: layer(array)).specs()
+
+
+class SizedByNumpy(layers.RNNCell):
+    state_size = output_size = np.int64(1)
+
+    def call(self, inputs, state):
+        return state, state
+
+
+@pytest.mark.parametrize("kind", [int, np.int64, jnp.int32])
+def test_whole_numbers_of_every_kind(kind):
+    whole = {number: kind(number) for number in (-1, 1, 2, 3, 6)}.get
+
+    def program():
+        layers.batch_normalization(IMAGE, axis=whole(-1))
+        layers.batch_normalization(IMAGE, axis=np.array([1, -1]))
+        layers.conv2d(IMAGE, whole(2), whole(2), strides=[whole(1), whole(2)])
+        layers.conv2d(IMAGE, 2, np.array([2, 2]))
+        layers.separable_conv2d(IMAGE, 2, 2, depth_multiplier=whole(2))
+        layers.max_pooling2d(IMAGE, whole(2), whole(2))
+        slim.repeat(ROWS, whole(2), slim.fully_connected, whole(3))
+        slim.layer_norm(ROWS, begin_norm_axis=whole(-1), begin_params_axis=whole(1))
+        slim.unit_norm(ROWS, whole(1))
+        slim.one_hot_encoding([1], whole(3))
+        layers.multi_head_attention(STEPS, num_heads=whole(3), key_depth=whole(6), output_depth=whole(2))
+        return layers.dynamic_rnn(SizedByNumpy(), STEPS, dtype=jnp.float32)[0]
+
+    specs = js.transform(program).specs()
+    channels = IMAGE.shape[-1]
+    assert specs["conv2d/kernel"].shape == specs["separable_conv2d/depthwise_kernel"].shape == (2, 2, channels, 2)
+    assert all(type(size) is int for v in specs.values() for size in v.shape)
+
+
+def test_collections_of_variables_by_one_name():
+    def program():
+        slim.fully_connected(ROWS, 2, variables_collections="mine")
+        slim.bias_add(ROWS, variables_collections="mine")
+        slim.layer_norm(ROWS, variables_collections={"beta": "mine"})
+        slim.conv2d(IMAGE, 2, 2, variables_collections={"weights": "mine", "moving_mean": ["other"]})
+        slim.batch_norm(IMAGE, is_training=False, variables_collections={"weights": "mine", "moving_mean": "other"})
+        noted.extend([v.name for v in js.get_collection(key)] for key in ("mine", "other", "m"))
+
+    noted = []
+    js.transform(program).specs()
+    assert noted == [
+        ["fully_connected/weights", "fully_connected/biases", "BiasAdd/biases", "LayerNorm/beta", "Conv/weights"],
+        ["BatchNorm/moving_mean"],
+        [],
+    ]
+
+
+def test_a_custom_getter_that_changes_what_a_layer_moves_or_lists():
+    """The error says so, and what it says to do is enough."""
+
+    def stopped(getter, name, *args, **kwargs):
+        return jax.lax.stop_gradient(getter(name, *args, **kwargs))
+
+    def but_for_those(getter, name, *args, **kwargs):
+        value = getter(name, *args, **kwargs)
+        return value if "moving_" in name or name.endswith("weights") else jax.lax.stop_gradient(value)
+
+    def program(layer, getter):
+        with js.variable_scope("s", custom_getter=getter):
+            return layer()
+
+    for layer in (
+        lambda: layers.batch_normalization(ROWS, training=True),
+        lambda: slim.batch_norm(ROWS),
+        lambda: slim.fully_connected(ROWS, 2, biases_initializer=None, variables_collections="mine"),
+    ):
+        with pytest.raises(js.BadArgumentError, match="custom getter is in force") as caught:
+            js.transform(program).specs(layer, stopped)
+        assert "as it is" in caught.value.fix
+        js.transform(program).specs(layer, but_for_those)
 
 
 # Each layer that tells training from the rest, as a function of the flag.

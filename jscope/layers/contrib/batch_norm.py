@@ -11,7 +11,7 @@ import jscope as js
 
 from ..._support import single_or_wider
 from ..by_name import Activation
-from ..faults import as_input, as_training, bad_argument, check_min_rank, check_numbers, refuse
+from ..faults import as_flag, as_input, as_training, bad_argument, check_keys, check_min_rank, check_numbers, refuse
 from ..normalization import batch_norm_layer, batch_or_moving, normalized
 from ..scopes import options
 from ..shardings import arithmetic
@@ -75,7 +75,7 @@ def batch_norm(
       updates_collections: the collection, or list of them, in which the moved variables are listed; None for none.
       is_training: a bool, or a scalar array of bool (then `net.update` is needed in both cases).
       reuse: as in `js.variable_scope`; needs a scope.
-      variables_collections: more collections for the variables: a list, or a dict of lists by their names.
+      variables_collections: more collections for the variables: a name, a list, or a dict of those by variable.
       outputs_collections: a collection or a list of them, to which the output is added.
       trainable: whether `gamma` and `beta` are trainable; default as the scope says.
       batch_weights: shape [batch]: how often each example counts.
@@ -115,15 +115,20 @@ def batch_norm(
     is_training = as_training(is_training, asked, "is_training")
     if data_format not in ("NHWC", "NCHW"):
         raise bad_argument(f"data_format={data_format!r} means nothing.", asked=asked, fix="give 'NHWC' or 'NCHW'")
-    initializers = {**_INITIALIZERS, **(param_initializers or {})}
-    regularizers = param_regularizers or {}
-    can_fuse = fused is not False and batch_weights is None and x.ndim in (2, 4)
+    check_keys(param_initializers or {}, _INITIALIZERS, "param_initializers", asked)
+    check_keys(param_regularizers or {}, ("beta", "gamma"), "param_regularizers", asked)
+    initializers, regularizers = {**_INITIALIZERS, **(param_initializers or {})}, param_regularizers or {}
+    fused = fused is None or as_flag(fused, "fused", asked)
+    can_fuse = fused and batch_weights is None and x.ndim in (2, 4)
     by_layer = batch_weights is None and updates_collections == _UPDATE_OPS and not (can_fuse and x.ndim == 2)
     axis = 1 if data_format == "NCHW" else x.ndim - 1
     with js.variable_scope(scope, "BatchNorm", [inputs], reuse=reuse, custom_getter=MODEL if by_layer else None) as at:
         wanted = {
             name: options(initializers[name], regularizers.get(name))
-            for name, is_wanted in (("beta", center), ("gamma", scale))
+            for name, is_wanted in (
+                ("beta", as_flag(center, "center", asked)),
+                ("gamma", as_flag(scale, "scale", asked)),
+            )
             if is_wanted
         }
         if by_layer:

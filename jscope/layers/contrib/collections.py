@@ -10,8 +10,10 @@ import jax
 import jscope as js
 
 from ..by_name import Activation, activation_of, initializer_of, regularizer_of
+from ..faults import check_keys, of_variables
 from ..scopes import names_of
 
+_KINDS = ("weights", "biases", "beta", "gamma", "moving_mean", "moving_variance")
 _MODEL = (js.GraphKeys.GLOBAL_VARIABLES, js.GraphKeys.MODEL_VARIABLES)
 
 
@@ -54,16 +56,24 @@ def model_variable(
     )
 
 
-def collections_for(variables_collections: Any, name: str) -> Any:
-    """What `variables_collections`, a list or a dict by kind of variable, says of a kind."""
-    return variables_collections.get(name) if isinstance(variables_collections, dict) else variables_collections
+def collections_for(variables_collections: Any, name: str) -> tuple[str, ...]:
+    """The names that `variables_collections`, a name, a list or a dict of them by kind of variable, has for a kind.
+
+    Raises:
+      BadArgumentError: for a kind that no layer has. One dict may be for several layers, as slim's arg_scopes have it.
+    """
+    if not isinstance(variables_collections, dict):
+        return names_of(variables_collections)
+    check_keys(variables_collections, _KINDS, "variables_collections", "variables_collections")
+    return names_of(variables_collections.get(name))
 
 
 def collect_variable(variable: jax.Array, variables_collections: Any, name: str) -> None:
     """Adds a variable to the collections of its kind in which it is not yet."""
     full_name = None
-    for collection in collections_for(variables_collections, name) or ():
-        full_name = full_name or js.name_of(variable)
+    for collection in collections_for(variables_collections, name):
+        with of_variables(name):
+            full_name = full_name or js.name_of(variable)
         if all(getattr(item, "name", None) != full_name for item in js.get_collection(collection)):
             js.add_to_collection(collection, variable)
 

@@ -11,7 +11,7 @@ import jscope as js
 from ..by_name import Activation, Regularizer
 from ..convolution import conv_layer
 from ..families import member
-from ..faults import as_input, bad_argument
+from ..faults import as_input, as_size, bad_argument
 from ..scopes import options
 from ..windows import windows
 from .collections import WEIGHTS, collect_weights, finish
@@ -66,11 +66,12 @@ def _convolved(
     """What all convolutions do; `asked` is the public name, `n` how many spatial dimensions there must be."""
     x = as_input(inputs, asked, (3, 4, 5) if n is None else (n + 2,))
     n = x.ndim - 2
+    num_outputs = as_size(num_outputs, "num_outputs", asked)
     how = windows(
         f"conv{n}d_transpose" if transposed else f"conv{n}d",
         n,
         kernel_size=kernel_size,
-        strides=stride,
+        stride=stride,
         padding=padding,
         data_format=layers_format(data_format, n, asked),
         dilation_rate=rate,
@@ -142,7 +143,7 @@ def convolution(
       weights_initializer, biases_initializer: default xavier and zeros, or names in Keras; biases None for no biases.
       weights_regularizer, biases_regularizer: callables from value to scalar loss, or names in Keras.
       reuse: as in `js.variable_scope`; needs a scope.
-      variables_collections: more collections for the variables: a list, or a dict of lists by "weights" and "biases".
+      variables_collections: more collections for the variables: a name, a list, or a dict by "weights" and "biases".
       outputs_collections: a collection or a list of them, to which the output is added.
       trainable: whether the variables are trainable; default as the scope says.
       scope: the scope's name, or a scope object; None for the default name, made unique.
@@ -167,7 +168,7 @@ def convolution(
     return _convolved(
         "convolution",
         "Conv",
-        conv_dims,
+        None if conv_dims is None else as_size(conv_dims, "conv_dims", "convolution"),
         inputs=inputs,
         num_outputs=num_outputs,
         kernel_size=kernel_size,

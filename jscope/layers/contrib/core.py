@@ -11,7 +11,7 @@ import jscope as js
 from ..by_name import Activation, Regularizer
 from ..core import dense_layer, dropped
 from ..core import flatten as layers_flatten
-from ..faults import as_array, as_training, bad_argument, check_min_rank, check_numbers
+from ..faults import as_array, as_probability, as_training, as_whole, check_min_rank
 from ..scopes import layer_scope, options
 from .collections import MODEL, WEIGHTS, collect_outputs, collect_weights, finish
 from .initializers import xavier_initializer
@@ -48,7 +48,7 @@ def fully_connected(
       weights_initializer, biases_initializer: default xavier and zeros, or names in Keras; biases None for no biases.
       weights_regularizer, biases_regularizer: callables from value to scalar loss, or names in Keras.
       reuse: as in `js.variable_scope`; needs a scope.
-      variables_collections: more collections for the variables: a list, or a dict of lists by "weights" and "biases".
+      variables_collections: more collections for the variables: a name, a list, or a dict by "weights" and "biases".
       outputs_collections: a collection or a list of them, to which the output is added.
       trainable: whether the variables are trainable; default as the scope says (`js.variable_scope(trainable=)`).
       scope: the scope's name, or a scope object; None for the default name, made unique.
@@ -66,10 +66,7 @@ def fully_connected(
       >>> net.init(jax.random.key(0), jnp.ones((2, 3)))
       Params({fully_connected: {biases: f32[4], weights: f32[3,4]}})
     """
-    if not isinstance(num_outputs, int):
-        raise bad_argument(
-            f"num_outputs is an integer, not {num_outputs!r}.", asked="fully_connected", fix="give an int"
-        )
+    num_outputs = as_whole(num_outputs, "num_outputs", "fully_connected")
     with js.variable_scope(scope, "fully_connected", [inputs], reuse=reuse, custom_getter=WEIGHTS) as entered:
         outputs, variables = dense_layer(
             inputs=inputs,
@@ -81,6 +78,7 @@ def fully_connected(
             trainable=trainable,
             name=entered,
             reuse=reuse,
+            asked="fully_connected",
         )
         collect_weights(variables, variables_collections)
         return finish(
@@ -133,7 +131,7 @@ def dropout(
         js.variable_scope(scope, "Dropout", [inputs], custom_getter=MODEL) as entered,
         layer_scope(entered, "dropout"),
     ):
-        check_numbers("dropout", keep_prob=keep_prob)
+        keep_prob = as_probability(keep_prob, "keep_prob", "dropout", is_kept=True)
         training = as_training(is_training, "dropout", "is_training")
         outputs = dropped(inputs, rate=1 - keep_prob, noise_shape=noise_shape, seed=seed, training=training)
         return collect_outputs(outputs_collections, outputs)
@@ -151,10 +149,10 @@ def flatten(inputs: Any, outputs_collections: Any = None, scope: str | None = No
       scope: the op scope's name.
 
     Returns:
-      Shape [batch, n].
+      Shape [batch, n]; [batch, 1] for inputs of shape [batch], as in tf_slim.
 
     Raises:
-      BadArgumentError: for inputs of fewer than two dimensions.
+      BadArgumentError: for inputs without dimensions.
 
     Example:
       >>> from jscope.layers.contrib import flatten

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import jscope as js
 
 from ..._support import user_line
+from ..faults import as_flag, bad_argument, check_numbers
 
 _MODES = ("FAN_IN", "FAN_OUT", "FAN_AVG")
 
@@ -24,7 +25,7 @@ class variance_scaling_initializer:  # noqa: N801 (TF1's name)
     truncation takes away; `js.variance_scaling_initializer`, TF1's own of this name, is more exact there.
 
     Args:
-      factor: positive factor.
+      factor: a number of at least 0.
       mode: "FAN_IN", "FAN_OUT" or "FAN_AVG".
       uniform: uniform instead of truncated normal numbers.
       seed: folded into the key of the variable.
@@ -32,6 +33,7 @@ class variance_scaling_initializer:  # noqa: N801 (TF1's name)
 
     Raises:
       BadTypeError: for another mode, as in TF1.
+      BadArgumentError: for another factor, and what is no flag as `uniform`.
 
     Example:
       >>> from jscope.layers.contrib import variance_scaling_initializer
@@ -51,6 +53,11 @@ class variance_scaling_initializer:  # noqa: N801 (TF1's name)
             raise js.BadTypeError(
                 f"mode={self.mode!r} means nothing.", kind="bad_init", where=user_line(), fix=f"give one of {_MODES}"
             )
+        asked = "variance_scaling_initializer"
+        check_numbers(asked, factor=self.factor)
+        if not self.factor >= 0:
+            raise bad_argument(f"factor={self.factor} is no number of at least 0.", asked=asked, fix="give 0 or more")
+        as_flag(self.uniform, "uniform", asked)
 
     def __call__(self, key: jax.Array, shape: tuple[int, ...], dtype: Any = None) -> jax.Array:
         dtype = self.dtype if dtype is None else dtype

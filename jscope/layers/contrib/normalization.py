@@ -11,7 +11,7 @@ import jscope as js
 
 from ..._support import single_or_wider
 from ..by_name import Activation
-from ..faults import as_input, bad_argument
+from ..faults import as_flag, as_input, as_whole, bad_argument
 from ..products import scaled, shifted
 from ..shardings import arithmetic
 from .collections import collections_for, finish, model_variable
@@ -46,7 +46,7 @@ def layer_norm(
       scale: whether there is a `gamma`.
       activation_fn: a function of the output; None for none.
       reuse: as in `js.variable_scope`; needs a scope.
-      variables_collections: more collections for the variables: a list, or a dict of lists by "beta" and "gamma".
+      variables_collections: more collections for the variables: a name, a list, or a dict by "beta" and "gamma".
       outputs_collections: a collection or a list of them, to which the output is added.
       trainable: whether the variables are trainable; default as the scope says.
       begin_norm_axis: the first of the dimensions over which mean and variance are taken; -1 for the last one alone.
@@ -71,6 +71,9 @@ def layer_norm(
       [[[-1.0, 1.0], [-1.0, 1.0]]]
     """
     x = as_input(inputs, "layer_norm")
+    begin_norm_axis = as_whole(begin_norm_axis, "begin_norm_axis", "layer_norm")
+    begin_params_axis = as_whole(begin_params_axis, "begin_params_axis", "layer_norm")
+    center, scale = as_flag(center, "center", "layer_norm"), as_flag(scale, "scale", "layer_norm")
     if begin_norm_axis < 0:
         begin_norm_axis += x.ndim
     if not 0 <= begin_norm_axis < x.ndim or not -x.ndim <= begin_params_axis < x.ndim:

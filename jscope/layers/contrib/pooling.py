@@ -53,7 +53,7 @@ def _pooling(asked: str, n: int, op_scope: str, average: bool):
         """
         layout = layers_format(data_format, n, asked)
         with js.name_scope(scope, op_scope, [inputs]) as op_name:
-            how = windows(asked, n, kernel_size=kernel_size, strides=stride, padding=padding, data_format=layout)
+            how = windows(asked, n, kernel_size=kernel_size, stride=stride, padding=padding, data_format=layout)
             return collect_outputs(outputs_collections, pooled(inputs, how, average), op_name)
 
     what = "average" if average else "maximum"

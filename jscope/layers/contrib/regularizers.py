@@ -10,10 +10,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 import jscope as js
 
-from ..by_name import Regularizer
+from ..by_name import Regularizer, regularizer_of
 from ..faults import bad_argument
 from ..scopes import RegularizerSum
 
@@ -38,12 +39,19 @@ class L2:
         return self.scale * 0.5 * jnp.sum(weights * weights)
 
 
-def _checked(scale: float, name: str) -> float:
-    if isinstance(scale, int) and not isinstance(scale, bool):
+def _of_scale(kind: type[L1] | type[L2], scale: Any, name: str) -> Regularizer:
+    if isinstance(scale, jax.Array | np.ndarray) and scale.shape:
+        raise bad_argument(
+            f"{name} is called with an array of shape {scale.shape} as its scale: it makes a regularizer, and is none.",
+            asked=name,
+            fix=f"give what it makes, as in kernel_regularizer={name}(1e-4)",
+        )
+    is_integer = isinstance(scale, int | np.integer) and not isinstance(scale, bool)
+    if is_integer and scale:
         raise bad_argument(f"scale={scale!r} is an integer.", asked=name, fix=f"give a float: {float(scale)}")
-    if not isinstance(scale, float) or scale < 0 or scale != scale:
-        raise bad_argument(f"scale={scale!r} is no number of at least 0.", asked=name, fix="give 0.0 or more")
-    return scale
+    if not (is_integer or isinstance(scale, float | np.floating)) or not scale >= 0:
+        raise bad_argument(f"scale={scale!r:.80} is no number of at least 0.", asked=name, fix="give 0.0 or more")
+    return kind(float(scale)) if scale else js.no_regularizer
 
 
 def l1_regularizer(scale: float, scope: str | None = None) -> Regularizer:
@@ -61,7 +69,7 @@ def l1_regularizer(scale: float, scope: str | None = None) -> Regularizer:
       >>> float(l1_regularizer(0.5)(jnp.array([1., -3.])))
       2.0
     """
-    return L1(_checked(scale, "l1_regularizer")) if scale != 0.0 else js.no_regularizer
+    return _of_scale(L1, scale, "l1_regularizer")
 
 
 def l2_regularizer(scale: float, scope: str | None = None) -> Regularizer:
@@ -79,7 +87,7 @@ def l2_regularizer(scale: float, scope: str | None = None) -> Regularizer:
       >>> float(l2_regularizer(0.5)(jnp.array([1., -3.])))
       2.5
     """
-    return L2(_checked(scale, "l2_regularizer")) if scale != 0.0 else js.no_regularizer
+    return _of_scale(L2, scale, "l2_regularizer")
 
 
 def l1_l2_regularizer(scale_l1: float = 1.0, scale_l2: float = 1.0, scope: str | None = None) -> Regularizer:
@@ -104,15 +112,33 @@ def sum_regularizer(regularizer_list: Sequence[Regularizer | None], scope: str |
     """The sum of regularizers. TF1: `tf.contrib.layers.sum_regularizer`.
 
     Args:
-      regularizer_list: regularizers; None ones are left out.
+      regularizer_list: a list of regularizers, or of their names in Keras; None ones are left out.
       scope: no effect.
+
+    Raises:
+      BadArgumentError: for what is no list of regularizers.
 
     Example:
       >>> from jscope.layers.contrib import l1_regularizer, sum_regularizer
       >>> float(sum_regularizer([None, l1_regularizer(0.5), jnp.max])(jnp.array([1., -3.])))
       3.0
     """
-    return RegularizerSum(tuple(each for each in regularizer_list if each is not None))
+    if not isinstance(regularizer_list, list | tuple):
+        raise bad_argument(
+            f"regularizer_list={regularizer_list!r:.80} is no list.",
+            asked="sum_regularizer",
+            fix="give a list of regularizers, such as [l2_regularizer(1e-4)]",
+        )
+    return RegularizerSum(tuple(_callable(each, "sum_regularizer") for each in regularizer_list if each is not None))
+
+
+def _callable(regularizer: Any, asked: str) -> Regularizer:
+    found = regularizer_of(regularizer, asked)
+    if not callable(found):
+        raise bad_argument(
+            f"{regularizer!r:.80} is no regularizer.", asked=asked, fix="give one such as l2_regularizer(1e-4)"
+        )
+    return found
 
 
 def apply_regularization(regularizer: Regularizer, weights_list: Sequence[Any] | None = None) -> jax.Array:
@@ -121,14 +147,14 @@ def apply_regularization(regularizer: Regularizer, weights_list: Sequence[Any] |
     TF1: `tf.contrib.layers.apply_regularization`.
 
     Args:
-      regularizer: a callable from value to scalar; None from it is 0.
+      regularizer: a callable from value to scalar, or its name in Keras; None from it is 0.
       weights_list: arrays, `VariableSpec`s or full names; default what is in the collection `WEIGHTS`.
 
     Returns:
       A scalar.
 
     Raises:
-      BadArgumentError: if there are no weights, or the regularizer gives no scalar.
+      BadArgumentError: if there are no weights, or no list of them, and if the regularizer is none or gives no scalar.
 
     Example:
       >>> from jscope.layers import apply_regularization, l2_regularizer
@@ -139,6 +165,11 @@ def apply_regularization(regularizer: Regularizer, weights_list: Sequence[Any] |
       >>> float(net.apply(net.init(jax.random.key(0))))
       0.5
     """
+    regularizer = _callable(regularizer, "apply_regularization")
+    if not isinstance(weights_list, list | tuple | None):
+        raise bad_argument(
+            f"weights_list={weights_list!r:.80} is no list.", asked="apply_regularization", fix="give a list: [weights]"
+        )
     weights = list(weights_list or js.get_collection(js.GraphKeys.WEIGHTS))
     if not weights:
         raise bad_argument(

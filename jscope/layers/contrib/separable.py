@@ -9,7 +9,7 @@ import jax
 import jscope as js
 
 from ..by_name import Activation, Regularizer
-from ..faults import as_input
+from ..faults import as_input, as_size
 from ..scopes import options
 from ..separable import depthwise, separable_layer
 from ..windows import add_bias, windows
@@ -81,7 +81,7 @@ def separable_conv2d(
         asked,
         2,
         kernel_size=kernel_size,
-        strides=stride,
+        stride=stride,
         padding=padding,
         data_format=layers_format(data_format, 2, asked),
         dilation_rate=rate,
@@ -92,6 +92,7 @@ def separable_conv2d(
     bias = options(biases_initializer, biases_regularizer)
     with js.variable_scope(scope, "SeparableConv2d", [inputs], reuse=reuse, custom_getter=_GETTER) as entered:
         if num_outputs is not None:
+            num_outputs = as_size(num_outputs, "num_outputs", asked)
             outputs, variables = separable_layer(
                 how,
                 inputs=x,
@@ -108,6 +109,7 @@ def separable_conv2d(
             )
             collect_weights(variables, variables_collections)
         else:
+            depth_multiplier = as_size(depth_multiplier, "depth_multiplier", asked)
             shape = [*how.size, how.channels(x), depth_multiplier]
             collections = collections_for(variables_collections, "weights")
             weights = model_variable(

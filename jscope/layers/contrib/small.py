@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import jscope as js
 
 from ..by_name import Activation, Regularizer
-from ..faults import as_array, as_input, bad_argument, check_min_rank, check_rank
+from ..faults import as_array, as_input, as_size, as_whole, bad_argument, check_min_rank, check_rank, wide
 from ..shardings import arithmetic
 from .collections import collect_outputs, collections_for, finish, model_variable
 from .core import fully_connected
@@ -39,7 +39,7 @@ def bias_add(
       activation_fn: a function of the output; None for none.
       initializer, regularizer: of the variable.
       reuse: as in `js.variable_scope`; needs a scope.
-      variables_collections: more collections for the variable: a list, or a dict of lists by "biases".
+      variables_collections: more collections for the variable: a name, a list, or a dict by "biases".
       outputs_collections: a collection or a list of them, to which the output is added.
       trainable: whether the variable is trainable; default as the scope says (`js.variable_scope(trainable=)`).
       data_format: "NHWC" or "NCHW".
@@ -102,7 +102,7 @@ def one_hot_encoding(
       Shape [..., num_classes], float32.
 
     Raises:
-      BadArgumentError: for labels that are no integers.
+      BadArgumentError: for labels that are no integers, and a number of classes that is no positive one.
 
     Example:
       >>> from jscope.layers.contrib import one_hot_encoding
@@ -116,7 +116,9 @@ def one_hot_encoding(
             asked="one_hot_encoding",
             fix="convert them: labels.astype(jnp.int32)",
         )
+    num_classes = as_size(num_classes, "num_classes", "one_hot_encoding")
     with js.name_scope(scope, "OneHotEncoding", [labels]) as name:
+        x = wide(x)
         is_on = x[..., None] == jnp.arange(num_classes, dtype=x.dtype).reshape([1] * x.ndim + [-1])
         outputs = jnp.where(is_on, jnp.float32(on_value), jnp.float32(off_value))
         return collect_outputs(outputs_collections, outputs, name)
@@ -172,7 +174,7 @@ def unit_norm(inputs: Any, dim: int, epsilon: float = 1e-7, scope: Any = None) -
       >>> js.transform(lambda x: unit_norm(x, 1)).apply({}, jnp.array([[0.0, 5.0]])).round(4).tolist()
       [[0.0, 1.0]]
     """
-    x = as_input(inputs, "unit_norm")
+    x, dim = as_input(inputs, "unit_norm"), as_whole(dim, "dim", "unit_norm")
     if not 0 <= dim < x.ndim:
         raise bad_argument(
             f"dim={dim} is no dimension of inputs of shape {x.shape}.",

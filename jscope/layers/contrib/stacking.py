@@ -9,7 +9,7 @@ import jax
 
 import jscope as js
 
-from ..faults import bad_argument
+from ..faults import as_whole, bad_argument
 
 # The names that these layers have in TensorFlow, which become names of scopes.
 _LONG_NAMES = {
@@ -55,9 +55,7 @@ def repeat(
       >>> list(net.specs(jnp.ones((1, 8, 8, 3))))
       ['conv1/conv1_1/weights', 'conv1/conv1_2/weights']
     """
-    if not isinstance(repetitions, int):
-        fix = "give how often the layer is to be called"
-        raise bad_argument(f"repetitions={repetitions!r:.80} is no integer.", asked="repeat", fix=fix)
+    repetitions = as_whole(repetitions, "repetitions", "repeat")
     with js.variable_scope(scope, "Repeat", [inputs]):
         base = _scope_of(layer, "repeat") if scope is None else scope
         for number in range(1, repetitions + 1):

@@ -9,7 +9,7 @@ import jax
 
 import jscope as js
 
-from ..faults import bad_argument, refuse
+from ..faults import as_flag, bad_argument, refuse
 from .collections import collect_outputs, named_outputs
 
 
@@ -64,7 +64,8 @@ def convert_collection_to_dict(collection: str, clear_collection: bool = False) 
       {'net/fully_connected': (3, 4), 'net/logits': (3, 2)}
     """
     asked = "convert_collection_to_dict"
-    refuse(asked, "leave it out, and collect under another name", clear_collection=clear_collection or None)
+    clears = as_flag(clear_collection, "clear_collection", asked)
+    refuse(asked, "leave it out, and collect under another name", clear_collection=clears or None)
     named = named_outputs(collection)
     found: OrderedDict[str, Any] = OrderedDict()
     for item in js.get_collection(collection):
