@@ -223,7 +223,7 @@ def get_local_variable(
 def variable(
     initial_value: Any,
     name: str | None = None,
-    trainable: bool = True,
+    trainable: bool | None = True,
     dtype: Any = None,
     collections: Any = None,
 ) -> jax.Array:
@@ -234,7 +234,7 @@ def variable(
     Args:
       initial_value: a number, (nested) list, array, or a callable without arguments that returns one.
       name: default "Variable"; a second taker of a name gets `_1`.
-      trainable: whether it is in the trainable collection.
+      trainable: whether it is in the trainable collection; None means that it is.
       dtype: default that of the value; Python numbers are float32 and int32.
       collections: default `[GraphKeys.GLOBAL_VARIABLES]`.
 
@@ -446,7 +446,7 @@ def name_of(array: jax.Array) -> str:
         nothing may give that object or another one, under `jax.jit` another answer than without.
 
     Raises:
-      BadArgumentError: for any other array, and for one that is the value of two variables.
+      BadArgumentError: for any other array.
 
     Example:
       >>> with js.build(jax.random.key(0)), js.variable_scope("a"):

@@ -25,7 +25,7 @@ from ._params import Params, make
 from ._show import short
 from ._specs import Specs
 from ._transform import Transformed
-from ._values import FromProgram, InitialValue, is_traced
+from ._values import FromProgram, InitialValue, is_of_keys, is_traced
 from ._variable_spec import VariableSpec
 from .run.record import TRAINABLE_VARIABLES
 from .run.variables import Run
@@ -170,7 +170,9 @@ class _Stack(NamedTuple):
         initializer = spec.initializer
         if isinstance(initializer, InitialValue):
             array = initializer.array
-            initializer = InitialValue(np.broadcast_to(array, (self.layers, *array.shape)))
+            broadcast_to = jnp.broadcast_to if is_of_keys(array.dtype) else np.broadcast_to
+            with jax.ensure_compile_time_eval():  # a declaration holds no value of a trace
+                initializer = InitialValue(broadcast_to(array, (self.layers, *array.shape)))
         elif not isinstance(initializer, FromProgram):
             names = [f"{prefix}{self.names % number}/{spec.name}" for number in range(self.layers)]
             initializer = Stacked(initializer, tuple(names))

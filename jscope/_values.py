@@ -184,7 +184,7 @@ def as_initial_value(value: Any, dtype: Any = None) -> jax.Array | np.ndarray:
             fix="give a number, a (nested) list of numbers, an array, or a callable init(key, shape, dtype)",
         )
     if not isinstance(value, np.ndarray | np.generic):
-        if dtype is not None and array.size and not _holds(dtype, kind):
+        if dtype is not None and array.size and (is_of_keys(dtype) or not _holds(dtype, kind)):
             raise _does_not_fit(value, dtype)
         return converted(array, _NARROW.get(kind, array.dtype) if dtype is None else dtype, value)
     narrow = jax.dtypes.canonicalize_dtype(array.dtype)

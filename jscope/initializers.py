@@ -20,7 +20,7 @@ from ._describe import arguments_text
 from ._errors import BadArgumentError, BadInitialValueTypeError, BadTypeError, InitializerError
 from ._leaves import check_here
 from ._show import short
-from ._values import is_held, is_small_float, is_traced, single_or_wider
+from ._values import as_initial_value, is_held, is_of_keys, is_small_float, is_traced, single_or_wider
 
 __all__ = [
     "constant_initializer",
@@ -176,6 +176,15 @@ class constant_initializer(Initializer):  # noqa: N801
         # A copy of its own: a value does not change when the caller's list or array does. One on the host: a copy of
         # an array of JAX, made while a program is traced, would be a part of that trace.
         value = self.value
+        if isinstance(value, jax.Array) and is_of_keys(value.dtype):
+            raise BadInitialValueTypeError(
+                "constant_initializer takes numbers, not random keys.",
+                kind="init_value",
+                where=user_line(),
+                fix="give the key itself, without a shape: initializer=key",
+            )
+        if isinstance(value, np.ma.MaskedArray):
+            as_initial_value(value)  # raises
         if isinstance(value, jax.Array) and not is_traced(value):
             check_here("value", value, "constant_initializer needs all of it", "give a numpy array of the whole")
             value = np.asarray(value)

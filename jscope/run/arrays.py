@@ -7,7 +7,6 @@ from typing import Any
 
 from .._callsite import user_line
 from .._errors import BadArgumentError
-from .._show import some
 from .record import NOTHING, Variable
 
 
@@ -24,8 +23,9 @@ class Arrays:
         self._by_name = by_name
         self._seen = 0  # so many variables have been looked at
         self._values: list[tuple[Any, Variable]] = []  # noted and not yet looked at
-        # id -> (the array, or a weak reference to it; the variables that it is or was the value of)
-        self._by_id: dict[int, tuple[Any, list[Variable]]] = {}
+        # id -> (the array, or a weak reference to it; the variable that it is or was the value of). Of one alone: a
+        # source gives each variable an object of its own, and so does `assign`.
+        self._by_id: dict[int, tuple[Any, Variable]] = {}
 
     def note(self, variable: Variable) -> None:
         """Notes a value besides the first one."""
@@ -36,7 +36,7 @@ class Arrays:
         """Notes a value that is bound to an inner trace, which may not be kept longer than the trace."""
         self._look()
         reference = weakref.ref(value)
-        self._by_id[id(value)] = reference, [variable]
+        self._by_id[id(value)] = reference, variable
         return reference
 
     def _look(self) -> None:
@@ -45,13 +45,10 @@ class Arrays:
         for variable in new:
             self.note(variable)
         for value, variable in self._values:
-            known = self._entry(value)
-            before = [] if known is None else [one for one in known[1] if one is not variable]
-            # The array is kept, so that its id is not given to another one.
-            self._by_id[id(value)] = value, [*before, variable]
+            self._by_id[id(value)] = value, variable  # the array is kept, so that its id is not given to another one
         self._values.clear()
 
-    def _entry(self, value: Any) -> tuple[Any, list[Variable]] | None:
+    def _entry(self, value: Any) -> tuple[Any, Variable] | None:
         known = self._by_id.get(id(value))
         if known is None:
             return None
@@ -67,7 +64,7 @@ class Arrays:
         """The variable whose value this very object is.
 
         Raises:
-          BadArgumentError: for one that is no variable's, or several variables'.
+          BadArgumentError: for one that is no variable's.
         """
         self._look()
         known = self._entry(value)
@@ -79,13 +76,4 @@ class Arrays:
                 where=user_line(),
                 fix="pass the very object that get_variable returned, its VariableSpec or its full name",
             )
-        if len(known[1]) > 1:
-            raise BadArgumentError(
-                f"{call}: this array is the value of several variables, so it does not tell which is meant.",
-                kind="ambiguous",
-                exists=f"it is the value of {some(variable.name for variable in known[1])}",
-                scope=scope,
-                where=user_line(),
-                fix="pass the VariableSpec of the one that is meant: js.global_variables() lists them",
-            )
-        return known[1][0]
+        return known[1]

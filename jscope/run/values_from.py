@@ -23,7 +23,7 @@ from .._mismatch import mismatch, mismatch_error
 from .._names import near
 from .._params import Params
 from .._partitions import ExplicitTypes
-from .._values import FLOAT32, FromProgram, InitialValue, as_initial_value, is_traced
+from .._values import FLOAT32, FromProgram, InitialValue, as_initial_value, is_of_keys, is_traced
 from ..initializers import FIT_FLOATS
 from .record import Variable
 
@@ -248,7 +248,7 @@ def _objects_of_their_own(leaves: list[Any]) -> list[Any]:
 
 def _again(leaf: Any) -> Any:
     """Another array object; of concrete values, another one on the same memory."""
-    if is_traced(leaf):
+    if is_traced(leaf) or (isinstance(leaf, jax.Array) and is_of_keys(leaf.dtype)):
         return jnp.array(leaf, copy=True)
     if isinstance(leaf, jax.Array) and not leaf.is_deleted():
         parts = [shard.data for shard in leaf.addressable_shards]

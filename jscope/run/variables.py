@@ -512,7 +512,7 @@ class Run:
                 fix="give a number or array",
             )
         name = checked_name(name, self.scopes.state.name)
-        trainable = as_flag(trainable, f"trainable= of '{name}'")
+        trainable = trainable is None or as_flag(trainable, f"trainable= of '{name}'")
         asked = functools.partial(self._asked, name, None, dtype, call="variable")
         if collections is not None:
             collections = checked_collections(collections, trainable, name, asked)
@@ -546,7 +546,7 @@ class Run:
 
         Raises:
           UnknownNameError: for a name that is not declared so far.
-          BadArgumentError: for an array that is no variable's, or several variables'.
+          BadArgumentError: for an array that is no variable's.
         """
         if not isinstance(reference, str | VariableSpec):
             return self.arrays.find(reference, call, self.scopes.state.name)

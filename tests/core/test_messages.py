@@ -81,7 +81,6 @@ def item_assignment():
 
 
 net = js.transform(lambda: js.get_variable("kernel", [2]))
-twins = js.transform(lambda: js.name_of((js.get_variable("a", []), js.get_variable("b", []))[0]))
 takes_x = js.transform(lambda x, training=False: -x if training else x)
 MESH = jax.sharding.AbstractMesh((4,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
 
@@ -192,7 +191,6 @@ CASES = {
     "unknown": (lambda: js.Params({"a": 1})["b"], js.UnknownNameError, KeyError, "unknown_name", "'b' is neither", "params.names"),
     "unknown_variable": (build(lambda: js.value("b")), js.UnknownNameError, KeyError, "unknown_name", "no variable 'b'", "full name"),
     "not_a_variable": (build(lambda: js.name_of(jnp.ones(2))), js.BadArgumentError, ValueError, "not_a_variable", "no array that get_variable gave", "VariableSpec"),
-    "ambiguous": (lambda: twins.apply(dict.fromkeys("ab", jnp.ones(()))), js.BadArgumentError, ValueError, "ambiguous", "the value of several variables", "pass the VariableSpec"),
     "item_assignment": (item_assignment, js.BadTypeError, TypeError, "immutable", "immutable", "params.replace"),
     "assign": (lambda: js.transform(lambda: js.assign(js.get_variable("v", []), 1.0)).apply({"v": 0.0}), js.AssignError, RuntimeError, "assign", "gives no tree back", "net.update"),
     "no_rng": (lambda: js.transform(js.next_key).apply({}), js.MissingRngError, RuntimeError, "no_rng", "given no rng", "rng=jax.random.key(0)"),

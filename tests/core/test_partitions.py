@@ -283,3 +283,21 @@ def test_gathered_as_the_message_says_it_fits() -> None:
         return DENSE.apply({"dense": {"w": whole, "b": tree["dense"]["b"]}}, x)
 
     assert in_parts(P("data", "model"), P(), gathered).shape == (2, 4)
+
+
+def test_what_is_not_cut_at_the_end_need_not_be_said() -> None:
+    def program(*partitions: Any) -> js.Specs:
+        def asks() -> None:
+            for partition in partitions:
+                with js.variable_scope("s", reuse=js.AUTO_REUSE):
+                    js.get_variable("w", [8, 4], partitioner=partition)
+
+        return js.transform(asks).specs()
+
+    assert program(P("x"), P("x", None), P(("x",)))["s/w"].partition == P("x")
+    assert len(program(P("x")) | program(P("x", None))) == 1
+    for other in (P("y"), P("x", "y"), P(None, "x")):
+        with pytest.raises(js.BadArgumentError, match="asked for with P"):
+            program(P("x"), other)
+        with pytest.raises(js.BadArgumentError, match="partition"):
+            program(P("x")) | program(other)

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 import jscope as js
+from jscope import layers
 
 KEY = jax.random.key(0)
 X = jnp.arange(6.0).reshape(2, 3)
@@ -506,13 +507,62 @@ def test_one_instance_keeps_the_reuse_that_it_met():
             assert (third.name, third.reuse) == ("a", True)
 
 
-def test_an_array_of_two_variables_tells_neither():
-    w = jnp.ones(2)
-    with js.bind({"a": w, "b": w}):
-        first = js.get_variable("a", [2])
-        assert js.name_of(first) == "a"
-        second = js.get_variable("b", [2])
-        assert first is second
-        with pytest.raises(js.BadArgumentError, match="several variables"):
-            js.name_of(first)
-        assert js.value("b") is w
+@pytest.mark.parametrize("around", [lambda f: f, jax.jit, jax.grad])
+@pytest.mark.parametrize("leaf", [jnp.ones(()), np.float32(1), jax.random.key(0)], ids=["array", "numpy", "key"])
+def test_one_array_under_two_names_is_two_variables(around, leaf):
+    """As in a target network that has just been copied: eagerly, too, each is told by its array, and assigned alone."""
+    is_key = isinstance(leaf, jax.Array) and leaf.dtype == KEY.dtype
+
+    def program(x):
+        a, b = (js.get_variable(name, initializer=leaf) for name in "ab")
+        assert (js.name_of(a), js.name_of(b)) == ("a", "b")
+        js.assign(b, jax.random.fold_in(b, 1) if is_key else b + 1)
+        js.add_to_collection("mine", b)
+        return x
+
+    @around
+    def run(x):
+        tree = {"a": leaf, "b": leaf}
+        out, new = js.transform(program).update(tree, x)
+        assert set(new) == {"a", "b"}
+        after.append(new)
+        return out
+
+    after = []
+    run(1.0)
+    assert around is not run
+    if around(len) is len:  # eagerly
+        assert after[0]["a"] is leaf
+        assert (jax.random.key_data(after[0]["b"]) != jax.random.key_data(leaf)).any() if is_key else after[0]["b"] == 2
+
+
+def test_a_tied_tree_runs_eagerly_as_it_does_under_jit():
+    def network(x):
+        return layers.batch_normalization(x, training=True, name="bn")
+
+    def both(x):
+        with js.variable_scope("online"):
+            online = network(x)
+        with js.variable_scope("target"):
+            return jnp.sum(online - network(x))
+
+    program = js.transform(both)
+    params = program.init(KEY, X)
+    tied = params.replace_scope("target", params["online"])
+    for update in (program.update, jax.jit(program.update)):
+        assert update(tied, X)[1].names == params.names
+    slope = jax.grad(
+        lambda w: js.transform(lambda: js.get_variable("a", []) + 2 * js.get_variable("b", [])).apply({"a": w, "b": w})
+    )
+    assert float(slope(jnp.float32(5))) == 3
+
+
+def test_an_array_that_is_assigned_to_a_second_variable_stays_that_of_the_first():
+    def program():
+        one, other = js.get_variable("a", []), js.get_variable("b", [])
+        new = js.assign(other, one)
+        assert [js.name_of(array) for array in (one, other, new, js.value("b"))] == ["a", "b", "b", "b"]
+
+    js.transform(program).update({"a": jnp.zeros(()), "b": jnp.ones(())})
+    with js.build(KEY):
+        program()
