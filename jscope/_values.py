@@ -236,7 +236,7 @@ def is_held(array: Any, dtype: Any) -> bool:
 
 def _does_not_fit(value: Any, dtype: Any) -> BadInitialValueTypeError:
     return BadInitialValueTypeError(
-        f"{short(value)} can't be held by dtype {getattr(dtype, 'name', dtype)}.",
+        f"{short(value)} can't be held by dtype {dtype if is_of_keys(dtype) else np.dtype(dtype).name}.",
         kind="init_value",
         where=user_line(),
         fix="give a value that fits, or another dtype",

@@ -258,6 +258,10 @@ class random_normal_initializer(_Random):  # noqa: N801
     seed: int | None = None
     dtype: Any = jnp.float32
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _known(self, mean=self.mean, stddev=self.stddev)
+
     def check(self, shape: tuple[int, ...], dtype: Any) -> None:
         super().check(shape, dtype)
         _check_normal(self, self.mean, self.stddev, dtype)
@@ -288,6 +292,10 @@ class truncated_normal_initializer(_Random):  # noqa: N801
     seed: int | None = None
     dtype: Any = jnp.float32
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _known(self, mean=self.mean, stddev=self.stddev)
+
     def check(self, shape: tuple[int, ...], dtype: Any) -> None:
         super().check(shape, dtype)
         _check_real(self, dtype)
@@ -310,8 +318,9 @@ class random_uniform_initializer(_Random):  # noqa: N801
       dtype: the dtype when called without one.
 
     Raises:
-      InitializerError: when called with a `maxval` below `minval`, or for a dtype that does not hold both; for integers
-        also with bounds that are not whole or are the same.
+      BadArgumentError: for a `maxval` below `minval`.
+      InitializerError: when called for a dtype that does not hold both; for integers also with bounds that are not whole
+        or are the same.
 
     Example:
       >>> bool(js.random_uniform_initializer(2, 3)(jax.random.key(0), (9,)).min() >= 2)
@@ -322,6 +331,17 @@ class random_uniform_initializer(_Random):  # noqa: N801
     maxval: float | None = None
     seed: int | None = None
     dtype: Any = jnp.float32
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        bounds = _known(self, minval=self.minval, maxval=self._maxval())
+        if bounds is not None and not (isinstance(bounds[0] + bounds[1], int | float) and bounds[0] <= bounds[1]):
+            raise BadArgumentError(
+                f"random_uniform_initializer can't draw from {short(bounds[0])} up to {short(bounds[1])}.",
+                kind="bad_init",
+                where=user_line(),
+                fix="give a minval below maxval",
+            )
 
     def check(self, shape: tuple[int, ...], dtype: Any) -> None:
         if not jnp.issubdtype(dtype, jnp.integer):
@@ -340,7 +360,7 @@ class random_uniform_initializer(_Random):  # noqa: N801
         low, high = bounds
         if not jnp.issubdtype(dtype, jnp.integer):
             largest = float(jnp.finfo(dtype).max)
-            fine, what = low <= high and max(abs(low), abs(high), high - low) <= largest, "numbers"
+            fine, what = max(abs(low), abs(high), high - low) <= largest, "numbers"
         else:
             info, what = jnp.iinfo(dtype), "whole numbers"
             # What JAX draws with may be the number after the last one where it has more bits than that, which are 32.
@@ -596,10 +616,14 @@ def _shifted(sample: jax.Array, mean: float) -> jax.Array:
     return sample + jnp.asarray(mean, sample.dtype) if mean else sample
 
 
-# Those that `check` passes for any shape of float32, whatever their arguments are.
+# Those that `check` passes for any shape of float32. It would find numbers near the end of float32, which only the draw
+# refuses: to look for them takes a program with a thousand variables longer than its declarations.
 FIT_FLOATS = frozenset(
     {
         ones_initializer,
+        random_normal_initializer,
+        random_uniform_initializer,
+        truncated_normal_initializer,
         variance_scaling_initializer,
         zeros_initializer,
         *variance_scaling_initializer.__subclasses__(),  # glorot, he and lecun

@@ -263,7 +263,7 @@ def test_an_error_of_ours_about_a_key_tells_where_keys_go() -> None:
     def program(x: jax.Array, y: Any = None) -> jax.Array:
         return js.get_variable("w", x.shape, x.dtype)
 
-    with pytest.raises(js.BadTypeError, match="apply got a random key as `x`") as info:
+    with pytest.raises(js.InitializerError, match="apply got a random key as `x`") as info:
         js.transform(program).apply({"w": X}, KEY, X)
     assert "rng=key" in info.value.fix
 

@@ -218,7 +218,7 @@ def test_a_prefix_where_a_file_would_be_read_is_refused(tmp_path, monkeypatch):
     """`load` would go on giving what that file holds. One of TensorFlow's first version is not in the way."""
     monkeypatch.chdir(tmp_path)
     checkpoint.save("m.ckpt", {"a": 1})
-    checkpoint.save("model.safetensors.index.json", {"a": 1})
+    (tmp_path / "model.safetensors.index.json").write_text('{"weight_map": {"a": "m.ckpt"}}')
     np.savez("m", a=1)
     (tmp_path / "cut.safetensors").write_text("")
     there = sorted(tmp_path.iterdir())
