@@ -319,8 +319,8 @@ class random_uniform_initializer(_Random):  # noqa: N801
 
     Raises:
       BadArgumentError: for a `maxval` below `minval`.
-      InitializerError: when called for a dtype that does not hold both; for integers also with bounds that are not whole
-        or are the same.
+      InitializerError: when called for a dtype that does not hold both; for integers also with bounds that are not
+        whole, or are the same.
 
     Example:
       >>> bool(js.random_uniform_initializer(2, 3)(jax.random.key(0), (9,)).min() >= 2)
