@@ -345,9 +345,8 @@ def test_it_may_run_a_program_of_its_own() -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the memory of a process is read as Linux tells it")
-@pytest.mark.parametrize(
-    "holds", ["constant_initializer", *(pytest.param(k, marks=pytest.mark.slow) for k in ("closure", "jax"))]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("holds", HOLDING)
 def test_tables_are_let_go_with_their_programs(holds: str) -> None:
     code = FOLDS.replace("{initializer}", HOLDING[holds])
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)

@@ -163,7 +163,7 @@ def test_on_eight_devices(checks: str) -> None:
     command = f"import test_sharded_init; test_sharded_init.{checks}()"
     here = os.pathsep.join([str(Path(__file__).parent), *sys.path])
     env = os.environ | {
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
+        "XLA_FLAGS": os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8",
         "JAX_PLATFORMS": "cpu",
         "PYTHONPATH": here,
     }

@@ -573,7 +573,8 @@ def on_a_mesh(folder):
 
 def test_on_a_mesh_of_eight_devices(tmp_path):
     command = f"import pathlib, test_interop; test_interop.on_a_mesh(pathlib.Path({str(tmp_path)!r}))"
-    flags = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu"}
+    more = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+    flags = os.environ | {"XLA_FLAGS": more, "JAX_PLATFORMS": "cpu"}
     done = subprocess.run(
         [sys.executable, "-c", command],
         cwd=Path(__file__).parent,

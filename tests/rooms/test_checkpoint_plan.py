@@ -819,7 +819,7 @@ def spread_cases(count: int) -> str:
     paths = [str(ROOT), str(ROOT / "tests" / "support")]
     env = os.environ | {
         "PYTHONPATH": os.pathsep.join(paths),
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
+        "XLA_FLAGS": os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8",
         "JAX_PLATFORMS": "cpu",
     }
     done = subprocess.run([sys.executable, "-c", SPREAD, str(count)], capture_output=True, text=True, env=env)

@@ -355,7 +355,10 @@ for name in json.loads(sys.argv[1]):
 def test_values_on_a_mesh_are_those_of_one_device() -> None:
     here = os.path.dirname(__file__)
     path = os.pathsep.join([here, os.path.join(here, "..", "support"), *sys.path])
-    flags = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=4", "PYTHONPATH": path}
+    flags = os.environ | {
+        "XLA_FLAGS": os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4",
+        "PYTHONPATH": path,
+    }
     command = [sys.executable, "-c", ON_DEVICES, json.dumps(list(LAYERS))]
     done = subprocess.run(command, capture_output=True, text=True, env=flags | {"JAX_PLATFORMS": "cpu"})
     assert done.returncode == 0, done.stderr

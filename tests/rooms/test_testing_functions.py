@@ -64,7 +64,10 @@ def test_an_array_that_a_function_gives_and_changes_later() -> None:
 RULES = ["key_reuse", "outer_broadcast", "dtype_promotion"]
 
 
-@pytest.mark.parametrize("call", [testing.assert_functional, partial(testing.assert_strict, allow=RULES)])
+@pytest.mark.parametrize(
+    "call",
+    [testing.assert_functional, pytest.param(partial(testing.assert_strict, allow=RULES), marks=pytest.mark.slow)],
+)
 def test_what_a_jitted_function_keeps(call: Any) -> None:
     kept: list[Any] = []
 

@@ -146,7 +146,10 @@ test()
 assert max(size for size, _ in seen) > 1 and len(seen) > 5, seen
 assert find(testing.meshes(), lambda mesh: True).size == 1
 """
-    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=8", "PYTHONPATH": str(ROOT)}
+    flags = {
+        "XLA_FLAGS": os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8",
+        "PYTHONPATH": str(ROOT),
+    }
     subprocess.run([sys.executable, "-c", code], env={**os.environ, **flags}, check=True)
 
 
