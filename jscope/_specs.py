@@ -22,6 +22,7 @@ from ._errors import (
     add_place,
 )
 from ._initial_values import Drawers, check_key
+from ._leaves import without_value
 from ._mismatch import mismatch, mismatch_error, without_values
 from ._names import near
 from ._params import Params
@@ -330,7 +331,8 @@ class Specs(Mapping[str, VariableSpec]):
           >>> float(js.transform(program).specs().regularization_loss({"w": jnp.ones(2)}))
           2.0
         """
-        given = self._declared(params, "regularization_loss", allow_unexpected).flat()
+        regularized = [name for name, spec in self.items() if spec.regularizer is not None]
+        given = self._declared(params, "regularization_loss", allow_unexpected, regularized).flat()
         losses = [jnp.float32(0.0)]
         for name, spec in self.items():
             loss = spec.regularizer(given[name]) if spec.regularizer is not None and name in given else None
@@ -381,14 +383,23 @@ class Specs(Mapping[str, VariableSpec]):
                 )
             return result
 
-        return self._declared(params, "constrain", allow_unexpected).map_with_name(constrained)
+        limited = [name for name, spec in self.items() if spec.constraint is not None]
+        return self._declared(params, "constrain", allow_unexpected, limited).map_with_name(constrained)
 
-    def _declared(self, params: Mapping[str, Any], call: str, allow_unexpected: bool) -> Params:
+    def _declared(
+        self, params: Mapping[str, Any], call: str, allow_unexpected: bool, used: Iterable[str] = ()
+    ) -> Params:
+        """The tree, if it holds what is declared, and values of what is `used`, as far as it has it."""
         tree = params_of(params, call)
         unknown = [f"'{name}' is not declared" for name in tree.names if name not in self._by_name]
         if unknown and not allow_unexpected:
             fix = f"where other programs share the tree: {call}(params, allow_unexpected=True); else mend the names"
             raise mismatch_error(unknown, fix=fix)
+        leaves = tree.flat()
+        given = ((name, leaves[name]) for name in used if name in leaves)
+        whys = ((name, "is None" if leaf is None else without_value(leaf)) for name, leaf in given)
+        if faults := [f"'{name}' {why}" for name, why in whys if why]:
+            raise mismatch_error(faults, fix=f"give {call} the values, or leave these variables out of the tree")
         return tree
 
     def __repr__(self) -> str:

@@ -80,6 +80,13 @@ def item_assignment():
     js.Params({"a": 1})["a"] = 2
 
 
+def donated():
+    """An array whose memory a jitted function has taken."""
+    x = jnp.ones(2)
+    jax.jit(lambda x: x + 1, donate_argnums=0)(x)
+    return x
+
+
 net = js.transform(lambda: js.get_variable("kernel", [2]))
 twins = js.transform(lambda: js.name_of((js.get_variable("a", []), js.get_variable("b", []))[0]))
 takes_x = js.transform(lambda x, training=False: -x if training else x)
@@ -181,6 +188,14 @@ CASES = {
     "replace_scope": (lambda: js.Params({"a": {"b": 1}}).replace({"a": {"b": 2}}), js.UnknownNameError, KeyError, "unknown_name", "has no variable 'a'", "'a' is a scope"),
     "tensor_name": (build(lambda: (js.get_variable("v", []), js.value("v:0"))), js.UnknownNameError, KeyError, "unknown_name", "no variable 'v:0'", "without ':0'"),
     "no_value": (build(lambda: js.variable(None)), js.InitializerError, ValueError, "no_value", "needs an initial value", "number"),
+    "variable_initializer": (build(lambda: js.variable(js.zeros_initializer())), js.InitializerError, ValueError, "bad_init", "zeros_initializer() without arguments, and it takes some", "js.get_variable(name, shape, initializer=...)"),
+    "variable_class": (build(lambda: js.variable(js.zeros_initializer)), js.InitializerError, ValueError, "bad_init", "zeros_initializer() without arguments, and it takes some", "js.get_variable(name, shape, initializer=...)"),
+    "variable_function": (build(lambda: js.variable(lambda key, shape, dtype: 1.0)), js.InitializerError, ValueError, "bad_init", "<lambda> without arguments, and it takes some", "js.get_variable(name, shape, initializer=...)"),
+    "variable_text": (build(lambda: js.variable("x")), js.BadInitialValueTypeError, TypeError, "init_value", "type str does not convert", "a (nested) list of numbers, or an array"),
+    "assign_deleted": (build(lambda: js.assign(js.get_variable("v", [2]), donated())), js.BadArgumentError, ValueError, "deleted", "'v' is assigned an array that is deleted", "donate_argnums"),
+    "deleted_value": (build(lambda: js.get_variable("v", initializer=donated())), js.BadArgumentError, ValueError, "deleted", "'initial value' f32[2] is deleted", "donate_argnums"),
+    "deleted_leaf": (lambda: net.apply({"kernel": donated()}), js.ParamsMismatchError, ValueError, "params_mismatch", "do not fit the program: 1 fault", "donate_argnums"),
+    "no_values": (lambda: js.transform(lambda: js.get_variable("v", [2], regularizer=jnp.sum)).specs().regularization_loss({"v": None}), js.ParamsMismatchError, ValueError, "params_mismatch", "do not fit the program: 1 fault", "give regularization_loss the values"),
     "nesting": (build(out_of_order), js.ScopeExitError, RuntimeError, "nesting", "Improper nesting", "reverse order"),
     "template": (build(template_trainable), js.TemplateError, ValueError, "template_trainable", "after its first", "get_variable"),
     "template_name": (lambda: js.make_template(None, print), js.BadArgumentError, ValueError, "template_name", "needs a name", "name_="),
