@@ -40,12 +40,13 @@ _RESERVED = {
 
 def check_program(fn: Any, *, is_made: bool) -> None:
     """Raises BadTypeError for what is no program, or is made one already; BadNameError for reserved parameters."""
+    is_made = is_made or isinstance(fn, Member)
     if not callable(fn) or is_made:
         raise BadTypeError(
             f"transform takes a function, not {short(fn)}.",
             kind="not_a_program",
             where=user_line(),
-            fix="pass the function that calls get_variable",
+            fix="pass the function that calls get_variable" + ", which is its __wrapped__" * is_made,
         )
     if inspect.isgeneratorfunction(fn) or inspect.iscoroutinefunction(fn) or inspect.isasyncgenfunction(fn):
         raise BadTypeError(

@@ -225,6 +225,8 @@ CASES = {
     "traced_name": (traced(lambda n: js.get_variable(f"v{n}", [])), js.BadNameError, ValueError, "bad_name", "is not a valid name", "static_argnames='n'"),
     "traced_trainable": (traced(lambda n: js.get_variable("v", [], trainable=n)), js.BadTypeError, TypeError, "traced", "trainable= of 'v' is traced", "static_argnames='n'"),
     "init_form": (build(lambda: js.get_variable("v", [2], initializer=lambda shape, dtype: jnp.ones(shape))), js.BadTypeError, TypeError, "init_value", "this one takes (shape, dtype)", "lambda key, shape, dtype"),
+    "program_made": (lambda: js.transform(net), js.BadTypeError, TypeError, "not_a_program", "takes a function, not <jscope program", "which is its __wrapped__"),
+    "call_of_a_program": (lambda: js.transform(net.specs), js.BadTypeError, TypeError, "not_a_program", "takes a function, not <specs of <jscope program", "which is its __wrapped__"),
     "pattern": (lambda: js.Params({}).select("("), js.BadArgumentError, ValueError, "bad_pattern", "regular expression", "re.escape"),
 }  # fmt: skip
 

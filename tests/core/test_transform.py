@@ -614,3 +614,25 @@ def test_functions_of_variables_are_not_given_what_has_no_value(leaf: Any, call:
         asked({"w": leaf, "b": leaf})
     assert info.value.fix.startswith(f"give {call} the values")
     asked({"b": leaf})  # which has neither
+
+
+@dataclasses.dataclass
+class Scaled:
+    """A program that == has no answer for."""
+
+    by: Any
+
+    def __call__(self, x):
+        return x * js.get_variable("w", []) * self.by
+
+
+def test_programs_that_have_no_equality_are_equal_to_themselves() -> None:
+    one, other = js.transform(Scaled(np.ones(2))), js.transform(Scaled(np.ones(2)))
+    assert one == one
+    assert one == js.transform(one.__wrapped__)
+    assert one != other
+    assert other not in [one]
+    assert js.transform(Scaled(2.0)) == js.transform(Scaled(2.0))
+    run = jax.jit(lambda net, x: net.apply({"w": 2.0}, x), static_argnums=0)
+    for net in (one, other, one):
+        np.testing.assert_array_equal(run(net, 3.0), [6, 6])
