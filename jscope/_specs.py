@@ -53,6 +53,15 @@ class Specs(Mapping[str, VariableSpec]):
     __slots__ = ("_by_name",)
 
     def __init__(self, variables: Iterable[VariableSpec] = ()) -> None:
+        variables = list(variables)
+        if not all(isinstance(spec, VariableSpec) for spec in variables):
+            odd = next(spec for spec in variables if not isinstance(spec, VariableSpec))
+            raise BadTypeError(
+                f"Specs are made from VariableSpecs, not {short(odd)}.",
+                kind="not_a_spec",
+                where=user_line(),
+                fix="give the specs of a mapping, not its names: Specs(mapping.values())",
+            )
         self._by_name = {spec.name: spec for spec in variables}
 
     def __getitem__(self, name: str) -> VariableSpec:

@@ -227,6 +227,12 @@ CASES = {
     "init_form": (build(lambda: js.get_variable("v", [2], initializer=lambda shape, dtype: jnp.ones(shape))), js.BadTypeError, TypeError, "init_value", "this one takes (shape, dtype)", "lambda key, shape, dtype"),
     "program_made": (lambda: js.transform(net), js.BadTypeError, TypeError, "not_a_program", "takes a function, not <jscope program", "which is its __wrapped__"),
     "call_of_a_program": (lambda: js.transform(net.specs), js.BadTypeError, TypeError, "not_a_program", "takes a function, not <specs of <jscope program", "which is its __wrapped__"),
+    "template_name_now": (build(lambda: js.make_template(3, print, create_scope_now_=True)), js.BadTypeError, TypeError, "bad_name_type", "default name is a string, not 3", "give a string"),
+    "template_scope_now": (build(lambda: js.make_template("t", print, True, 3)), js.BadTypeError, TypeError, "bad_name_type", "template's scope is a string, not 3", "give a string"),
+    "default_name": (build(scoped(None, None, default_name=3, auxiliary_name_scope=False)), js.BadTypeError, TypeError, "bad_name_type", "default name is a string, not 3", "give a string"),
+    "axes_of_nothing": (lambda: js.axes_partitioner(None), js.BadTypeError, TypeError, "bad_partition", "takes pairs of a pattern and a jax.P, not None", 'jax.P("embed", "mlp")'),
+    "specs_of_names": (lambda: js.Specs(net.specs()), js.BadTypeError, TypeError, "not_a_spec", "made from VariableSpecs, not 'kernel'", "Specs(mapping.values())"),
+    "defaults_of_a_function": (lambda: js.arg_scope({print: 3}), js.BadTypeError, TypeError, "arg_scope", "a dict of its arguments, not 3", "arg_scope([function], **arguments)"),
     "pattern": (lambda: js.Params({}).select("("), js.BadArgumentError, ValueError, "bad_pattern", "regular expression", "re.escape"),
 }  # fmt: skip
 
