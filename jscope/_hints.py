@@ -128,7 +128,7 @@ def explained(error: Exception, call: Call) -> JscopeError | None:
         return _tested(error, call)
     does_not_fit = isinstance(error, TypeError) and call.takes is not None and not call.fits(call.args)
     if does_not_fit and not _ran(call.program, error):
-        return _misfit(error, call)
+        return misfit(str(error), call)
     return _failed_on(error, call)
 
 
@@ -153,9 +153,10 @@ def _a_tree_or_key(call: Call) -> str:
 # Arguments that the program does not take -----------------------------------------------------------------------------
 
 
-def _misfit(error: Exception, call: Call) -> BadTypeError:
+def misfit(what: str, call: Call) -> BadTypeError:
+    """The error of a call with arguments that the program does not take."""
     return BadTypeError(
-        f"{call.name} got arguments that the program does not take: {str(error).rstrip('.?')}.",
+        f"{call.name} got arguments that the program does not take: {what.rstrip('.?')}.",
         kind="bad_call",
         asked=call.asked(),
         where=user_line(),

@@ -272,7 +272,7 @@ class Specs(Mapping[str, VariableSpec]):
           allow_unexpected: with True it may hold more than that: another program's variables.
 
         Raises:
-          ParamsMismatchError: for names missing or not declared, wrong shapes and dtypes.
+          ParamsMismatchError: for names missing or not declared, wrong shapes and dtypes, and arrays that are deleted.
 
         Example:
           >>> js.transform(lambda: js.get_variable("v", [2])).specs().check({"v": jnp.ones(2)})
@@ -332,7 +332,7 @@ class Specs(Mapping[str, VariableSpec]):
           allow_unexpected: with True, names that are not declared are left out.
 
         Raises:
-          ParamsMismatchError: for names that are not declared.
+          ParamsMismatchError: for names that are not declared, and for what has a regularizer and no value.
           BadArgumentError: for a regularizer that gives no scalar.
 
         Example:
@@ -366,7 +366,7 @@ class Specs(Mapping[str, VariableSpec]):
           allow_unexpected: with True, names that are not declared are left as they are.
 
         Raises:
-          ParamsMismatchError: for names that are not declared.
+          ParamsMismatchError: for names that are not declared, and for what has a constraint and no value.
           BadArgumentError: for a constraint that gives another shape or dtype than it gets.
 
         Example:

@@ -450,7 +450,7 @@ def transform(fn: Callable[P, R], *, rules: Rules | None = None) -> Transformed[
       A `Transformed` with `specs`, `init`, `apply` and `update`, which keeps the function's name and docstring.
 
     Raises:
-      BadTypeError: if `fn` is not callable.
+      BadTypeError: if `fn` is not callable, or a program or call of one that `transform` made.
       BadNameError: if a parameter has a reserved name.
 
     Example:

@@ -196,6 +196,7 @@ def test_static_names_that_the_program_does_not_have_are_refused() -> None:
 # Calls that go wrong --------------------------------------------------------------------------------------------------
 
 state = js.transform(lambda x, batch: x)
+any_name = js.transform(lambda x, **keywords: x)
 with_rng = {"rng": KEY}
 
 # what is called, and what the way out says
@@ -235,6 +236,10 @@ MISUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "the program called": (lambda: net(X), "net.apply(params, ...)"),
     "the program under jit": (lambda: jax.jit(net)(params, X), "net.apply(params, ...)"),
     "lift without inputs": (lambda: js.transform(lambda: js.lift(net)).specs(), "net.specs(x"),
+    "init: rng among any keywords": (lambda: any_name.init(KEY, X, rng=KEY), "one key"),
+    "specs: rng among any keywords": (lambda: any_name.specs(X, rng=KEY), "leave the key out"),
+    "a start among any keywords": (lambda: any_name.apply({}, X, warm_start={}), "warm_start=tree"),
+    "shardings among any keywords": (lambda: any_name.apply({}, X, out_shardings=None), "net.apply(params, x"),
     "rng=0": (lambda: net.apply(params, X, rng=0), "jax.random.key(0)"),
 }  # fmt: skip
 
