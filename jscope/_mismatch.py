@@ -37,7 +37,7 @@ def mismatch(leaf: Any, shape: tuple[int, ...], dtype: Any) -> str:
         return f"has shape {tuple(found_shape)}, declared {shape}{_perhaps_a_part(tuple(found_shape), shape)}"
     if found_dtype != dtype:
         return f"has dtype {found_dtype}, declared {dtype}"
-    return "" if isinstance(leaf, jax.ShapeDtypeStruct) else without_value(leaf)
+    return ""
 
 
 def _perhaps_a_part(found: tuple[int, ...], wanted: tuple[int, ...]) -> str:

@@ -22,7 +22,7 @@ from ._errors import (
     add_place,
 )
 from ._initial_values import Drawers, check_key
-from ._leaves import without_value
+from ._leaves import DELETED, without_value
 from ._mismatch import mismatch, mismatch_error, without_values
 from ._names import near
 from ._params import Params
@@ -277,7 +277,9 @@ class Specs(Mapping[str, VariableSpec]):
         Example:
           >>> js.transform(lambda: js.get_variable("v", [2])).specs().check({"v": jnp.ones(2)})
         """
-        faults = self.compare(params).faults(allow_unexpected=allow_unexpected)
+        report = self.compare(params)
+        faults = report.faults(allow_unexpected=allow_unexpected)
+        faults += [fault for fault in without_values(report, Params(params)) if DELETED in fault]
         if faults:
             raise mismatch_error(faults)
 

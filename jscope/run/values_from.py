@@ -188,13 +188,13 @@ class Given:
             and (isinstance(leaf, jax.core.Tracer) or not leaf.is_deleted())
         ):
             return leaf
-        if isinstance(leaf, jax.ShapeDtypeStruct):
-            raise self._fault(variable.name, " is abstract, a ShapeDtypeStruct")
+        if why := without_value(leaf):
+            raise self._fault(variable.name, f" {why}")
         self.has_its_say = True
-        has_shape = variable.shape is not None
-        fault = mismatch(leaf, variable.shape, variable.dtype) if has_shape else without_value(leaf)
-        if fault:
-            raise self._fault(variable.name, f": {fault}")
+        if variable.shape is not None:
+            fault = mismatch(leaf, variable.shape, variable.dtype)
+            if fault:
+                raise self._fault(variable.name, f": {fault}")
         return _array(leaf)
 
     def _missing(self, variable: Variable) -> ParamsMismatchError:
