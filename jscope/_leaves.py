@@ -56,17 +56,12 @@ def without_value(leaf: Any) -> str:
     return ""
 
 
-def check_kept(name: str, leaf: Any) -> None:
-    """Raises BadArgumentError for an array that is deleted."""
+def check_here(name: str, leaf: Any, done: str = "", fix: str = "") -> None:
+    """Raises BadArgumentError for an array that is deleted, or in part elsewhere where what is `done` needs all."""
     if isinstance(leaf, jax.Array) and (why := without_value(leaf)):
         what = f"{shown(name)} {short_type(leaf)} {why}."
         raise BadArgumentError(what, kind="deleted", where=user_line(), fix=KEEP_IT)
-
-
-def check_here(name: str, leaf: Any, done: str, fix: str) -> None:
-    """Raises BadArgumentError for an array that is deleted, or in part elsewhere, where something needs all of it."""
-    check_kept(name, leaf)
-    if is_elsewhere(leaf):
+    if done and is_elsewhere(leaf):
         raise BadArgumentError(
             f"{shown(name)} {short_type(leaf)} is spread over processes, and one alone can't read it: {done}.",
             kind="other_processes",

@@ -13,18 +13,7 @@ import jax.export
 from ._callsite import user_line
 from ._errors import BadArgumentError, BadNameError, BadTypeError, ParamsMismatchError, UnknownNameError
 from ._layout import Layout, differences
-from ._leaves import (
-    as_name,
-    bad_type,
-    check_here,
-    check_kept,
-    itemsize_of,
-    not_a_mapping,
-    pairs,
-    same_leaf,
-    size_of,
-    type_of,
-)
+from ._leaves import as_name, bad_type, check_here, itemsize_of, not_a_mapping, pairs, same_leaf, size_of, type_of
 from ._names import matcher, near, split
 from ._see import seeing
 from ._show import nested, short, short_type, shortened, some
@@ -416,8 +405,7 @@ class Params(Mapping[str, Any]):
         return self
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Params:
-        for name, leaf in zip(self._layout.names, self._leaves, strict=True):
-            check_kept(name, leaf)
+        any(map(check_here, self._layout.names, self._leaves))  # which raises for what is deleted
         return make(self._layout, copy.deepcopy(self._leaves, memo))
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -15,7 +15,7 @@ import numpy as np
 
 from ._callsite import user_line, user_location
 from ._errors import STATIC_ARGNAMES, BadArgumentError, BadInitialValueTypeError, BadTypeError
-from ._leaves import check_here, check_kept, is_elsewhere
+from ._leaves import check_here, is_elsewhere
 from ._show import short
 
 FLOAT32 = np.dtype("float32")
@@ -142,7 +142,7 @@ def as_initial_value(value: Any, dtype: Any = None) -> jax.Array | np.ndarray:
       BadInitialValueTypeError: for what is no number, list or array, and for numbers of another kind than `dtype`.
     """
     if isinstance(value, jax.Array):
-        check_kept("initial value", value)
+        check_here("initial value", value)
         # A weak 64-bit array stands for a Python number that jax.jit was given.
         if value.dtype in _WIDE and getattr(value, "weak_type", False):
             return value.astype(_NARROW[value.dtype.kind])
