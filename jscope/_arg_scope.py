@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import inspect
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 from ._ambient import arg_scopes, arg_scopes_around, is_running, set_arg_scopes
@@ -74,6 +74,14 @@ class arg_scope:  # noqa: N801 (slim's name)
                     kind="arg_scope",
                     where=user_line(),
                     fix="open a second block inside: with arg_scope(scope), arg_scope([function], **arguments):",
+                )
+            odd = [each for each in list_ops_or_scope.values() if not isinstance(each, Mapping)]
+            if odd:
+                raise BadTypeError(
+                    f"arg_scope takes for each function a dict of its arguments, not {short(odd[0])}.",
+                    kind="arg_scope",
+                    where=user_line(),
+                    fix="give the arguments by keyword: arg_scope([function], **arguments)",
                 )
             self._scope = list_ops_or_scope
             return

@@ -13,7 +13,8 @@ import random
 import sys
 import types
 from collections.abc import Callable, Hashable
-from typing import Any
+from inspect import Parameter
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -203,6 +204,42 @@ def _is_known_to_jax(dtype: np.dtype[Any]) -> bool:
     except TypeError:
         return False
     return True
+
+
+class Argument(NamedTuple):
+    """One argument of a program.
+
+    Attributes:
+      path: as JAX names it: `x`, `args[1]`, `kwargs['training']`.
+      number: its place where a key or tree comes first, as in `apply`; None if it is given by name.
+      name: by which it can be given; None if that goes by position only.
+      value: the argument.
+    """
+
+    path: str
+    number: int | None
+    name: str | None
+    value: Any
+
+
+def each_argument(
+    signature: inspect.Signature, before: int, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> list[Argument]:
+    """The program's arguments in a call of a member, whose signature has `before` parameters before the program's."""
+    kinds = {name: parameter.kind for name, parameter in signature.parameters.items()}
+    by_position = [name for name, kind in kinds.items() if kind <= Parameter.POSITIONAL_OR_KEYWORD][before:]
+    rest = {kind: name for name, kind in kinds.items()}
+    found = []
+    for index, value in enumerate(args):
+        is_own = index < len(by_position)
+        path = by_position[index] if is_own else f"{rest.get(Parameter.VAR_POSITIONAL)}[{index - len(by_position)}]"
+        name = path if kinds.get(path) is Parameter.POSITIONAL_OR_KEYWORD else None
+        found.append(Argument(path, 1 + index, name, value))
+    for name, value in kwargs.items():
+        is_own = kinds.get(name) in (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
+        path = name if is_own else f"{rest.get(Parameter.VAR_KEYWORD)}[{name!r}]"
+        found.append(Argument(path, None, name, value))
+    return found
 
 
 def parameters_for(function: Callable[..., Any], *args: Any, **kwargs: Any) -> tuple[list[str], bool]:

@@ -242,7 +242,7 @@ def variable(
       A plain `jax.Array`.
 
     Raises:
-      InitializerError: for None.
+      InitializerError: for None, and for a callable that takes arguments, as initializers do.
       BadInitialValueTypeError: for what is no number, list or array.
       BadNameError: for a name that TF1 refuses.
       OutsideProgramError: where no program runs.

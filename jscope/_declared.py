@@ -28,7 +28,7 @@ def united(one: dict[str, Any], other: dict[str, Any]) -> list[Any]:
         if found is spec:
             continue
         differences = [
-            f"{field.name} {_shown(getattr(found, field.name))} and {_shown(getattr(spec, field.name))}"
+            f"{field.name} {_both(getattr(found, field.name), getattr(spec, field.name))}"
             for field in dataclasses.fields(spec)
             if field.compare and not _same(getattr(found, field.name), getattr(spec, field.name))
         ]
@@ -83,5 +83,28 @@ def _held(function: types.FunctionType) -> tuple[Any, ...]:
     return function.__defaults__, function.__kwdefaults__, closed
 
 
+def _both(one: Any, other: Any) -> str:
+    """Both values, in more words where the few are the same."""
+    for shown in (_shown, _in_full):
+        texts = shown(one), shown(other)
+        if texts[0] != texts[1]:
+            return " and ".join(texts)
+    return " and another ".join(texts)
+
+
 def _shown(value: Any) -> str:
     return describe(value) if callable(value) else short(value)
+
+
+def _in_full(value: Any) -> str:
+    """A function with its line and what it closes over, an initializer with its arguments as they are."""
+    if isinstance(value, types.FunctionType):
+        held = ", ".join(short(part) for part in _held(value) if part)
+        return (
+            f"{describe(value)} ({value.__code__.co_filename}:{value.__code__.co_firstlineno})"
+            + f" with {held}" * bool(held)
+        )
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        arguments = ((field.name, getattr(value, field.name)) for field in dataclasses.fields(value))
+        return f"{type(value).__name__}({', '.join(f'{name}={short(argument)}' for name, argument in arguments)})"
+    return short(value)

@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ._arguments import Arguments
+from ._arguments import Argument, Arguments, each_argument
 from ._callsite import OURS, USER, owner, user_line
 from ._errors import (
     STATIC_ARGNAMES,
@@ -110,14 +110,9 @@ class Call(NamedTuple):
             return False
         return True
 
-    def named(self) -> dict[str, Any]:
-        """The program's arguments by the names of its parameters; `*args` by number."""
-        if self.takes is None:
-            return {**{f"argument {number}": value for number, value in enumerate(self.args)}, **self.kwargs}
-        try:
-            return dict(self.takes.bind_partial(*self.args, **self.kwargs).arguments)
-        except TypeError:
-            return dict(self.kwargs)
+    def arguments(self) -> list[Argument]:
+        """The program's arguments, one by one."""
+        return each_argument(self.signature, len(self.first), self.args, self.kwargs)
 
     def without(self, index: int) -> tuple[Any, ...]:
         """The positional arguments, one left out."""
@@ -133,7 +128,7 @@ def explained(error: Exception, call: Call) -> JscopeError | None:
         return _tested(error, call)
     does_not_fit = isinstance(error, TypeError) and call.takes is not None and not call.fits(call.args)
     if does_not_fit and not _ran(call.program, error):
-        return _misfit(error, call)
+        return misfit(str(error), call)
     return _failed_on(error, call)
 
 
@@ -158,9 +153,10 @@ def _a_tree_or_key(call: Call) -> str:
 # Arguments that the program does not take -----------------------------------------------------------------------------
 
 
-def _misfit(error: Exception, call: Call) -> BadTypeError:
+def misfit(what: str, call: Call) -> BadTypeError:
+    """The error of a call with arguments that the program does not take."""
     return BadTypeError(
-        f"{call.name} got arguments that the program does not take: {str(error).rstrip('.?')}.",
+        f"{call.name} got arguments that the program does not take: {what.rstrip('.?')}.",
         kind="bad_call",
         asked=call.asked(),
         where=user_line(),
@@ -273,7 +269,7 @@ def _mistaken(call: Call) -> tuple[str, str] | None:
             what, usual, fix = "a tree of parameters", "param|tree|weight|state|target|teacher", _tree_first(call)
         else:
             continue
-        name = next((name for name, argument in call.named().items() if argument is value), "")
+        name = next((each.name for each in call.arguments() if each.name and each.value is value), "")
         if name and not re.search(usual, name):
             return f"{what} as `{name}`", fix
     return None
@@ -358,7 +354,7 @@ def _depends_on(error: Exception, call: Call) -> set[str] | None:
         return names
     if owner(frames[0]) != OURS or len(frames) > 1:
         return set()
-    paths = {id(leaf): path for path, leaf in _leaves(call)}
+    paths = {id(leaf): path for path, leaf in _leaves(call.arguments())}
     arrays = Arguments(call.args, call.kwargs).arrays
     as_traced = {f"arrays[{number}]": paths.get(id(array), "") for number, array in enumerate(arrays)}
     return {as_traced.get(name, name) for name in names}
@@ -370,17 +366,17 @@ def _begins(place: TracebackType) -> tuple[str, int]:
     return code.co_filename, code.co_firstlineno
 
 
-def _leaves(call: Call) -> Iterator[tuple[str, Any]]:
+def _leaves(arguments: Iterable[Argument]) -> Iterator[tuple[str, Any]]:
     """The leaves of a program's arguments, each after its path."""
-    for name, argument in call.named().items():
-        for path, leaf in jax.tree_util.tree_flatten_with_path(argument)[0]:
-            yield name + jax.tree_util.keystr(path), leaf
+    for argument in arguments:
+        for path, leaf in jax.tree_util.tree_flatten_with_path(argument.value)[0]:
+            yield argument.path + jax.tree_util.keystr(path), leaf
 
 
 def _flags(call: Call, *, only_bools: bool) -> dict[str, Any]:
     """The arguments that are single bools or integers in arrays, by path; bools only, if asked so."""
     found: dict[str, Any] = {}
-    for path, leaf in _leaves(call):
+    for path, leaf in _leaves(call.arguments()):
         is_scalar = isinstance(leaf, jax.Array | np.ndarray) and leaf.shape == ()
         if is_scalar and (leaf.dtype == bool or (not only_bools and jnp.issubdtype(leaf.dtype, jnp.integer))):
             found[path] = leaf
@@ -396,11 +392,6 @@ def _listed(paths: Iterable[str]) -> str:
     return " and ".join(f"`{path}`" for path in paths)
 
 
-def _argument(path: str) -> str:
-    """The argument that a path leads into: `config` for `config['training']`."""
-    return re.split(r"[\[.]", path)[0]
-
-
 def _what_they_are(flags: dict[str, Any], call: Call) -> str:
     names = _listed(flags)
     be, its = ("is", "its value is") if len(flags) == 1 else ("are", "their values are")
@@ -412,19 +403,53 @@ def _what_they_are(flags: dict[str, Any], call: Call) -> str:
 
 
 def _static(flags: dict[str, Any], call: Call) -> str:
-    names = list(dict.fromkeys(map(_argument, flags)))
     if not any(map(is_traced, flags.values())):
         return f"give {_listed(flags)} as plain Python (True, False, a number), not as an array"
-    called = f"net.{'init' if call.name == 'init' else 'apply'}"
-    alone = " (a static argument can't be a dict: give it alone)" if any(path not in names for path in flags) else ""
+    called = f"net.{'apply' if call.name == 'specs' else call.name}"
     return (
-        f"make it static in the jax.jit around: jax.jit({called}, {_static_argnames(names)}){alone}; for other "
-        f"transforms bind it before: functools.partial({called}, {names[0]}=...)"
+        f"make it static in the jax.jit around: jax.jit({called}, {_static_arguments(flags, call)}); for other "
+        f"transforms bind it before: {_bound(called, flags, call)}"
     )
 
 
-def _static_argnames(names: list[str]) -> str:
-    return f"static_argnames={names[0]!r}" if len(names) == 1 else f"static_argnames=({', '.join(map(repr, names))})"
+def _holding(flags: dict[str, Any], call: Call) -> list[Argument]:
+    return [each for each in call.arguments() if any(path in flags for path, _ in _leaves([each]))]
+
+
+def _static_arguments(flags: dict[str, Any], call: Call) -> str:
+    """What `jax.jit` is told: names where all have one; else numbers, beside which names hold for what is so given."""
+    holding = _holding(flags, call)
+    by_name = all(each.name for each in call.arguments())
+    names = [each.name for each in holding if by_name or each.number is None]
+    numbers = [each.number for each in holding if not by_name and each.number is not None]
+    told = [
+        f"{keyword}={given[0]!r}" if len(given) == 1 else f"{keyword}=({', '.join(map(repr, given))})"
+        for keyword, given in (("static_argnums", numbers), ("static_argnames", names))
+        if given
+    ]
+    inside = flags.keys() - {each.path for each in holding}
+    return ", ".join(told) + " (a static argument can't be a dict or a list: give it alone)" * bool(inside)
+
+
+def _bound(called: str, flags: dict[str, Any], call: Call) -> str:
+    """The member with the flags given: by name, unless they have none or others come after them by position."""
+    holding = _holding(flags, call)
+    held = {each.path for each in holding}
+    others = [each for each in call.arguments() if each.path not in held]
+    last = max((each.number for each in others if each.number is not None), default=0)
+    if all(each.name and (each.number is None or each.number > last) for each in holding):
+        return f"functools.partial({called}, {', '.join(f'{each.name}=...' for each in holding)})"
+    taken = ["params"] if call.name == "specs" else list(call.signature.parameters)[:1]
+    given = [*taken]
+    for each in call.arguments():
+        name = each.name or re.sub(r"\W+", "_", each.path).strip("_")
+        value = "..." if each.path in held else name
+        taken += [name] * (each.path not in held)
+        given.append(value if each.number is not None else f"{name}={value}")
+    if call.has_rng:
+        taken.append("rng")
+        given.append("rng=rng")
+    return f"lambda {', '.join(taken)}: {called}({', '.join(given)})"
 
 
 def _say_which_is_traced(error: JscopeError, call: Call) -> None:
@@ -437,8 +462,8 @@ def _say_which_is_traced(error: JscopeError, call: Call) -> None:
     if not flags:
         return
     if is_told:
-        names = _static_argnames(list(dict.fromkeys(map(_argument, flags))))
-        error.fix = error.fix.replace(STATIC_ARGNAMES, f"{names} if it comes from {_listed(flags)}")
+        static = _static_arguments(flags, call)
+        error.fix = error.fix.replace(STATIC_ARGNAMES, f"{static} if it comes from {_listed(flags)}")
     elif is_shown:
         error.fix += f"; if it comes from {_listed(flags)}, {_static(flags, call)}"
     else:

@@ -29,6 +29,7 @@ from ._arguments import is_importable, parameters_for
 from ._callsite import user_line, user_location
 from ._compat import depends_on, program_key, with_constants
 from ._errors import BadInitialValueTypeError, BadTypeError, InitializerError, OutsideProgramError
+from ._leaves import check_here
 from ._show import short
 from ._values import InitialValue, is_traced
 
@@ -293,6 +294,7 @@ def _called(initializer: Callable[..., Any], key: jax.Array, shape: tuple[int, .
             where=user_line(),
             fix="return an array of the shape and dtype that it is called with",
         )
+    check_here("initial value", result)
     try:
         value = jnp.asarray(result)
     except TypeError:

@@ -43,25 +43,25 @@ def is_elsewhere(leaf: Any) -> bool:
     return not (leaf.is_fully_addressable or leaf.is_fully_replicated)
 
 
+DELETED = "is deleted: a jitted function that donates its arguments has taken its memory"
+KEEP_IT = "use what the function that took it returned, or leave it out of donate_argnums"
+
+
 def without_value(leaf: Any) -> str:
     """Why a leaf that has a type has no value, `""` if it has one."""
     if isinstance(leaf, jax.ShapeDtypeStruct):
         return "is abstract, a ShapeDtypeStruct"
     if isinstance(leaf, jax.Array) and not isinstance(leaf, jax.core.Tracer) and leaf.is_deleted():
-        return "is deleted: a jitted function that donates its arguments has taken its memory"
+        return DELETED
     return ""
 
 
-def check_here(name: str, leaf: Any, done: str, fix: str) -> None:
-    """Raises BadArgumentError for an array that is deleted, or in part elsewhere, where something needs all of it."""
-    if isinstance(leaf, jax.Array) and without_value(leaf):
-        raise BadArgumentError(
-            f"{shown(name)} {short_type(leaf)} {without_value(leaf)}.",
-            kind="deleted",
-            where=user_line(),
-            fix="use what the function that took it returned, or leave it out of donate_argnums",
-        )
-    if is_elsewhere(leaf):
+def check_here(name: str, leaf: Any, done: str = "", fix: str = "") -> None:
+    """Raises BadArgumentError for an array that is deleted, or in part elsewhere where what is `done` needs all."""
+    if isinstance(leaf, jax.Array) and (why := without_value(leaf)):
+        what = f"{shown(name)} {short_type(leaf)} {why}."
+        raise BadArgumentError(what, kind="deleted", where=user_line(), fix=KEEP_IT)
+    if done and is_elsewhere(leaf):
         raise BadArgumentError(
             f"{shown(name)} {short_type(leaf)} is spread over processes, and one alone can't read it: {done}.",
             kind="other_processes",
@@ -114,6 +114,13 @@ def bad_type(what: str, kind: str, fix: str) -> BadTypeError:
 def not_a_mapping(wanted: str, given: Any) -> BadTypeError:
     what = f"{wanted} a mapping of names, not a {type(given).__name__}."
     return bad_type(what, "not_a_mapping", "pass a dict by name, or a Params")
+
+
+def as_name(key: Any) -> str:
+    """The name that a key stands for which is none: that of flax's `flatten_dict`, a path of JAX's, bytes."""
+    if isinstance(key, bytes):
+        return key.decode(errors="backslashreplace")
+    return jax.tree_util.keystr(key, simple=True, separator="/") if isinstance(key, tuple) else str(key)
 
 
 def pairs(given: Any) -> list[tuple[Any, Any]]:

@@ -11,7 +11,7 @@ import jax
 
 from ._callsite import user_line
 from ._errors import BadNameError, BadTypeError
-from ._hints import Call, explained, first_is_missing
+from ._hints import Call, explained, first_is_missing, misfit
 from ._params import Params
 from ._show import short
 
@@ -40,12 +40,13 @@ _RESERVED = {
 
 def check_program(fn: Any, *, is_made: bool) -> None:
     """Raises BadTypeError for what is no program, or is made one already; BadNameError for reserved parameters."""
+    is_made = is_made or isinstance(fn, Member)
     if not callable(fn) or is_made:
         raise BadTypeError(
             f"transform takes a function, not {short(fn)}.",
             kind="not_a_program",
             where=user_line(),
-            fix="pass the function that calls get_variable",
+            fix="pass the function that calls get_variable" + ", which is its __wrapped__" * is_made,
         )
     if inspect.isgeneratorfunction(fn) or inspect.iscoroutinefunction(fn) or inspect.isasyncgenfunction(fn):
         raise BadTypeError(
@@ -116,10 +117,14 @@ class Member:
         self.__module__ = net.__module__
         self.__wrapped__ = program  # by which JAX's errors tell where the function stands
         self._net, self._call, self._method, self._returns = net, call, method, returns
+        self._kept = frozenset(_RESERVED) - {parameter.name for parameter in _BESIDE[call][1]}
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         if not args and _BESIDE[self._call][0] is not None:
             raise first_is_missing(self._as_called(args, kwargs))
+        if not self._kept.isdisjoint(kwargs):  # a program with **kwargs would be given them
+            names = ", ".join(f"{name}=" for name in kwargs if name in self._kept)
+            raise misfit(f"{names} is none of {self._call}, and kept by jscope", self._as_called(args, kwargs))
         try:
             return self._method(self._net, *args, **kwargs)
         except Exception as error:

@@ -12,7 +12,7 @@ import numpy as np
 
 from ._callsite import user_line
 from ._errors import BadInitialValueTypeError, ParamsMismatchError
-from ._leaves import without_value
+from ._leaves import DELETED, KEEP_IT, without_value
 from ._show import count_of, short
 from ._values import as_initial_value
 
@@ -76,12 +76,13 @@ _GATHER = (
     "give the body whole variables, by jax.P() in the in_specs of shard_map, or gather the parts in it before they are "
     "used, as said of each; a body that computes with parts asks for variables of their shapes"
 )
+_WAYS = {_PART: _GATHER, DELETED: KEEP_IT}  # by what a fault says
 _SEE = "print(net.specs(...)) shows what is declared, print(net.specs(...).compare(params)) how the tree differs"
 
 
 def mismatch_error(faults: list[str], where: str = "", fix: str = "") -> ParamsMismatchError:
     """One error for everything about a tree that does not fit."""
-    fix = fix or (_GATHER if any(_PART in fault for fault in faults) else _SEE)
+    fix = fix or next((way for sign, way in _WAYS.items() if any(sign in fault for fault in faults)), _SEE)
     return ParamsMismatchError(
         f"The parameters do not fit the program: {count_of(faults)}.",
         kind="params_mismatch",

@@ -13,7 +13,7 @@ import jax.export
 from ._callsite import user_line
 from ._errors import BadArgumentError, BadNameError, BadTypeError, ParamsMismatchError, UnknownNameError
 from ._layout import Layout, differences
-from ._leaves import bad_type, check_here, itemsize_of, not_a_mapping, pairs, same_leaf, size_of, type_of
+from ._leaves import as_name, bad_type, check_here, itemsize_of, not_a_mapping, pairs, same_leaf, size_of, type_of
 from ._names import matcher, near, split
 from ._see import seeing
 from ._show import nested, short, short_type, shortened, some
@@ -405,6 +405,7 @@ class Params(Mapping[str, Any]):
         return self
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Params:
+        any(map(check_here, self._layout.names, self._leaves))  # which raises for what is deleted
         return make(self._layout, copy.deepcopy(self._leaves, memo))
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -458,7 +459,7 @@ def _flatten_pairs(pairs: Iterable[tuple[Any, Any]], scope: str, flat: dict[str,
     for key, value in pairs:
         if not isinstance(key, str):
             what = f"Names in a tree of parameters are strings, not {short(key)}."
-            raise bad_type(what, "bad_name_type", f"use {str(key)!r}")
+            raise bad_type(what, "bad_name_type", f"use {as_name(key)!r}")
         name = scope + key
         if isinstance(value, Mapping):
             _flatten_pairs((value.flat() if isinstance(value, Params) else value).items(), name + "/", flat)

@@ -86,7 +86,8 @@ def axes_partitioner(
       >>> [tuple(spec.partition) for spec in js.transform(program).specs(jnp.ones((1, 2))).values()]
       [('embed', 'mlp'), ('mlp',)]
     """
-    pairs: tuple[Any, ...] = tuple(rules.items()) if isinstance(rules, Mapping) else tuple(rules)
+    listed = rules.items() if isinstance(rules, Mapping) else rules if isinstance(rules, Iterable) else [rules]
+    pairs: tuple[Any, ...] = tuple(listed)
     for pair in pairs:
         is_pair = isinstance(pair, tuple | list) and len(pair) == 2 and isinstance(pair[0], str)
         if not is_pair or not (pair[1] is None or isinstance(pair[1], PartitionSpec)):

@@ -22,6 +22,7 @@ from ._errors import (
     add_place,
 )
 from ._initial_values import Drawers, check_key
+from ._leaves import DELETED, without_value
 from ._mismatch import mismatch, mismatch_error, without_values
 from ._names import near
 from ._params import Params
@@ -52,6 +53,15 @@ class Specs(Mapping[str, VariableSpec]):
     __slots__ = ("_by_name",)
 
     def __init__(self, variables: Iterable[VariableSpec] = ()) -> None:
+        variables = list(variables)
+        if not all(isinstance(spec, VariableSpec) for spec in variables):
+            odd = next(spec for spec in variables if not isinstance(spec, VariableSpec))
+            raise BadTypeError(
+                f"Specs are made from VariableSpecs, not {short(odd)}.",
+                kind="not_a_spec",
+                where=user_line(),
+                fix="give the specs of a mapping, not its names: Specs(mapping.values())",
+            )
         self._by_name = {spec.name: spec for spec in variables}
 
     def __getitem__(self, name: str) -> VariableSpec:
@@ -262,12 +272,14 @@ class Specs(Mapping[str, VariableSpec]):
           allow_unexpected: with True it may hold more than that: another program's variables.
 
         Raises:
-          ParamsMismatchError: for names missing or not declared, wrong shapes and dtypes.
+          ParamsMismatchError: for names missing or not declared, wrong shapes and dtypes, and arrays that are deleted.
 
         Example:
           >>> js.transform(lambda: js.get_variable("v", [2])).specs().check({"v": jnp.ones(2)})
         """
-        faults = self.compare(params).faults(allow_unexpected=allow_unexpected)
+        report = self.compare(params)
+        faults = report.faults(allow_unexpected=allow_unexpected)
+        faults += [fault for fault in without_values(report, Params(params)) if DELETED in fault]
         if faults:
             raise mismatch_error(faults)
 
@@ -322,7 +334,7 @@ class Specs(Mapping[str, VariableSpec]):
           allow_unexpected: with True, names that are not declared are left out.
 
         Raises:
-          ParamsMismatchError: for names that are not declared.
+          ParamsMismatchError: for names that are not declared, and for what has a regularizer and no value.
           BadArgumentError: for a regularizer that gives no scalar.
 
         Example:
@@ -330,7 +342,8 @@ class Specs(Mapping[str, VariableSpec]):
           >>> float(js.transform(program).specs().regularization_loss({"w": jnp.ones(2)}))
           2.0
         """
-        given = self._declared(params, "regularization_loss", allow_unexpected).flat()
+        regularized = [name for name, spec in self.items() if spec.regularizer is not None]
+        given = self._declared(params, "regularization_loss", allow_unexpected, regularized).flat()
         losses = [jnp.float32(0.0)]
         for name, spec in self.items():
             loss = spec.regularizer(given[name]) if spec.regularizer is not None and name in given else None
@@ -348,7 +361,7 @@ class Specs(Mapping[str, VariableSpec]):
           allow_unexpected: with True, names that are not declared are left as they are.
 
         Raises:
-          ParamsMismatchError: for names that are not declared.
+          ParamsMismatchError: for names that are not declared, and for what has a constraint and no value.
           BadArgumentError: for a constraint that gives another shape or dtype than it gets.
 
         Example:
@@ -374,14 +387,23 @@ class Specs(Mapping[str, VariableSpec]):
                 )
             return result
 
-        return self._declared(params, "constrain", allow_unexpected).map_with_name(constrained)
+        limited = [name for name, spec in self.items() if spec.constraint is not None]
+        return self._declared(params, "constrain", allow_unexpected, limited).map_with_name(constrained)
 
-    def _declared(self, params: Mapping[str, Any], call: str, allow_unexpected: bool) -> Params:
+    def _declared(
+        self, params: Mapping[str, Any], call: str, allow_unexpected: bool, used: Iterable[str] = ()
+    ) -> Params:
+        """The tree, if it holds what is declared, and values of what is `used`, as far as it has it."""
         tree = params_of(params, call)
         unknown = [f"'{name}' is not declared" for name in tree.names if name not in self._by_name]
         if unknown and not allow_unexpected:
             fix = f"where other programs share the tree: {call}(params, allow_unexpected=True); else mend the names"
             raise mismatch_error(unknown, fix=fix)
+        leaves = tree.flat()
+        given = ((name, leaves[name]) for name in used if name in leaves)
+        whys = ((name, "is None" if leaf is None else without_value(leaf)) for name, leaf in given)
+        if faults := [f"'{name}' {why}" for name, why in whys if why]:
+            raise mismatch_error(faults, fix=f"give {call} the values, or leave these variables out of the tree")
         return tree
 
     def __repr__(self) -> str:

@@ -120,7 +120,12 @@ class Transformed(Generic[P, R]):
         raise AttributeError(f"a transformed program is frozen: {name!r} can't be deleted")
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Transformed) and (self._fn, self._rules) == (other._fn, other._rules)
+        if self is other or not isinstance(other, Transformed):
+            return self is other
+        try:
+            return (self._fn, self._rules) == (other._fn, other._rules)
+        except Exception:  # == has no answer for callables that hold arrays, as dataclasses do
+            return False
 
     def __hash__(self) -> int:
         try:
@@ -445,7 +450,7 @@ def transform(fn: Callable[P, R], *, rules: Rules | None = None) -> Transformed[
       A `Transformed` with `specs`, `init`, `apply` and `update`, which keeps the function's name and docstring.
 
     Raises:
-      BadTypeError: if `fn` is not callable.
+      BadTypeError: if `fn` is not callable, or a program or call of one that `transform` made.
       BadNameError: if a parameter has a reserved name.
 
     Example:

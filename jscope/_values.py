@@ -160,6 +160,7 @@ def as_initial_value(value: Any, dtype: Any = None) -> jax.Array | np.ndarray:
       BadInitialValueTypeError: for what is no number, list or array, and for numbers of another kind than `dtype`.
     """
     if isinstance(value, jax.Array):
+        check_here("initial value", value)
         # A weak 64-bit array stands for a Python number that jax.jit was given.
         if value.dtype in _WIDE and getattr(value, "weak_type", False):
             return value.astype(_NARROW[value.dtype.kind])
@@ -181,7 +182,7 @@ def as_initial_value(value: Any, dtype: Any = None) -> jax.Array | np.ndarray:
             f"An initial value of type {type(value).__name__} does not convert to an array: {short(value)}.",
             kind="init_value",
             where=user_line(),
-            fix="give a number, a (nested) list of numbers, an array, or a callable init(key, shape, dtype)",
+            fix="give a number, a (nested) list of numbers, or an array",
         )
     if not isinstance(value, np.ndarray | np.generic):
         if dtype is not None and array.size and (is_of_keys(dtype) or not _holds(dtype, kind)):

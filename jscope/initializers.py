@@ -196,16 +196,9 @@ class constant_initializer(Initializer):  # noqa: N801
 
     def check(self, shape: tuple[int, ...], dtype: Any) -> None:
         array = np.asarray(self.value)
-        kind = array.dtype.kind
-        if jnp.issubdtype(dtype, jnp.integer):
-            info = jnp.iinfo(dtype)
-            fits = kind in "biu" and (not array.size or int(info.min) <= array.min() <= array.max() <= int(info.max))
-        else:
-            fits = kind == "b" or not jnp.issubdtype(dtype, jnp.bool_)
-            fits &= kind not in "OSUMmT" and (kind != "c" or jnp.issubdtype(dtype, jnp.complexfloating))
-            fits = fits and is_held(array, dtype)
-        if not fits and 0 not in shape:
-            other = f", or ask for dtype {array.dtype.name}" if kind in "biufc" else ""
+        if 0 not in shape and not _fits(array, dtype):
+            own = jax.dtypes.canonicalize_dtype(array.dtype) if array.dtype.kind in "biufc" else None
+            other = f", or ask for dtype {own}" if own is not None and _fits(array, own) else ""
             raise BadInitialValueTypeError(
                 f"constant_initializer({short(self.value)}) can't fill a variable of dtype {np.dtype(dtype).name}.",
                 kind="init_value",
@@ -236,6 +229,17 @@ class constant_initializer(Initializer):  # noqa: N801
         if flat.size < math.prod(shape):
             flat = np.concatenate([flat, np.full(math.prod(shape) - flat.size, flat[-1] if flat.size else 0)])
         return jnp.asarray(flat.reshape(shape), dtype)
+
+
+def _fits(array: np.ndarray, dtype: Any) -> bool:
+    """Whether a constant fills a variable of this dtype."""
+    kind = array.dtype.kind
+    if jnp.issubdtype(dtype, jnp.integer):
+        info = jnp.iinfo(dtype)
+        return kind in "biu" and (not array.size or int(info.min) <= array.min() <= array.max() <= int(info.max))
+    is_of_kind = kind == "b" or not jnp.issubdtype(dtype, jnp.bool_)
+    is_of_kind &= kind not in "OSUMmT" and (kind != "c" or jnp.issubdtype(dtype, jnp.complexfloating))
+    return is_of_kind and is_held(array, dtype)
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)

@@ -24,6 +24,7 @@ from .._errors import (
     ShapeMismatchError,
     TransformError,
 )
+from .._leaves import KEEP_IT, without_value
 from .._names import OpNames
 from .._partitions import AxesPartitioner, same_partition
 from .._show import short
@@ -387,6 +388,9 @@ def assignable(variable: Variable, value: Any, asked: dict[str, Any]) -> jax.Arr
                 exists=variable.origin(),
                 fix="assign an array of the variable's shape and dtype, or a number",
             ) from None
+    elif why := without_value(value):
+        what = f"'{variable.name}' is assigned an array that {why}."
+        raise BadArgumentError(what, kind="deleted", **asked, exists=variable.origin(), fix=KEEP_IT)
     value = jnp.asarray(value, value.dtype)  # a variable is never weakly typed
     if value.shape != variable.shape:
         raise ShapeMismatchError(

@@ -239,12 +239,7 @@ class Scopes:
     def _open_op_scope(self, name: Any, body: Body | None) -> str:
         """Makes `name` the op scope and returns it as TF1 does, with a final slash; "" goes to the root."""
         if not isinstance(name, str):
-            raise BadTypeError(
-                f"An op scope's name is a string, not {short(name)}.",
-                kind="bad_name_type",
-                where=user_line(),
-                fix="give a string",
-            )
+            raise _no_string("An op scope's name", name)
         before = self.op_scope
         if body is None:
             self.op_scope = self.op_names.open(before, name)
@@ -427,6 +422,8 @@ class Scopes:
         return _Meaning(op_scope_name, name, original, reuse, made)
 
     def _unique(self, default_name: str, body: Body | None) -> str:
+        if not isinstance(default_name, str):
+            raise _no_string("A scope's default name", default_name)
         scope = self.state.name
         if body is None:
             return self._counts.unique(scope, default_name)
@@ -517,6 +514,8 @@ class Scopes:
         TF1 resets the dtype to float32 here, and inherits the rest.
         """
         name = name or self._unique(default_name, body)
+        if not isinstance(name, str):
+            raise _no_string("The name of a template's scope", name)
         outer = self.state
         full = join(outer.name, name)
         state = outer.but(
@@ -526,6 +525,12 @@ class Scopes:
             state = state.but(custom_getter=compose_getters(custom_getter, outer.custom_getter))
         self._counts.written += [full, (full,)]
         return self._handle_class(state)
+
+
+def _no_string(what: str, name: Any) -> BadTypeError:
+    return BadTypeError(
+        f"{what} is a string, not {short(name)}.", kind="bad_name_type", where=user_line(), fix="give a string"
+    )
 
 
 def compose_getters(inner: Any, outer: Any) -> Any:

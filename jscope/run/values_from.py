@@ -19,6 +19,7 @@ from .._callsite import located
 from .._compat import trace_finder
 from .._errors import ParamsMismatchError, add_place
 from .._initial_values import Drawers, check_draw, drawer, name_words
+from .._leaves import without_value
 from .._mismatch import mismatch, mismatch_error
 from .._names import near
 from .._params import Params
@@ -161,7 +162,7 @@ class Given:
         for index, leaf in enumerate(self._leaves):
             type_ = _array_type(leaf)
             self._types.append(type_)
-            if type_ is not None and type_.weak_type:
+            if type_ is not None and type_.weak_type and not without_value(leaf):
                 # A variable is never weakly typed. Converted here, in the entry trace, where the value is good in all.
                 self._leaves[index] = jnp.asarray(leaf, type_.dtype)
         self._all_faults = all_faults
@@ -182,10 +183,15 @@ class Given:
         if index is None:
             raise self._missing(variable)
         leaf, type_ = self._leaves[index], self._types[index]
-        if type_ is not None and type_.shape == variable.shape and type_.dtype == variable.dtype:
+        if (
+            type_ is not None
+            and type_.shape == variable.shape
+            and type_.dtype == variable.dtype
+            and (isinstance(leaf, jax.core.Tracer) or not leaf.is_deleted())
+        ):
             return leaf
-        if isinstance(leaf, jax.ShapeDtypeStruct):
-            raise self._fault(variable.name, " is abstract, a ShapeDtypeStruct")
+        if why := without_value(leaf):
+            raise self._fault(variable.name, f" {why}")
         self.has_its_say = True
         if variable.shape is not None:
             fault = mismatch(leaf, variable.shape, variable.dtype)
@@ -213,7 +219,7 @@ class Given:
         """The leaf of that name as an array; None where the tree has none."""
         index = self._index.get(name)
         leaf = None if index is None else self._leaves[index]
-        return None if leaf is None or isinstance(leaf, jax.ShapeDtypeStruct) else _array(leaf)
+        return None if leaf is None or without_value(leaf) else _array(leaf)
 
     def _fault(self, name: str, fault: str) -> ParamsMismatchError:
         """The error for a variable that does not fit, and all others that don't; each is listed once."""

@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from .._arguments import parameters_for
 from .._callsite import FILES, USER, Place, located, user_line, user_place
 from .._errors import (
     AssignError,
@@ -25,6 +26,7 @@ from .._errors import (
     VariableNotFoundError,
     add_place,
 )
+from .._initial_values import describe
 from .._names import near
 from .._show import short
 from .._values import FLOAT32, PartialShape, as_dtype, as_flag, as_shape
@@ -514,6 +516,15 @@ class Run:
         name = checked_name(name, self.scopes.state.name)
         trainable = trainable is None or as_flag(trainable, f"trainable= of '{name}'")
         asked = functools.partial(self._asked, name, None, dtype, call="variable")
+        if isinstance(initial_value, type) and parameters_for(initial_value)[1]:
+            initial_value = initial_value()  # as get_variable does
+        if callable(initial_value) and not parameters_for(initial_value)[1]:
+            raise InitializerError(
+                f"variable calls {describe(initial_value)} without arguments, and it takes some.",
+                **asked("bad_init"),
+                fix="give a value; an initializer is given to get_variable, with a shape: "
+                "js.get_variable(name, shape, initializer=...)",
+            )
         if collections is not None:
             collections = checked_collections(collections, trainable, name, asked)
         op_names, op_scope = self.scopes.op_names, self.scopes.op_scope

@@ -89,7 +89,8 @@ def _declared(what: str, arguments: list[str]) -> tuple[js.Specs, str]:
     for part in name.split("."):
         if not hasattr(found, part):
             raise _bad(f"{module} has no {name!r}.", "Name a function or a transformed program that it holds.")
-        found = getattr(found, part)
+        if not isinstance(found, js.Transformed):  # else it is one of its calls
+            found = getattr(found, part)
     if isinstance(found, js.Specs):
         if arguments:
             raise _bad(f"{what} is a Specs, which takes no arguments.", "Leave them out, or name its program.")
@@ -112,6 +113,8 @@ def _module(name: str) -> Any:
         try:
             return importlib.import_module(name)
         except ModuleNotFoundError as error:
+            if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+                raise  # of an import in it
             raise _bad(
                 f"{error}.", "Name a module that can be imported from here, or a file: file.py:function."
             ) from None
@@ -150,6 +153,8 @@ def _stored(what: str, arguments: list[str], listing: Callable[[str], Mapping[st
     """The arrays of a checkpoint as if a program had declared them, and its name."""
     if arguments:
         raise _bad(f"A checkpoint takes no arguments, and {what} is no program.", "Write module:function.")
+    if what.endswith(".py"):
+        raise _bad(f"{what} is a file of Python.", f"Write which program of it: {what}:function.")
     arrays = listing(what)
     specs = (js.VariableSpec(name, name, array.shape, array.dtype, None) for name, array in arrays.items())
     return js.Specs(specs), os.path.basename(os.path.normpath(what))

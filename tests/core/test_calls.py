@@ -8,6 +8,7 @@ import functools
 import inspect
 import io
 import pickle
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -195,6 +196,7 @@ def test_static_names_that_the_program_does_not_have_are_refused() -> None:
 # Calls that go wrong --------------------------------------------------------------------------------------------------
 
 state = js.transform(lambda x, batch: x)
+any_name = js.transform(lambda x, **keywords: x)
 with_rng = {"rng": KEY}
 
 # what is called, and what the way out says
@@ -234,6 +236,10 @@ MISUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "the program called": (lambda: net(X), "net.apply(params, ...)"),
     "the program under jit": (lambda: jax.jit(net)(params, X), "net.apply(params, ...)"),
     "lift without inputs": (lambda: js.transform(lambda: js.lift(net)).specs(), "net.specs(x"),
+    "init: rng among any keywords": (lambda: any_name.init(KEY, X, rng=KEY), "one key"),
+    "specs: rng among any keywords": (lambda: any_name.specs(X, rng=KEY), "leave the key out"),
+    "a start among any keywords": (lambda: any_name.apply({}, X, warm_start={}), "warm_start=tree"),
+    "shardings among any keywords": (lambda: any_name.apply({}, X, out_shardings=None), "net.apply(params, x"),
     "rng=0": (lambda: net.apply(params, X, rng=0), "jax.random.key(0)"),
 }  # fmt: skip
 
@@ -571,6 +577,109 @@ def test_where_it_is_not_known_which_argument_is_asked_it_is_said_so() -> None:
         jax.jit(lambda a, b: made.apply({}, a, b))(X, 3)
     assert info.value.fix.startswith("if it comes from `step`, make it static")
     assert info.value.fix.endswith("; if not, let jnp.where or jax.lax.cond decide")
+
+
+def by_place(x: jax.Array, training: Any, /) -> Any:
+    return asks(x, training)
+
+
+def in_the_middle(x: jax.Array, training: Any, y: Any) -> Any:
+    return asks(x, training) + y
+
+
+def both_ways(x: jax.Array, first: Any, /, second: Any, *, y: Any) -> Any:
+    return asks(x, first) + asks(y, second)
+
+
+# A program, and its arguments: what is True shall be static.
+FOLLOWED: dict[str, tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]] = {
+    "last": (asks, (X, True), {}),
+    "by name": (asks, (X,), {"training": True}),
+    "in the middle": (in_the_middle, (X, True, X), {}),
+    "in the middle, by name": (in_the_middle, (X,), {"training": True, "y": X}),
+    "position only": (by_place, (X, True), {}),
+    "any by position": (lambda *args: asks(*args), (X, True), {}),
+    "any by position, others after it": (lambda *args: in_the_middle(*args), (X, True, X), {}),
+    "any by name": (lambda x, **k: asks(x, k["training"]), (X,), {"training": True}),
+    "any": (lambda *args, **k: asks(*args, **k), (X,), {"training": True}),
+    "two": (lambda x, a, b: asks(x, a) if a and b else x, (X, True, True), {}),
+    "two, one by place": (both_ways, (X, True, True), {"y": X}),
+    "two, one by place, one by name": (both_ways, (X, True), {"second": True, "y": X}),
+}
+
+
+@pytest.mark.parametrize("call", ["apply", "update", "init"])
+@pytest.mark.parametrize("name", FOLLOWED)
+def test_both_ways_to_make_a_flag_static_can_be_gone(name: str, call: str) -> None:
+    """As often as there are flags: each try names the one that is asked next."""
+    program, args, kwargs = FOLLOWED[name]
+    made = js.transform(program)
+    first = KEY if call == "init" else {}
+    rng = {"rng": KEY} if call == "apply" else {}
+    static: dict[str, set[Any]] = {}
+    jitted = bound = getattr(made, call)
+    for _ in range(2 if name.startswith("two") else 1):
+        with pytest.raises(js.BadTypeError) as info:
+            jitted(first, *args, **kwargs, **rng) if static else jax.jit(jitted)(first, *args, **kwargs, **rng)
+        told = re.search(r"jax\.jit\(net\.(\w+), (.*?)\); for other transforms bind it before: (.*)", info.value.fix)
+        assert told is not None
+        assert told[1] == call
+        for keyword, given in eval(f"dict({told[2]})").items():
+            static.setdefault(keyword, set()).update(given if isinstance(given, tuple) else (given,))
+        jitted = jax.jit(getattr(made, call), **{keyword: tuple(given) for keyword, given in static.items()})
+        bound = eval(told[3].replace("...", "True"), {"functools": functools, "net": made})
+    want = getattr(made, call)(first, *args, **kwargs, **rng)
+    jax.tree.map(np.testing.assert_array_equal, jitted(first, *args, **kwargs, **rng), want)
+    if not name.startswith("two"):
+        left = {name: value for name, value in kwargs.items() if value is not True}
+        got = jax.checkpoint(bound)(first, *(value for value in args if value is not True), **left, **rng)
+        jax.tree.map(np.testing.assert_array_equal, got, want)
+
+
+@pytest.mark.parametrize(
+    ("program", "args", "kwargs"),
+    [
+        (lambda *args: js.get_variable("w", [args[1]]), (X, 3), {}),
+        (lambda *args: js.get_variable(f"w{args[1]}", []), (X, 3), {}),
+        (lambda x, **k: layers.dense(x, k["units"]), (X,), {"units": 4}),
+        (lambda x, units, /: layers.dense(x, units), (X, 4), {}),
+    ],
+)
+def test_the_way_to_make_a_size_static_can_be_gone(program: Any, args: tuple[Any, ...], kwargs: Any) -> None:
+    made = js.transform(program)
+    tree = made.init(KEY, *args, **kwargs)
+    with pytest.raises(js.JscopeError, match="trace") as info:
+        jax.jit(made.apply)(tree, *args, **kwargs)
+    told = re.search(r"(static_arg\w+=\S+) if it comes from", info.value.fix)
+    assert told is not None
+    jitted = jax.jit(made.apply, **eval(f"dict({told[1]})"))
+    np.testing.assert_allclose(jitted(tree, *args, **kwargs), made.apply(tree, *args, **kwargs), rtol=1e-6)
+
+
+@pytest.mark.parametrize("config", [{"n": 3}, [3]], ids=["dict", "list"])
+@pytest.mark.parametrize("asks_in_python", [False, True])
+def test_a_flag_or_size_in_a_dict_or_list_is_to_be_given_alone(config: Any, asks_in_python: bool) -> None:
+    def program(x: jax.Array, config: Any) -> Any:
+        (n,) = config.values() if isinstance(config, dict) else config
+        return asks(x, n) if asks_in_python else js.get_variable("w", [n])
+
+    made = js.transform(program)
+    tree = made.init(KEY, X, config)
+    with pytest.raises(js.BadTypeError, match="can't be a dict or a list: give it alone") as info:
+        jax.jit(made.apply)(tree, X, config)
+    assert "static_argnames='config'" in info.value.fix
+    alone = jax.jit(lambda tree, x, config: made.apply(tree, x, {"n": config}), static_argnames="config")
+    np.testing.assert_array_equal(alone(tree, X, 3), made.apply(tree, X, config))
+
+
+def test_what_is_static_is_told_of_apply_where_specs_is_called() -> None:
+    """As `lift` does."""
+    made = js.transform(by_place)
+    with pytest.raises(js.BadTypeError) as info:
+        jax.jit(made.specs)(X, True)
+    assert "jax.jit(net.apply, static_argnums=2)" in info.value.fix
+    assert info.value.fix.endswith("lambda params, x: net.apply(params, x, ...)")
+    jax.jit(made.apply, static_argnums=2)({}, X, True)
 
 
 # Faults ---------------------------------------------------------------------------------------------------------------

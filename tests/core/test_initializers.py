@@ -175,6 +175,22 @@ def test_constants():
         ci([1.0, 2.0], verify_shape=True)(None, (3,))
 
 
+@pytest.mark.parametrize(
+    ("value", "dtype", "told"),
+    [(1, jnp.bool_, "int32"), (1.0, jnp.bool_, "float32"), (1.5, jnp.int32, "float32"), (1j, jnp.float32, "complex64")],
+)
+def test_the_dtype_that_is_told_for_a_constant_takes_it(value, dtype, told):
+    initializer = js.constant_initializer(value)
+    with pytest.raises(js.BadInitialValueTypeError) as caught:
+        js.transform(lambda: js.get_variable("v", [2], dtype, initializer)).init(KEY)
+    assert caught.value.fix == f"give a value of that dtype, or ask for dtype {told}"
+    made = js.transform(lambda: js.get_variable("v", [2], told, initializer)).init(KEY)["v"]
+    assert made.tolist() == [value, value]
+    with pytest.raises(js.BadInitialValueTypeError) as caught:  # no dtype has it, without JAX's 64 bits
+        js.constant_initializer(2**40)(KEY, (2,), jnp.int32)
+    assert caught.value.fix == "give a value of that dtype"
+
+
 @pytest.mark.parametrize("value", [2**40, 2**63, [1, 2**40]])
 def test_numbers_that_do_not_fit(value):
     with js.build(KEY), pytest.raises(TypeError, match="can't be held by dtype int32"):

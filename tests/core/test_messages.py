@@ -80,6 +80,13 @@ def item_assignment():
     js.Params({"a": 1})["a"] = 2
 
 
+def donated():
+    """An array whose memory a jitted function has taken."""
+    x = jnp.ones(2)
+    jax.jit(lambda x: x + 1, donate_argnums=0)(x)
+    return x
+
+
 net = js.transform(lambda: js.get_variable("kernel", [2]))
 takes_x = js.transform(lambda x, training=False: -x if training else x)
 MESH = jax.sharding.AbstractMesh((4,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
@@ -180,6 +187,14 @@ CASES = {
     "replace_scope": (lambda: js.Params({"a": {"b": 1}}).replace({"a": {"b": 2}}), js.UnknownNameError, KeyError, "unknown_name", "has no variable 'a'", "'a' is a scope"),
     "tensor_name": (build(lambda: (js.get_variable("v", []), js.value("v:0"))), js.UnknownNameError, KeyError, "unknown_name", "no variable 'v:0'", "without ':0'"),
     "no_value": (build(lambda: js.variable(None)), js.InitializerError, ValueError, "no_value", "needs an initial value", "number"),
+    "variable_initializer": (build(lambda: js.variable(js.zeros_initializer())), js.InitializerError, ValueError, "bad_init", "zeros_initializer() without arguments, and it takes some", "js.get_variable(name, shape, initializer=...)"),
+    "variable_class": (build(lambda: js.variable(js.zeros_initializer)), js.InitializerError, ValueError, "bad_init", "zeros_initializer() without arguments, and it takes some", "js.get_variable(name, shape, initializer=...)"),
+    "variable_function": (build(lambda: js.variable(lambda key, shape, dtype: 1.0)), js.InitializerError, ValueError, "bad_init", "<lambda> without arguments, and it takes some", "js.get_variable(name, shape, initializer=...)"),
+    "variable_text": (build(lambda: js.variable("x")), js.BadInitialValueTypeError, TypeError, "init_value", "type str does not convert", "a (nested) list of numbers, or an array"),
+    "assign_deleted": (build(lambda: js.assign(js.get_variable("v", [2]), donated())), js.BadArgumentError, ValueError, "deleted", "'v' is assigned an array that is deleted", "donate_argnums"),
+    "deleted_value": (build(lambda: js.get_variable("v", initializer=donated())), js.BadArgumentError, ValueError, "deleted", "'initial value' f32[2] is deleted", "donate_argnums"),
+    "deleted_leaf": (lambda: net.apply({"kernel": donated()}), js.ParamsMismatchError, ValueError, "params_mismatch", "do not fit the program: 1 fault", "donate_argnums"),
+    "no_values": (lambda: js.transform(lambda: js.get_variable("v", [2], regularizer=jnp.sum)).specs().regularization_loss({"v": None}), js.ParamsMismatchError, ValueError, "params_mismatch", "do not fit the program: 1 fault", "give regularization_loss the values"),
     "nesting": (build(out_of_order), js.ScopeExitError, RuntimeError, "nesting", "Improper nesting", "reverse order"),
     "template": (build(template_trainable), js.TemplateError, ValueError, "template_trainable", "after its first", "get_variable"),
     "template_name": (lambda: js.make_template(None, print), js.BadArgumentError, ValueError, "template_name", "needs a name", "name_="),
@@ -209,6 +224,14 @@ CASES = {
     "trainable_text": (build(lambda: js.get_variable("v", [], trainable="False")), js.BadTypeError, TypeError, "bad_trainable", "trainable= of 'v' is neither True nor False, but 'False'", "True or False"),
     "traced_trainable": (traced(lambda n: js.get_variable("v", [], trainable=n)), js.BadTypeError, TypeError, "traced", "trainable= of 'v' is traced", "static_argnames='n'"),
     "init_form": (build(lambda: js.get_variable("v", [2], initializer=lambda shape, dtype: jnp.ones(shape))), js.BadTypeError, TypeError, "init_value", "this one takes (shape, dtype)", "lambda key, shape, dtype"),
+    "program_made": (lambda: js.transform(net), js.BadTypeError, TypeError, "not_a_program", "takes a function, not <jscope program", "which is its __wrapped__"),
+    "call_of_a_program": (lambda: js.transform(net.specs), js.BadTypeError, TypeError, "not_a_program", "takes a function, not <specs of <jscope program", "which is its __wrapped__"),
+    "template_name_now": (build(lambda: js.make_template(3, print, create_scope_now_=True)), js.BadTypeError, TypeError, "bad_name_type", "default name is a string, not 3", "give a string"),
+    "template_scope_now": (build(lambda: js.make_template("t", print, True, 3)), js.BadTypeError, TypeError, "bad_name_type", "template's scope is a string, not 3", "give a string"),
+    "default_name": (build(scoped(None, None, default_name=3, auxiliary_name_scope=False)), js.BadTypeError, TypeError, "bad_name_type", "default name is a string, not 3", "give a string"),
+    "axes_of_nothing": (lambda: js.axes_partitioner(None), js.BadTypeError, TypeError, "bad_partition", "takes pairs of a pattern and a jax.P, not None", 'jax.P("embed", "mlp")'),
+    "specs_of_names": (lambda: js.Specs(net.specs()), js.BadTypeError, TypeError, "not_a_spec", "made from VariableSpecs, not 'kernel'", "Specs(mapping.values())"),
+    "defaults_of_a_function": (lambda: js.arg_scope({print: 3}), js.BadTypeError, TypeError, "arg_scope", "a dict of its arguments, not 3", "arg_scope([function], **arguments)"),
     "pattern": (lambda: js.Params({}).select("("), js.BadArgumentError, ValueError, "bad_pattern", "regular expression", "re.escape"),
 }  # fmt: skip
 

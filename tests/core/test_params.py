@@ -363,6 +363,33 @@ def test_like_labels_a_variable_together_with_the_scope_of_its_name():
     }
 
 
+@pytest.mark.parametrize(
+    ("key", "name"),
+    [
+        (("a", "b"), "a/b"),
+        ((jax.tree_util.DictKey("a"), jax.tree_util.SequenceKey(0)), "a/0"),
+        (("a", 1), "a/1"),
+        (b"a", "a"),
+        (b"\xff", "\\xff"),
+        (3, "3"),
+    ],
+)
+def test_the_name_that_is_told_for_a_key_is_one_to_use(key: object, name: str) -> None:
+    """Of flax's `flatten_dict`, of paths of JAX's, and of what reads bytes."""
+    with pytest.raises(js.BadTypeError, match="are strings, not") as caught:
+        js.Params({key: 1})  # type: ignore[dict-item]
+    assert caught.value.fix == f"use {name!r}"
+    assert js.Params({name: 1}).names == (name,)
+
+
+def test_the_deep_copy_of_a_donated_array_is_refused_by_name() -> None:
+    params = js.Params({"w": jnp.ones(3), "v": jnp.ones(2)})
+    jax.jit(lambda x: x + 1, donate_argnums=0)(params["w"])
+    with pytest.raises(js.BadArgumentError, match=r"'w' f32\[3\] is deleted"):
+        copy.deepcopy(params)
+    assert copy.deepcopy(params.drop("w")) == {"v": np.ones(2, np.float32)}
+
+
 # Bad input: what is raised, which builtin it also is, what it says ----------------------------------------------------
 
 

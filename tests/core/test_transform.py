@@ -7,6 +7,9 @@ import functools
 import inspect
 import logging
 import pickle
+import re
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -566,3 +569,120 @@ def test_an_array_that_is_assigned_to_a_second_variable_stays_that_of_the_first(
     js.transform(program).update({"a": jnp.zeros(()), "b": jnp.ones(())})
     with js.build(KEY):
         program()
+
+
+def donated(*, is_weak: bool = False) -> jax.Array:
+    """An array whose memory a jitted function has taken."""
+    x = jax.jit(lambda: jnp.full(3, 1.0 if is_weak else np.float32(1)))()
+    jax.jit(lambda x: x + 1, donate_argnums=0)(x)
+    return x
+
+
+def reads(x=0.0):
+    w = js.get_variable("w", [3], regularizer=jnp.sum, constraint=jnp.abs)
+    return x + w, js.get_variable("b", [3])
+
+
+def writes(x=0.0):
+    new, _ = reads(x)
+    js.assign("b", new)
+
+
+def writes_in_a_loop():
+    def body(carry, _):
+        js.assign("w", js.value("w") + js.value("b"))
+        return carry, None
+
+    reads()
+    jax.lax.scan(body, 0.0, None, length=2)
+
+
+def binds(params):
+    with js.bind(params):
+        return reads()
+
+
+READS = js.transform(reads)
+
+
+@pytest.mark.parametrize("is_weak", [False, True])
+@pytest.mark.parametrize(
+    "call",
+    [
+        READS.apply,
+        READS.update,
+        js.transform(writes).update,
+        js.transform(writes_in_a_loop).update,
+        js.transform(lambda: js.get_variable("w", initializer=lambda: jnp.ones(3)) + 1).apply,
+        js.transform(lambda: js.lift(READS)).apply,
+        lambda params: jax.vmap(READS.apply, (None, 0))(params, jnp.ones((2, 3))),
+        binds,
+        READS.specs().check,
+        READS.specs().regularization_loss,
+        READS.specs().constrain,
+    ],
+)
+def test_a_donated_array_is_told_by_its_name(call: Callable[[Any], Any], is_weak: bool) -> None:
+    params = js.Params({"w": donated(is_weak=is_weak), "b": jnp.ones(3)})
+    with pytest.raises(js.ParamsMismatchError, match="1 fault") as info:
+        call(params)
+    assert re.fullmatch("'w' is deleted: a jitted function that donates .*", info.value.faults[0])
+    call(params.replace({"w": jnp.ones(3)}))
+
+
+def test_of_a_donated_tree_types_can_be_told_and_what_is_not_asked_for_does_not_matter() -> None:
+    params = {"w": donated(), "b": donated(is_weak=True), "other": donated()}
+    assert READS.specs().compare({"w": jnp.ones(3), "b": jnp.ones(3), "other": donated()}).kept == ("w", "b")
+    assert [part.names for part in READS.specs().split(params, allow_unexpected=True)] == [("b", "w"), ("other",)]
+    assert js.transform(lambda: 1).apply(params) == 1
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        lambda x: js.get_variable("w", initializer=x),
+        lambda x: js.variable(x),
+        lambda x: js.get_variable("w", initializer=lambda: x),
+        lambda x: js.get_variable("w", [3], initializer=lambda key, shape, dtype: x),
+    ],
+)
+def test_a_donated_array_as_initial_value_is_told(program: Callable[[Any], Any]) -> None:
+    x = donated()
+    for call in (
+        lambda: js.transform(lambda: program(x)).init(jax.random.key(0)),
+        lambda: exec("with js.build(jax.random.key(0)): program(x)", {**globals(), "x": x, "program": program}),
+    ):
+        with pytest.raises(js.BadArgumentError, match=r"'initial value' f32\[3\] is deleted"):
+            call()
+
+
+@pytest.mark.parametrize("leaf", [None, jax.ShapeDtypeStruct((3,), jnp.float32)], ids=["None", "abstract"])
+@pytest.mark.parametrize("call", ["regularization_loss", "constrain"])
+def test_functions_of_variables_are_not_given_what_has_no_value(leaf: Any, call: str) -> None:
+    asked = getattr(READS.specs(), call)
+    with pytest.raises(js.ParamsMismatchError, match="'w' is ") as info:
+        asked({"w": leaf, "b": leaf})
+    assert info.value.fix.startswith(f"give {call} the values")
+    asked({"b": leaf})  # which has neither
+
+
+@dataclasses.dataclass
+class Scaled:
+    """A program that == has no answer for."""
+
+    by: Any
+
+    def __call__(self, x):
+        return x * js.get_variable("w", []) * self.by
+
+
+def test_programs_that_have_no_equality_are_equal_to_themselves() -> None:
+    one, other = js.transform(Scaled(np.ones(2))), js.transform(Scaled(np.ones(2)))
+    assert one == one
+    assert one == js.transform(one.__wrapped__)
+    assert one != other
+    assert other not in [one]
+    assert js.transform(Scaled(2.0)) == js.transform(Scaled(2.0))
+    run = jax.jit(lambda net, x: net.apply({"w": 2.0}, x), static_argnums=0)
+    for net in (one, other, one):
+        np.testing.assert_array_equal(run(net, 3.0), [6, 6])

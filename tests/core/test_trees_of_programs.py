@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import functools
+import re
 from typing import Any
 
 import jax
@@ -106,6 +107,37 @@ def test_functions_of_one_text_that_close_over_other_values_are_other_declaratio
     for one, other in [(1.0, 2.0), (1.0, True), (np.ones((2, 2)), np.zeros((2, 2)))]:
         with pytest.raises(js.BadArgumentError, match="differently"):
             declared(one) | declared(other)
+
+
+def scaled(scale: Any) -> Any:
+    return lambda w: scale * jnp.sum(w)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "says"),
+    [
+        (
+            {"initializer": js.constant_initializer(1.0)},
+            {"initializer": js.constant_initializer(1)},
+            r"constant_initializer\(value=1\.0, .*\) and constant_initializer\(value=1, ",
+        ),
+        ({"regularizer": scaled(0.1)}, {"regularizer": scaled(0.2)}, r"with \(0\.1,\) and <lambda> .* with \(0\.2,\)"),
+        (
+            {"regularizer": lambda w: jnp.sum(w)},
+            {"regularizer": scaled(1)},
+            r"<lambda> \(.*test_trees_of_programs.py:\d+\) and <lambda> \(.*:\d+\) with \(1,\)",
+        ),
+        (
+            {"shape": None, "initializer": np.ones(9)},
+            {"shape": None, "initializer": np.zeros(9)},
+            "array and another array",
+        ),
+    ],
+)
+def test_two_declarations_that_differ_are_not_shown_alike(one: Any, other: Any, says: str) -> None:
+    with pytest.raises(js.BadArgumentError) as caught:
+        linear("a", **one).specs() | linear("a", **other).specs()
+    assert re.search(says, caught.value.faults[0])
 
 
 def test_all_differences_come_in_one_short_error() -> None:

@@ -315,7 +315,9 @@ number = 3
 """
 
 
-@pytest.mark.parametrize("what", ["model:program", "model:Nets.net", "model.py:program", "./model.py:Nets.net"])
+@pytest.mark.parametrize(
+    "what", ["model:program", "model:Nets.net", "model.py:program", "./model.py:Nets.net", "model:Nets.net.specs"]
+)
 def test_report_of_a_program(run: Callable[..., Any], what: str) -> None:
     status, out, err = run("report", what, "f32[2,3]", "4", "training=True")
     name = what.rpartition(":")[2]
@@ -365,6 +367,8 @@ def test_report_of_a_checkpoint(run: Callable[..., Any], file: str) -> None:
         (["model:specs", "--out", "no/such/folder.html"], "no/such/folder.html can't be written"),
         (["model:specs", "f32[2,3]"], "model:specs is a Specs, which takes no arguments"),
         (["model.py", "3"], "takes no arguments"),
+        (["model.py"], "Write which program of it: model.py:function."),
+        (["model.Nets:net"], "No module named 'model.Nets'"),
         ([], "required"),
     ],
 )
@@ -375,7 +379,7 @@ def test_faults_of_the_command_are_said(run: Callable[..., Any], arguments: list
     assert "Traceback" not in err
 
 
-@pytest.mark.parametrize("code", ["1 / 0", "def net(:", "raise SystemExit(3)"])
+@pytest.mark.parametrize("code", ["1 / 0", "def net(:", "raise SystemExit(3)", "import no_such_package"])
 def test_a_file_that_fails_is_told_in_one_line(run: Callable[..., Any], code: str) -> None:
     Path("broken.py").write_text(code)
     for what in ("broken.py:net", "broken:net"):
