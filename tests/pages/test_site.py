@@ -137,8 +137,7 @@ def test_pages_lead_to_the_next_and_the_last(browser: Browser, address: str) -> 
     browser.open(f"{address}tutorial/")
     assert browser.run("document.querySelector('.md-footer__link--prev').href") == address
     browser.click(".md-footer__link--next")
-    browser.run("new Promise((done) => setTimeout(done, 500))")
-    assert browser.run("location.href") == f"{address}gallery/"
+    assert browser.arrives(f"{address}gallery/")
 
 
 def test_light_and_dark_can_be_chosen(browser: Browser, address: str) -> None:

@@ -57,8 +57,8 @@ class Browser:
         )
         os.close(for_browser)
         os.close(from_browser)
-        target = self._send("Target.createTarget", url="about:blank")["targetId"]
-        self._session = self._send("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        self._target = self._send("Target.createTarget", url="about:blank")["targetId"]
+        self._session = self._send("Target.attachToTarget", targetId=self._target, flatten=True)["sessionId"]
         for domain in ("Page", "Network", "Runtime", "Log"):
             self.call(f"{domain}.enable")
         return self
@@ -137,6 +137,15 @@ class Browser:
         self.messages.clear()
         self.call("Page.navigate", url=page if isinstance(page, str) else page.resolve().as_uri())
         self._wait(lambda message: message.get("method") == "Page.loadEventFired", f"loading {page}")
+
+    def arrives(self, address: str) -> bool:
+        """Whether the tab comes to an address. The browser is asked: a page may be gone before it answers."""
+        end = time.monotonic() + self._timeout
+        while time.monotonic() < end:
+            if self._send("Target.getTargetInfo", targetId=self._target)["targetInfo"]["url"] == address:
+                return True
+            time.sleep(0.02)
+        return False
 
     def run(self, script: str) -> Any:
         """The value of a JavaScript expression in the page, promises awaited."""
