@@ -137,7 +137,7 @@ def _is_function(value: Any) -> bool:
 
 _JITTED = jax.jit(lambda: None)
 _FUNCTIONS = types.FunctionType, types.BuiltinFunctionType, type(_JITTED)
-_SET_BY_JIT = frozenset(vars(_JITTED))  # and some of it by functools.wraps
+_SET_BY_JIT = frozenset(vars(_JITTED))  # among it all that functools.wraps sets
 
 
 def _alike_structure(structure: Any) -> Hashable:

@@ -168,7 +168,7 @@ def _true_getter(
     """What a custom getter calls: `get_variable` by full key, with the rest as the getter chose it."""
     caller = sys._getframe(1)
     if current("a getter", caller) is not run:
-        raise of_another("a getter", "call it in the program, and in the custom getter, that was given it")
+        raise of_another("a getter", "call it within the custom getter that was given it")
     more = initializer, regularizer, trainable, collections, partitioner, constraint
     return run.get_variable(caller, name, shape, dtype, *more, resolved=(reuse, run.scopes.op_scope, asked_at))
 

@@ -266,7 +266,7 @@ def _called(initializer: Callable[..., Any], key: jax.Array, shape: tuple[int, .
         result = contextvars.copy_context().run(initializer, key, shape, dtype)
     except OutsideProgramError as error:
         raise InitializerError(
-            f"The initializer {describe(initializer)} calls jscope, {error.asked}. It is no part of the program: init "
+            f"The initializer {describe(initializer)} calls jscope ({error.asked}). It is no part of the program: init "
             "calls it after the program has run, and apply never does.",
             kind="init_value",
             where=error.where,

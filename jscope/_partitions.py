@@ -176,9 +176,9 @@ class ExplicitTypes:
 
 
 def typed(value: jax.Array, sharding: Any) -> jax.Array:
-    """A value that was made as a sharding says, with the type that this is on explicit axes of the mesh in force.
+    """A value whose type says how it is sharded along the explicit axes of the mesh in force.
 
-    What `jax.jit(out_shardings=)` gives has it, but not where it is a part of a greater trace.
+    What `jax.jit(out_shardings=)` returns has such a type, but not where that call is a part of a greater trace.
     """
     explicit = _explicit(jax.sharding.get_abstract_mesh()) if is_traced(value) else set()
     if not explicit or not isinstance(sharding, NamedSharding) or not explicit.issubset(sharding.mesh.axis_names):

@@ -533,8 +533,7 @@ def test_one_array_under_two_names_is_two_variables(around, leaf):
 
     after = []
     run(1.0)
-    assert around is not run
-    if around(len) is len:  # eagerly
+    if not isinstance(after[0]["b"], jax.core.Tracer):
         assert after[0]["a"] is leaf
         assert (jax.random.key_data(after[0]["b"]) != jax.random.key_data(leaf)).any() if is_key else after[0]["b"] == 2
 
