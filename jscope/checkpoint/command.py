@@ -344,7 +344,7 @@ def _convert(options: argparse.Namespace) -> int:
         raise _bad(f"no name in {options.source} matches --match {options.match!r}.", "`ls` lists the names.")
     names = _renamed(matching, options)
     arrays = {names[old]: array for old, array in read_named(checkpoint, names).items()}
-    kinds = kinds_for(checkpoint, names)
+    kinds = kinds_for(checkpoint, {new: old for old, new in names.items()})
     if to == "safetensors":
         save_with(kinds, target, arrays, metadata=checkpoint.metadata)
     else:

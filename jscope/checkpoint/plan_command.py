@@ -14,12 +14,13 @@ import numpy as np
 import jscope as js
 from jscope._support import table_lines
 
-from .course import planned
+from .course import Course, planned
 from .fitting import fit
 from .loaded import Checkpoint
 from .opening import open
 from .plan import Plan
-from .safetensors_file import save
+from .safetensors_file import save_with
+from .state import kinds_for
 
 
 def add_plan(add: Callable[..., argparse.ArgumentParser], say: Callable[[str], None]) -> None:
@@ -69,11 +70,13 @@ def _plan(options: argparse.Namespace, say: Callable[[str], None]) -> int:
         say(f"fault: {fault}")
     say(f"{len(listing)} arrays in the file, {len(course.header)} in the program, {len(faults)} faults")
     if options.write and not faults:
-        _write(options, plan, checkpoint, say)
+        _write(options, plan, checkpoint, course, say)
     return 1 if faults else 0
 
 
-def _write(options: argparse.Namespace, plan: Plan, checkpoint: Checkpoint, say: Callable[[str], None]) -> None:
+def _write(
+    options: argparse.Namespace, plan: Plan, checkpoint: Checkpoint, course: Course, say: Callable[[str], None]
+) -> None:
     if os.path.exists(options.write) and not options.force:
         raise _bad(f"{options.write} is there already.", "Give --force to replace it.")
     # Arrays of numpy that take no memory: into such a tree all dtypes come, whatever JAX has.
@@ -81,7 +84,8 @@ def _write(options: argparse.Namespace, plan: Plan, checkpoint: Checkpoint, say:
         name: np.broadcast_to(np.zeros((), spec.dtype), spec.shape) for name, spec in plan.leads_to(checkpoint).items()
     }
     params, _ = plan.load(target, checkpoint)
-    save(options.write, params)
+    whole = {name: origin[0] for name, origin in course.origins.items() if len(origin) == 1}
+    save_with(kinds_for(checkpoint, whole), options.write, params, metadata=checkpoint.metadata)
     say(f"{len(target)} arrays -> {options.write}")
 
 

@@ -241,10 +241,11 @@ def kinds_of(opened: Checkpoint) -> dict[str, str] | None:
     return None if text is None else _parsed(opened.path, text)
 
 
-def kinds_for(opened: Checkpoint, names: Mapping[str, str]) -> dict[str, str]:
-    """The same as metadata of a file of these arrays, whose names are given by those that they had."""
+def kinds_for(opened: Checkpoint, origins: Mapping[str, str]) -> dict[str, str]:
+    """The same as metadata of another file. Its arrays are given by name, each with the name that it had here."""
     kinds = kinds_of(opened)
-    return {} if kinds is None else {_KINDS: json.dumps({names[old]: kinds[old] for old in names if old in kinds})}
+    kept = {} if kinds is None else {name: kinds[origin] for name, origin in origins.items() if origin in kinds}
+    return {} if kinds is None else {_KINDS: json.dumps(kept)}
 
 
 def _old_keys(opened: Checkpoint) -> dict[str, str]:

@@ -19,6 +19,7 @@ def assert_causal(function: Callable[[Any], Any], x: Any, /, *, axis: int = 1) -
 
     Later steps are changed, at two places of the sequence, and what stands before must stay. An attention without its
     mask, a mask that is off by one, a `layer_norm` over the time axis, and labels that are not shifted are found.
+    Results that are all NaN are refused: they would stay whatever they depend on.
 
     Args:
       function: of one argument, which gives arrays with the same steps in the same axis.
@@ -27,6 +28,7 @@ def assert_causal(function: Callable[[Any], Any], x: Any, /, *, axis: int = 1) -
 
     Raises:
       AssertionError: saying at which step the result depends on a later one.
+      BadArgumentError: if there are not two steps, or what is compared is NaN everywhere.
 
     Example:
       >>> from jscope.testing import assert_causal
@@ -62,6 +64,7 @@ def assert_rows_independent(function: Callable[[Any], Any], x: Any, /, *, axis: 
 
     Raises:
       AssertionError: saying which results differ.
+      BadArgumentError: if there are not two examples, or what is compared is NaN everywhere.
 
     Example:
       >>> from jscope.testing import assert_rows_independent
@@ -97,6 +100,7 @@ def assert_masked(function: Callable[[Any], Any], x: Any, mask: Any, /) -> None:
 
     Raises:
       AssertionError: saying how the results differ.
+      BadArgumentError: if the mask leaves nothing out, or what is compared is NaN everywhere.
 
     Example:
       >>> from jscope.testing import assert_masked
@@ -123,7 +127,7 @@ def assert_masked(function: Callable[[Any], Any], x: Any, mask: Any, /) -> None:
     for (path, a), b in zip(jax.tree_util.tree_leaves_with_path(first), jax.tree.leaves(second), strict=True):
         if is_array(a) and a.shape[: mask.ndim] == mask.shape:
             a, b = _read(a)[mask], _read(b)[mask]
-        fault = leaf_difference(a, b, Tolerance())
+        fault = _difference(a, b)
         if fault:
             name = jax.tree_util.keystr(path)
             faults.append(f"{name}: {fault}" if name else fault)
@@ -179,10 +183,19 @@ def _differences(first: Any, second: Any, kept: Any, axis: int) -> list[str]:
         _check_axis(a, axis, whose, "let the function give what it has for each row")
         rows = kept(np.arange(a.shape[axis])), kept(np.arange(b.shape[axis]))
         a, b = (np.compress(some, _read(leaf), axis=axis % leaf.ndim) for some, leaf in zip(rows, (a, b), strict=True))
-        fault = leaf_difference(a, b, Tolerance())
+        fault = _difference(a, b)
         if fault:
             faults.append(f"{jax.tree_util.keystr(path)}: {fault}")
     return faults
+
+
+def _difference(a: Any, b: Any) -> str:
+    """How two results differ, that of the argument and that of the changed one; `""` if they don't."""
+    fault = leaf_difference(a, b, Tolerance())
+    if not fault and is_array(a) and a.size and jnp.issubdtype(a.dtype, jnp.inexact) and np.isnan(np.asarray(a)).all():
+        fix = "look for the first NaN: assert_finite(function, x), or jax.config.update('jax_debug_nans', True)"
+        raise bad_argument("All that is compared is NaN, which stays NaN whatever it depends on.", fix)
+    return fault
 
 
 def _read(leaf: Any) -> np.ndarray:

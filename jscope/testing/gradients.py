@@ -36,7 +36,7 @@ def assert_trained(
         At least one leaf must be meant.
 
     Raises:
-      AssertionError: listing the leaves that get no gradient, and frozen ones that get one.
+      AssertionError: listing the leaves that get no gradient, or one that is not finite, and frozen ones that get one.
       BadArgumentError: if no leaf has a derivative, so that there is nothing to say.
 
     Example:
@@ -85,6 +85,8 @@ def assert_trained(
             faults.append(f"'{names[i]}' gets no gradient")
         elif names[i] in still and largest[i]:
             faults.append(f"'{names[i]}' is frozen, and gets a gradient of {largest[i]:.3g} at most")
+        elif not np.isfinite(largest[i]):
+            faults.append(f"'{names[i]}' gets a gradient that is not finite: {largest[i]}")
     if faults:
         raise AssertionError(listed(f"`{called(loss)}` does not train what it should:", faults))
 
@@ -104,8 +106,8 @@ def assert_gradients(
 
     Raises:
       AssertionError: saying which of the modes differ, and by how much.
-      BadArgumentError: if no argument or no result has a derivative, and for half precision, whose digits are too few
-        for differences.
+      BadArgumentError: if no argument or no result has a derivative, if a result is not finite, and for half precision,
+        whose digits are too few for differences.
 
     Example:
       >>> from jscope.testing import assert_gradients
@@ -139,6 +141,10 @@ def assert_gradients(
         return weighted_sum(out)
 
     arrays = [jnp.asarray(call.arrays[i]) for i in learns]
+    with quietly():
+        if not jnp.isfinite(total(*arrays)):
+            what = "The results hold NaN or infinity, which have no differences."
+            raise bad_argument(what, "look for them with assert_finite, or let the function return the others alone")
     faults = []
     # By reverse mode alone first: what has a rule for it alone refuses the other.
     for mode in ("rev", "fwd"):

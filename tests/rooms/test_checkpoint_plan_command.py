@@ -5,9 +5,11 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
+import jscope as js
 from jscope import checkpoint
 from jscope.checkpoint.command import main
 
@@ -57,6 +59,24 @@ def test_it_says_what_does_not_fit(files, capsys):
     assert "fault: 'more' is missing" in out
     assert plan(files, "--write", str(target)) == 2
     assert "--force" in capsys.readouterr().err
+
+
+def test_metadata_and_keys_are_written_too(files):
+    m, out = files / "m.safetensors", files / "out.safetensors"
+    arrays = {"qkv": np.arange(6), "fc": np.ones((2, 3), np.float32), "mask": np.ones(2, bool)}
+    checkpoint.save(m, arrays, metadata={"made by": "a test"})
+    assert plan(files, "--write", str(out)) == 0
+    assert checkpoint.open(out).metadata == {"made by": "a test"}
+
+    (files / "plan.py").write_text("from jscope.checkpoint import Plan\nPLAN = Plan().rename({'a': 'b', 'c': 'd'})\n")
+    state = {"a": jax.random.key(7, impl="rbg"), "c": 2.5}
+    checkpoint.save_state(m, state)
+    assert plan(files, "--write", str(out), "--force") == 0
+    back, _ = checkpoint.load_state(out, {"b": jax.random.key(0, impl="rbg"), "d": 0.0})
+    assert (jax.random.key_data(back["b"]) == jax.random.key_data(state["a"])).all()
+    assert type(back["d"]) is float
+    with pytest.raises(js.ParamsMismatchError, match="rbg"):  # the kind of key is known still
+        checkpoint.load_state(out, {"b": jax.random.key(0, impl="unsafe_rbg"), "d": 0.0})
 
 
 def test_what_a_step_can_not_do_is_a_fault_and_nothing_is_written(files, capsys):

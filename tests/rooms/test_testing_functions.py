@@ -181,3 +181,37 @@ def test_rows_that_are_spread_over_an_explicit_axis() -> None:
     for axis in (1, -1):
         testing.assert_rows_independent(lambda x: 2 * x, x, axis=axis)
         text_of(lambda axis=axis: testing.assert_rows_independent(lambda x: x / x.shape[1], x, axis=axis))
+
+
+def nothing_but_nan(x: jax.Array) -> jax.Array:
+    return x * jnp.nan
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda: testing.assert_causal(nothing_but_nan, X),
+        lambda: testing.assert_rows_independent(nothing_but_nan, X),
+        lambda: testing.assert_masked(nothing_but_nan, X, np.array([True, False])),
+        lambda: testing.assert_gradients(nothing_but_nan, X),
+        lambda: testing.assert_gradients(lambda x: jnp.log(x - x), X),
+    ],
+    ids=["causal", "rows", "masked", "gradients", "infinity"],
+)
+def test_what_is_nan_shows_nothing(ask: Callable[[], Any]) -> None:
+    with pytest.raises(js.BadArgumentError, match=r"NaN.*\n.*\n  Fix: .*assert_finite"):
+        ask()
+
+
+def test_some_nan_is_compared_as_it_is() -> None:
+    given = X.at[0, 1].set(jnp.nan)  # a number that is missing
+    testing.assert_rows_independent(jnp.sin, given)
+    text = text_of(lambda: testing.assert_causal(lambda x: x - x[:, -1:], given))
+    assert "steps before 2 depend on later ones" in text
+
+
+def test_a_gradient_that_is_nan_trains_nothing() -> None:
+    tree = {"w": jnp.zeros(3), "b": jnp.ones(3)}
+    text = text_of(lambda: testing.assert_trained(lambda p: jnp.linalg.norm(p["w"]) + p["b"].sum(), tree))
+    assert "'w' gets a gradient that is not finite: nan" in text
+    assert "'b'" not in text
