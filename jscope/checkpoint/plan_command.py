@@ -84,8 +84,9 @@ def _write(
         name: np.broadcast_to(np.zeros((), spec.dtype), spec.shape) for name, spec in plan.leads_to(checkpoint).items()
     }
     params, _ = plan.load(target, checkpoint)
-    whole = {name: origin[0] for name, origin in course.origins.items() if len(origin) == 1}
-    save_with(kinds_for(checkpoint, whole), options.write, params, metadata=checkpoint.metadata)
+    # What is made of several arrays is neither a random key nor a number of Python's any more.
+    origins = {name: made_of[0] for name, made_of in course.origins.items() if len(made_of) == 1}
+    save_with(kinds_for(checkpoint, origins), options.write, params, metadata=checkpoint.metadata)
     say(f"{len(target)} arrays -> {options.write}")
 
 

@@ -242,10 +242,16 @@ def kinds_of(opened: Checkpoint) -> dict[str, str] | None:
 
 
 def kinds_for(opened: Checkpoint, origins: Mapping[str, str]) -> dict[str, str]:
-    """The same as metadata of another file. Its arrays are given by name, each with the name that it had here."""
+    """Metadata with which another file says of its arrays what this one says (`kinds_of`).
+
+    Args:
+      opened: this file.
+      origins: name of an array there -> its name here.
+    """
     kinds = kinds_of(opened)
-    kept = {} if kinds is None else {name: kinds[origin] for name, origin in origins.items() if origin in kinds}
-    return {} if kinds is None else {_KINDS: json.dumps(kept)}
+    if kinds is None:
+        return {}
+    return {_KINDS: json.dumps({name: kinds[origin] for name, origin in origins.items() if origin in kinds})}
 
 
 def _old_keys(opened: Checkpoint) -> dict[str, str]:

@@ -35,7 +35,7 @@ def measure(found: Found, what: Sequence[str], small: bool, until: float) -> Non
     found.fact(platform=platform, device=kind)
     tests = [f"{FILE}::{name}" for name in (SMALL if small else every_test())]
     command = [sys.executable, "-m", "pytest", *tests, "-vv", "-p", "no:cacheprovider", "-o", "filterwarnings=ignore"]
-    command += ["-m", ""]  # those that are with the long tests, too
+    command += ["-m", ""]  # also the tests that are marked as slow
     if platform != "cpu" and importlib.util.find_spec("xdist"):
         command += ["-p", "xdist.plugin", "-n", str(WORKERS)]
     environment = os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONUNBUFFERED": "1"}
