@@ -546,6 +546,15 @@ def test_variance_scaling(arguments, largest, deviation):
         assert (made.shape, made.dtype) == (shape, dtype)
 
 
+@pytest.mark.parametrize("shape", [(3, 3), (3, 4), (0, 2)], ids=str)  # of (3, 3) the limit is 1, a whole number
+@pytest.mark.parametrize("uniform", [True, False])
+@pytest.mark.parametrize("make", [slim.xavier_initializer, slim.variance_scaling_initializer])
+def test_initializers_of_contrib_draw_floating_numbers(make, uniform, shape):
+    with pytest.raises(js.InitializerError, match="draws floating numbers, not int32"):
+        make(uniform=uniform)(KEY, shape, jnp.int32)
+    assert make(uniform=uniform)(KEY, shape, jnp.bfloat16).dtype == jnp.bfloat16
+
+
 def test_xavier_is_glorot():
     found, expected = slim.xavier_initializer()(KEY, SHAPE), js.glorot_uniform_initializer()(KEY, SHAPE)
     # The same draws, scaled in two ways: beside numbers of 0.1 what is near zero is rounded.

@@ -34,6 +34,7 @@ class variance_scaling_initializer:  # noqa: N801 (TF1's name)
     Raises:
       BadTypeError: for another mode, as in TF1.
       BadArgumentError: for another factor, and what is no flag as `uniform`.
+      InitializerError: when it is called for a dtype that holds no floating numbers.
 
     Example:
       >>> from jscope.layers.contrib import variance_scaling_initializer
@@ -61,6 +62,13 @@ class variance_scaling_initializer:  # noqa: N801 (TF1's name)
 
     def __call__(self, key: jax.Array, shape: tuple[int, ...], dtype: Any = None) -> jax.Array:
         dtype = self.dtype if dtype is None else dtype
+        if not jnp.issubdtype(dtype, jnp.inexact):
+            raise js.InitializerError(
+                f"{type(self).__name__} draws floating numbers, not {jnp.dtype(dtype).name}.",
+                kind="init_value",
+                where=user_line(),
+                fix="ask for a floating dtype, or use js.zeros_initializer / js.constant_initializer",
+            )
         size = math.prod(shape[:-2])
         fan_in = size * (shape[-2] if len(shape) > 1 else shape[-1] if shape else 1)
         fan_out = size * (shape[-1] if shape else 1)
@@ -89,7 +97,7 @@ def xavier_initializer(uniform: bool = True, seed: int | None = None, dtype: Any
       dtype: the dtype when called without one.
 
     Returns:
-      An initializer `init(key, shape, dtype)`.
+      An initializer `init(key, shape, dtype)`, for dtypes that hold floating numbers.
 
     Example:
       >>> from jscope.layers.contrib import xavier_initializer
