@@ -278,6 +278,8 @@ def check(row: Caller, wrap_name: str, mode: str) -> None:
         pytest.skip("JAX refuses such a function by itself")
     if wrap_name == "partial" and row.named:
         pytest.skip("JAX asks for the function's name")
+    if wrap_name == "equinox.filter_jit" and row.name == "jax.make_array_from_callback" and sys.version_info < (3, 12):
+        pytest.skip("the function gets a slice, which filter_jit hashes, and Python before 3.12 can't")
     if mode in row.one_branch:
         pytest.skip("only the branch that is taken is called, so default names after it are others")
     names: Sequence[str] = ()
@@ -346,8 +348,17 @@ def test_init_apply_and_update_agree(row):
     check(row, "plain", "agree")
 
 
+# The gradient is that of the parameters, so it goes through the loop; the counts of the table are of a gradient that
+# goes around loops whose carry changes its type, and JAX has none of a `while_loop` in reverse.
+DIFFERENTIATED = [
+    row
+    for row in CALLERS
+    if row.calls["grad"] and not row.name.startswith("lax.while_loop") and "custom_" not in row.name
+]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("row", [row for row in CALLERS if row.calls["grad"] and "custom_" not in row.name], ids=repr)
+@pytest.mark.parametrize("row", DIFFERENTIATED, ids=repr)
 def test_differentiated(row):
     check(row, "plain", "grad")
 

@@ -106,7 +106,7 @@ class Caller:
         """The modes in which JAX calls only the branch that is taken."""
         if self.kind != "branches" or self.name.startswith("jnp.piecewise"):
             return ()
-        return ("eager", "settrace", "disable_jit", "agree") if "platform" in self.name else ("disable_jit",)
+        return ("eager", "settrace", "disable_jit", "agree", "grad") if "platform" in self.name else ("disable_jit",)
 
     @property
     def quick(self) -> bool:
