@@ -426,8 +426,9 @@ def _diff(options: argparse.Namespace) -> int:
         for line in table_lines(("name", "difference", "A, B"), lambda: rows):
             _say(line)
     unread = sorted(name for name, difference in no_arrays.items() if difference is None)
+    whys = left.skipped  # a copy each time
     for name in unread:
-        _say(f"not compared: '{name}' {left.skipped[name]}")
+        _say(f"not compared: '{name}' {whys[name]}")
     both = sum(name in right for name in here)
     found = f"{len(rows)} differences" if rows else "no difference"
     _say(f"{both} in both, {found}" + f", {len(unread)} not compared" * bool(unread))
