@@ -138,6 +138,9 @@ class _Meaning:
         self.made = made
 
 
+_Given = tuple[str, Reuse]  # the original_name_scope and the reuse of a scope
+
+
 class _Entry:
     """One entry of a variable scope, from a `with` to its end.
 
@@ -149,11 +152,10 @@ class _Entry:
       body: the body that this frame runs in.
       handle: the scope object entered.
       shown: what shows it in JAX's names of operations, or None.
-      meaning: of the request; None for a plain name that was entered once, whose handle says it all.
       mark: where the counts are rolled back to; None where only those below the scope are forgotten.
     """
 
-    __slots__ = ("before", "below", "body", "frame", "handle", "mark", "meaning", "request", "shown")
+    __slots__ = ("before", "below", "body", "frame", "handle", "mark", "request", "shown")
 
     request: ScopeRequest | None
     below: _Entry | None
@@ -162,7 +164,6 @@ class _Entry:
     body: Body | None
     handle: ScopeHandle
     shown: Any
-    meaning: _Meaning | None
     mark: int | None
 
 
@@ -184,8 +185,8 @@ class Scopes:
 
     __slots__ = (
         "_counts",
-        "_entered",
         "_handle_class",
+        "_meanings",
         "_open_op_scopes",
         "_show",
         "_shown",
@@ -207,7 +208,9 @@ class Scopes:
         self._shown: list[AbstractContextManager[Any]] = []
         self.changed: dict[ScopeHandle, list[tuple[ScopeState, Mark]]] = {}
         self._counts = ScopeCounts()
-        self._entered: dict[ScopeRequest, _Entry] = {}  # the last entry of each
+        # What each request means that was entered; of a plain name entered once, what the scope was given alone. That
+        # keeps no entry and no state alive: memory that is used again is quicker than fresh memory for each scope.
+        self._meanings: dict[ScopeRequest, _Meaning | _Given] = {}
         self._open_op_scopes: dict[object, list[_OpEntry]] = {}
         self.op_names = OpNames()
         self.op_scope = ""
@@ -318,14 +321,13 @@ class Scopes:
           frame: the Python frame that enters; None if it can be suspended, and go on where other scopes are open.
           body: the body that the frame runs in.
         """
-        before, target, last = self.op_scope, request._name_or_scope, self._entered.get(request)
+        before, target, last = self.op_scope, request._name_or_scope, self._meanings.get(request)
         entry: _Entry = _blank(_Entry)
         entry.request, entry.before, entry.below, entry.frame, entry.body = request, before, self.innermost, frame, body
         if last is None and body is None and type(target) is str and target and request._auxiliary_name_scope:
             # What nearly all scopes are: what follows, written out.
             opened = self.op_scope = self.op_names.open(before, target)
-            original_name_scope, reuse = opened + "/", request._reuse or self.state.reuse
-            entry.meaning = None
+            original_name_scope, reuse = self._meanings[request] = opened + "/", request._reuse or self.state.reuse
             if self._show is None:
                 entry.shown = None
             else:
@@ -334,7 +336,7 @@ class Scopes:
                 shown.__enter__()
                 self._shown.append(shown)
         else:
-            meaning = entry.meaning = self._meaning(request, last, body)
+            meaning = self._meanings[request] = self._meaning(request, last, body)
             if meaning.op_scope_name is None:
                 entry.before = None  # nothing is opened, and nothing put back, whatever is opened inside
             target, original_name_scope = meaning.target, meaning.original_name_scope
@@ -367,17 +369,16 @@ class Scopes:
             self._counts.written.append(full)
         self.handle = entry.handle = handle
         self.state = state
-        self._entered[request] = self.innermost = entry
+        self.innermost = entry
         return handle
 
-    def _meaning(self, request: ScopeRequest, last: _Entry | None, body: Body | None) -> _Meaning:
+    def _meaning(self, request: ScopeRequest, meaning: _Meaning | _Given | None, body: Body | None) -> _Meaning:
         """What a request means, now or since it was first entered; opens its op scope."""
-        if last is None:
+        if meaning is None:
             return self._first_meaning(request, body)
-        meaning = last.meaning
-        if meaning is None:  # of a plain name, which was not entered again until now
-            name, state = request._name_or_scope, last.handle._made_with
-            meaning = last.meaning = _Meaning(name, name, state.original_name_scope, state.reuse, NO_BODY)
+        if isinstance(meaning, tuple):  # of a plain name, which was not entered again until now
+            name = request._name_or_scope
+            meaning = _Meaning(name, name, *meaning, NO_BODY)
         elif body is not None and body.made_earlier(meaning.made):
             return self._first_meaning(request, body)  # an earlier turn of this body entered it first
         if meaning.op_scope_name is not None:
