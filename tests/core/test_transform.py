@@ -8,6 +8,7 @@ import inspect
 import logging
 import pickle
 import re
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -508,6 +509,18 @@ def test_one_instance_keeps_the_reuse_that_it_met():
                 assert second.reuse is True
         with scope as third:
             assert (third.name, third.reuse) == ("a", True)
+
+
+def test_a_scope_that_was_left_is_not_kept():
+    """Only what its instance means, so that scopes use memory again; see `Scopes`."""
+    with js.build(jax.random.key(0)):
+        scope = js.variable_scope("a")
+        with scope as entered:
+            kept = weakref.ref(entered)
+        del entered
+        assert kept() is None
+        with scope as again:
+            assert (again.name, again.original_name_scope) == ("a", "a/")
 
 
 @pytest.mark.parametrize("around", [lambda f: f, jax.jit, jax.grad])
