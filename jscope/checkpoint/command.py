@@ -426,7 +426,7 @@ def _diff(options: argparse.Namespace) -> int:
         for line in table_lines(("name", "difference", "A, B"), lambda: rows):
             _say(line)
     unread = sorted(name for name, difference in no_arrays.items() if difference is None)
-    whys = left.skipped  # a copy each time
+    whys = left.skipped  # asked once: it gives a copy
     for name in unread:
         _say(f"not compared: '{name}' {whys[name]}")
     both = sum(name in right for name in here)

@@ -208,8 +208,8 @@ class Scopes:
         self._shown: list[AbstractContextManager[Any]] = []
         self.changed: dict[ScopeHandle, list[tuple[ScopeState, Mark]]] = {}
         self._counts = ScopeCounts()
-        # What each request means that was entered; of a plain name entered once, what the scope was given alone. That
-        # keeps no entry and no state alive: memory that is used again is quicker than fresh memory for each scope.
+        # Each request that was entered, and what it means. A plain name that was entered once has only what its scope
+        # was given: so no entry or state outlives its scope, and the next scope uses their memory, which is quicker.
         self._meanings: dict[ScopeRequest, _Meaning | _Given] = {}
         self._open_op_scopes: dict[object, list[_OpEntry]] = {}
         self.op_names = OpNames()

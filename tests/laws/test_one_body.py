@@ -348,8 +348,8 @@ def test_init_apply_and_update_agree(row):
     check(row, "plain", "agree")
 
 
-# The gradient is that of the parameters, so it goes through the loop; the counts of the table are of a gradient that
-# goes around loops whose carry changes its type, and JAX has none of a `while_loop` in reverse.
+# Parameters are differentiated through the loop, which JAX can't do for `while_loop`. `calls["grad"]` does not tell:
+# for a carry that changes its type it counts under a gradient that does not go through the loop.
 DIFFERENTIATED = [
     row
     for row in CALLERS
