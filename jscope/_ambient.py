@@ -46,7 +46,7 @@ from ._callsite import USER, user_line, warn_retrace
 from ._compat import trace_finder, trace_reader
 from ._errors import JscopeError, OutsideProgramError, ScopeExitError, TransformError
 from ._stack import OnHostError, nearest, surroundings, tell_files_apart
-from .run.bodies import body_of
+from .run.bodies import Body, body_of
 from .run.variables import Run
 
 _current: contextvars.ContextVar[Frame | None] = contextvars.ContextVar("jscope_frame", default=None)
@@ -268,18 +268,26 @@ def current(call: str, caller: FrameType | None = None) -> Run:
     if caller is not None:
         # And from the Python frame that has entered the innermost scope, or from one that it has called.
         entry = run.scopes.innermost
-        found = USER if caller is entry.frame else nearest(caller, entry.frame)
-        if found == USER:
-            body = entry.body
-        else:
-            try:
-                body = None if found == ENTRY_FILE else body_of(caller, run.mark, entry.frame, entry.body)
-            except OnHostError:
-                raise _error(call, f"{call} is called in a callback, which is no part of the program.") from None
-        run.body = body
+        run.body = entry.body if caller is entry.frame else _body(call, caller, run)
         if run.scopes.changed:
-            run.scopes.look_again(body)
+            run.scopes.look_again(run.body)
     return run
+
+
+def _body(call: str, caller: FrameType, run: Run) -> Body | None:
+    """The body that a call comes from whose Python frame has not entered the innermost scope."""
+    entry = run.scopes.innermost
+    found = nearest(caller, entry.frame)
+    if found == USER:
+        return entry.body
+    if found == ENTRY_FILE:
+        if entry.below is None and caller.f_back is not None and caller.f_back.f_code is ENTRY:
+            entry.frame = caller  # the program itself: it counts as what has entered the root
+        return None
+    try:
+        return body_of(caller, run.mark, entry.frame, entry.body)
+    except OnHostError:
+        raise _error(call, f"{call} is called in a callback, which is no part of the program.") from None
 
 
 def leaving(call: str, caller: FrameType) -> Run:

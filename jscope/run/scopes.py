@@ -323,7 +323,12 @@ class Scopes:
         """
         before, target, last = self.op_scope, request._name_or_scope, self._meanings.get(request)
         entry: _Entry = _blank(_Entry)
-        entry.request, entry.before, entry.below, entry.frame, entry.body = request, before, self.innermost, frame, body
+        entry.request = request
+        entry.before = before
+        entry.below = self.innermost
+        entry.frame = frame
+        entry.body = body
+        entry.mark = None
         if last is None and body is None and type(target) is str and target and request._auxiliary_name_scope:
             # What nearly all scopes are: what follows, written out.
             opened = self.op_scope = self.op_names.open(before, target)
@@ -342,31 +347,32 @@ class Scopes:
             target, original_name_scope = meaning.target, meaning.original_name_scope
             reuse = meaning.reuse = meaning.reuse or (not isinstance(target, ScopeHandle) and self.state.reuse)
             entry.shown = self._open_shown(before)
-        if isinstance(target, ScopeHandle):
-            handle, state = target, self.state_of(target, body)
-            self._counts.written.append(state.name)
-            entry.mark = self._counts.mark()
-        else:
-            outer = self.state
-            full = outer.prefix + target
-            state: ScopeState = _blank(ScopeState)
-            state.name = full
-            state.prefix = full + "/" if full else ""
-            state.reuse = reuse
-            state.initializer = outer.initializer
-            state.regularizer = outer.regularizer
-            state.dtype = outer.dtype
-            state.custom_getter = outer.custom_getter
-            state.partitioner = outer.partitioner
-            state.constraint = None  # which TF1 does not inherit
-            state.trainable = outer.trainable
-            state.original_name_scope = original_name_scope
-            if request._overrides:
-                state = self._overridden(state, request)
-            handle = _blank(self._handle_class)
-            handle._made_with = state
-            entry.mark = None
-            self._counts.written.append(full)
+            if isinstance(target, ScopeHandle):
+                self.state = self.state_of(target, body)
+                self._counts.written.append(self.state.name)
+                entry.mark = self._counts.mark()
+                self.handle = entry.handle = target
+                self.innermost = entry
+                return target
+        outer = self.state
+        full = outer.prefix + target
+        state: ScopeState = _blank(ScopeState)
+        state.name = full
+        state.prefix = full + "/" if full else ""
+        state.reuse = reuse
+        state.initializer = outer.initializer
+        state.regularizer = outer.regularizer
+        state.dtype = outer.dtype
+        state.custom_getter = outer.custom_getter
+        state.partitioner = outer.partitioner
+        state.constraint = None  # which TF1 does not inherit
+        state.trainable = outer.trainable
+        state.original_name_scope = original_name_scope
+        if request._overrides:
+            state = self._overridden(state, request)
+        self._counts.written.append(full)
+        handle: ScopeHandle = _blank(self._handle_class)
+        handle._made_with = state
         self.handle = entry.handle = handle
         self.state = state
         self.innermost = entry
