@@ -293,7 +293,7 @@ def _body(call: str, caller: FrameType, run: Run) -> Body | None:
 def leaving(call: str, caller: FrameType) -> Run:
     """As `current`, for what leaves a scope: most often the call of a function that has entered the innermost one.
 
-    That call began in the same context, and in the same trace, so there is nothing to look at.
+    Its frame is in the context and the trace that it entered the scope in, so there is nothing to look at.
     """
     frame = _current.get()
     if frame is not None and frame._open and frame.run.scopes.innermost.frame is caller:

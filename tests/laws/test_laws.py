@@ -128,6 +128,37 @@ def test_big_values_are_freed_without_the_garbage_collector():
         gc.enable()
 
 
+@pytest.mark.parametrize("leaves_open", [False, True])
+@pytest.mark.parametrize("mode", ["specs", "init", "apply", "update"])
+def test_what_a_program_holds_is_freed_with_its_frame(mode, leaves_open):
+    """A run notes the frames of Python that entered scopes, the program's own first of all, and lets go of them."""
+
+    class Held:
+        pass
+
+    watches = []
+
+    def program():
+        held = Held()
+        watches.append(weakref.ref(held))
+        scope = js.variable_scope("a")
+        scope.__enter__()
+        js.get_variable("w", [])
+        if not leaves_open:
+            scope.__exit__(None, None, None)
+        js.get_variable("v", [])
+
+    net = js.transform(program)
+    first = {"specs": (), "init": (KEY,)}.get(mode, ({"a/w": 1.0, "a/v": 2.0, "v": 2.0},))
+    gc.collect()
+    gc.disable()
+    try:
+        getattr(net, mode)(*first)
+        assert {watch() for watch in watches} == {None}
+    finally:
+        gc.enable()
+
+
 # Law 3: order independence --------------------------------------------------------------------------------------------
 
 
