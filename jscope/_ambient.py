@@ -281,8 +281,6 @@ def _body(call: str, caller: FrameType, run: Run) -> Body | None:
     if found == USER:
         return entry.body
     if found == ENTRY_FILE:
-        if entry.below is None and caller.f_back is not None and caller.f_back.f_code is ENTRY:
-            entry.frame = caller  # the program itself: it counts as what has entered the root
         return None
     try:
         return body_of(caller, run.mark, entry.frame, entry.body)

@@ -138,9 +138,6 @@ class _Meaning:
         self.made = made
 
 
-_Given = tuple[str, Reuse]  # the original_name_scope and the reuse of a scope
-
-
 class _Entry:
     """One entry of a variable scope, from a `with` to its end.
 
@@ -208,9 +205,10 @@ class Scopes:
         self._shown: list[AbstractContextManager[Any]] = []
         self.changed: dict[ScopeHandle, list[tuple[ScopeState, Mark]]] = {}
         self._counts = ScopeCounts()
-        # Each request that was entered, and what it means. A plain name that was entered once has only what its scope
-        # was given: so no entry or state outlives its scope, and the next scope uses their memory, which is quicker.
-        self._meanings: dict[ScopeRequest, _Meaning | _Given] = {}
+        # Each request that was entered, and what it means: for a plain name that was entered once, only the
+        # original_name_scope and the reuse of its scope. The entry and the state are not kept, so that the next scope
+        # uses their memory again, which is quicker.
+        self._meanings: dict[ScopeRequest, _Meaning | tuple[str, Reuse]] = {}
         self._open_op_scopes: dict[object, list[_OpEntry]] = {}
         self.op_names = OpNames()
         self.op_scope = ""
@@ -332,7 +330,8 @@ class Scopes:
         if last is None and body is None and type(target) is str and target and request._auxiliary_name_scope:
             # What nearly all scopes are: what follows, written out.
             opened = self.op_scope = self.op_names.open(before, target)
-            original_name_scope, reuse = self._meanings[request] = opened + "/", request._reuse or self.state.reuse
+            original_name_scope, reuse = opened + "/", request._reuse or self.state.reuse
+            self._meanings[request] = original_name_scope, reuse
             if self._show is None:
                 entry.shown = None
             else:
@@ -378,7 +377,9 @@ class Scopes:
         self.innermost = entry
         return handle
 
-    def _meaning(self, request: ScopeRequest, meaning: _Meaning | _Given | None, body: Body | None) -> _Meaning:
+    def _meaning(
+        self, request: ScopeRequest, meaning: _Meaning | tuple[str, Reuse] | None, body: Body | None
+    ) -> _Meaning:
         """What a request means, now or since it was first entered; opens its op scope."""
         if meaning is None:
             return self._first_meaning(request, body)

@@ -131,7 +131,7 @@ def test_big_values_are_freed_without_the_garbage_collector():
 @pytest.mark.parametrize("leaves_open", [False, True])
 @pytest.mark.parametrize("mode", ["specs", "init", "apply", "update"])
 def test_what_a_program_holds_is_freed_with_its_frame(mode, leaves_open):
-    """A run notes the frames of Python that entered scopes, the program's own first of all, and lets go of them."""
+    """A run notes the frames of Python that entered scopes, and lets go of them when it ends."""
 
     class Held:
         pass
